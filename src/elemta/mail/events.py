@@ -1,0 +1,234 @@
+"""What happens to mail, as typed events: log lines, metrics and history are made from these.
+
+Each event is one JSON object in the log: `event_type` first, then the fields in this order;
+fields at their default are left out. Names and fields are kept stable, operators build on
+them. Text from outside goes through `clean_text` before it enters an event. No event carries
+a password or a message body.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event_type", tag=None):
+    """The root of all events."""
+
+    LEVEL: ClassVar[str] = "info"
+
+
+Emit = Callable[[Event], None]
+
+
+class ConnectionAccepted(Event, tag="connection_accepted", frozen=True, omit_defaults=True):
+    """A client connected to a listener."""
+
+    session_id: str
+    client_ip: str
+    server_ip: str
+    listener: str
+
+
+class ConnectionClosed(Event, tag="connection_closed", frozen=True, omit_defaults=True):
+    """A session ended; `reason` says why where it was not QUIT."""
+
+    session_id: str
+    client_ip: str
+    listener: str
+    messages: int = 0
+    reason: str = ""
+
+
+class ConnectionRefused(Event, tag="connection_refused", frozen=True, omit_defaults=True):
+    """A client was turned away before a session began."""
+
+    LEVEL: ClassVar[str] = "warning"
+    client_ip: str
+    listener: str
+    reason: str
+
+
+class MailFromAccepted(Event, tag="mail_from_accepted", frozen=True, omit_defaults=True):
+    """A transaction began."""
+
+    LEVEL: ClassVar[str] = "debug"
+    session_id: str
+    mail_from: str
+    tls_active: bool = False
+
+
+class RcptToAccepted(Event, tag="rcpt_to_accepted", frozen=True, omit_defaults=True):
+    """A recipient was accepted."""
+
+    LEVEL: ClassVar[str] = "debug"
+    session_id: str
+    mail_from: str
+    rcpt_to: str
+    tls_active: bool = False
+
+
+class MessageReceived(Event, tag="message_received", frozen=True, omit_defaults=True):
+    """A whole message arrived, and its acceptance was acknowledged."""
+
+    session_id: str
+    queue_id: str
+    from_envelope: str
+    to_envelope: list[str]
+    message_size: int
+    recipient_count: int
+    processing_time_ms: float
+
+
+class MessageRejected(Event, tag="message_rejected", frozen=True, omit_defaults=True):
+    """A command or a message was refused. `stage` is the command, lower case."""
+
+    LEVEL: ClassVar[str] = "warning"
+    session_id: str
+    client_ip: str
+    stage: str
+    reply: str
+    reason: str = ""
+    mail_from: str = ""
+    rcpt_to: str = ""
+
+
+class MessageEnqueued(Event, tag="message_enqueued", frozen=True, omit_defaults=True):
+    """A message is durable in the queue."""
+
+    queue_id: str
+    message_id_header: str
+    priority: str
+    queue: str
+    mail_from: str = ""
+    session_id: str = ""
+
+
+class AttemptEvent(Event, frozen=True, omit_defaults=True):
+    """The common fields of what an attempt came to, for one recipient."""
+
+    queue_id: str
+    recipient: str
+    delivery_method: str = ""
+    delivery_host: str = ""
+    delivery_address: str = ""
+    tls: str = ""
+    retry_count: int = 0
+    delivery_time_ms: float = 0.0
+    reply: str = ""
+
+
+class MessageDelivered(AttemptEvent, tag="message_delivered", frozen=True, omit_defaults=True):
+    """The next hop took responsibility, or the mailbox has it."""
+
+
+class MessageDeferred(AttemptEvent, tag="message_deferred", frozen=True, omit_defaults=True):
+    """An attempt failed for now."""
+
+    LEVEL: ClassVar[str] = "warning"
+    next_attempt_at: float = 0.0
+
+
+class MessageBounced(AttemptEvent, tag="message_bounced", frozen=True, omit_defaults=True):
+    """Delivery failed for good. `notification` is the queue id of the DSN, or why there is none."""
+
+    LEVEL: ClassVar[str] = "warning"
+    notification: str = ""
+
+
+class MessageDelayed(Event, tag="message_delayed", frozen=True, omit_defaults=True):
+    """A delay warning was queued for the sender."""
+
+    queue_id: str
+    notification: str
+
+
+class StateChanged(Event, tag="state_changed", frozen=True, omit_defaults=True):
+    """An operator's order or a fault moved a recipient to another state."""
+
+    queue_id: str
+    recipient: str
+    before: str
+    after: str
+    reason: str = ""
+
+
+class MessageCorrupt(Event, tag="message_corrupt", frozen=True, omit_defaults=True):
+    """A stored message cannot be read back; it stays in the queue as `corrupt`."""
+
+    LEVEL: ClassVar[str] = "error"
+    queue_id: str
+    error: str
+
+
+class SecurityEvent(Event, tag="security_event", frozen=True, omit_defaults=True):
+    """Something that only an attack or a badly broken peer does."""
+
+    LEVEL: ClassVar[str] = "warning"
+    kind: str
+    detail: str
+    session_id: str = ""
+    client_ip: str = ""
+
+
+class ServerStarted(Event, tag="server_started", frozen=True, omit_defaults=True):
+    """The supervisor has bound its sockets and started its workers."""
+
+    version: str
+    workers: int
+    listeners: list[str]
+
+
+class ServerStopped(Event, tag="server_stopped", frozen=True, omit_defaults=True):
+    """Everything is closed."""
+
+    reason: str
+
+
+class ConfigChanged(Event, tag="config_changed", frozen=True, omit_defaults=True):
+    """A reload ended: what was applied, what needs a restart, or why it was refused."""
+
+    applied: list[str]
+    needs_restart: list[str]
+    error: str = ""
+
+
+class WorkerStarted(Event, tag="worker_started", frozen=True, omit_defaults=True):
+    """A worker is ready."""
+
+    worker: int
+    pid: int
+
+
+class WorkerRestarted(Event, tag="worker_restarted", frozen=True, omit_defaults=True):
+    """A worker died and is started again after `delay_s` seconds."""
+
+    LEVEL: ClassVar[str] = "error"
+    worker: int
+    status: str
+    delay_s: float
+
+
+class ShardAdopted(Event, tag="shard_adopted", frozen=True, omit_defaults=True):
+    """A worker took over the mail of a shard whose own worker is no more."""
+
+    shard: int
+    worker: int
+
+
+class InternalError(Event, tag="internal_error", frozen=True, omit_defaults=True):
+    """A defect: an exception that nobody expected, caught where it can hurt least."""
+
+    LEVEL: ClassVar[str] = "error"
+    where: str
+    error: str
+    queue_id: str = ""
+    session_id: str = ""
+
+
+class Notice(Event, tag="notice", frozen=True, omit_defaults=True):
+    """Something an operator may want to know, in words."""
+
+    LEVEL: ClassVar[str] = "warning"
+    subject: str
+    detail: str

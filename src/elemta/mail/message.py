@@ -1,0 +1,99 @@
+"""What the queue keeps and delivery moves: a message's envelope and facts, its recipients.
+
+Instants are seconds since 1970 in UTC, durations seconds, sizes octets.
+"""
+
+import enum
+from dataclasses import dataclass
+
+import msgspec
+
+from elemta.mail.address import Address
+from elemta.mail.ids import QueueId
+
+
+class State(enum.StrEnum):
+    """Where a recipient of a queued message stands; legal moves are in `elemta.queue.states`."""
+
+    ACTIVE = "active"
+    DEFERRED = "deferred"
+    SCHEDULED = "scheduled"
+    HOLD = "hold"
+    FAILED = "failed"
+    QUARANTINE = "quarantine"
+    CORRUPT = "corrupt"
+
+
+class Priority(enum.IntEnum):
+    """Order among messages that are due; lower goes first."""
+
+    CRITICAL = 0
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
+    BULK = 4
+
+
+class Facts(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
+    """What is known of a message beside its envelope: stored with it, in this order.
+
+    New facts go to the end, with a default: stored messages outlive releases.
+
+    Attributes:
+        body: "7BIT" or "8BITMIME", as the client declared it (RFC 6152).
+        smtputf8: The client asked for RFC 6531.
+        has_8bit: There is an octet over 127 in the content.
+        verified: The sender is known to be what it says (trusted network or local domain),
+            so that a notification to it cannot hit a stranger.
+        session_id, client_address, helo, protocol: Where it came from ("ESMTP"...).
+        message_id: The Message-ID field, sanitised, or "".
+        header_size: Octets of the header section, its empty line included; 0 if unknown.
+        auto_submitted: The message must not cause notifications beyond failure (RFC 3834, lists).
+        delay_warnings: How many delay warnings have been sent.
+    """
+
+    body: str = "7BIT"
+    smtputf8: bool = False
+    has_8bit: bool = False
+    verified: bool = False
+    session_id: str = ""
+    client_address: str = ""
+    helo: str = ""
+    protocol: str = ""
+    message_id: str = ""
+    header_size: int = 0
+    auto_submitted: bool = False
+    delay_warnings: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message in the queue, without its content and recipients."""
+
+    queue_id: QueueId
+    sender: Address | None
+    size: int
+    received_at: float
+    priority: Priority = Priority.NORMAL
+    facts: Facts = Facts()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One recipient of a queued message.
+
+    Attributes:
+        index: Its place in the envelope, from 0; with the queue id it names this recipient.
+        attempts: Attempts begun so far.
+        next_at: When the next attempt is due.
+        reply: The last reply or reason, sanitised; "" before the first attempt.
+        remote: The host that gave it, or "".
+    """
+
+    index: int
+    address: Address
+    state: State = State.ACTIVE
+    attempts: int = 0
+    next_at: float = 0.0
+    reply: str = ""
+    remote: str = ""

@@ -1,0 +1,39 @@
+"""The outcome of one delivery attempt for one recipient."""
+
+import enum
+from dataclasses import dataclass
+
+from elemta.mail.reply import Reply
+
+
+class Result(enum.StrEnum):
+    """How an attempt ended."""
+
+    DELIVERED = "delivered"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one recipient in one attempt.
+
+    Anything that cannot be classified is `DEFERRED`: temporary is the safe guess.
+
+    Attributes:
+        reply: The remote reply, or one of ours in the same form (`Reply(451, "...", "4.4.1")`).
+        remote: Host that answered ("mx1.example.test"), or "" where none did.
+        address: Its network address and port ("192.0.2.1:25"), a socket path, or "".
+        method: "smtp", "lmtp", "maildir", "discard".
+        tls: TLS version in use, or "".
+        retry_at_once: The peer wants this recipient in another transaction (RFC 5321
+            §4.5.3.1.10): try again without waiting, and without counting an attempt.
+    """
+
+    result: Result
+    reply: Reply
+    remote: str = ""
+    address: str = ""
+    method: str = ""
+    tls: str = ""
+    retry_at_once: bool = False

@@ -1,0 +1,72 @@
+"""Replies: a three-digit code, an enhanced status code and text that cannot break the dialogue.
+
+One builder (`Reply.encode`) serves the server, LMTP and the tests; one sanitiser
+(`clean_text`) stands before every place where foreign text is shown again: replies,
+notifications, headers, logs and terminals.
+"""
+
+import re
+from dataclasses import dataclass
+
+TEXT_LIMIT = 480  # octets of text a reply line; RFC 5321 §4.5.3.1.5 allows 512 with code and CRLF
+
+# C0 and C1 controls, DEL, Unicode line ends, and the bidirectional marks that let text lie
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def clean_text(text: str, limit: int = 512) -> str:
+    """Make foreign text safe to show: controls and direction marks become spaces, length capped."""
+    if len(text) > limit:
+        text = text[: limit - 3] + "..."
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNSAFE.sub(" ", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one side says after a command (RFC 5321 §4.2).
+
+    Attributes:
+        code: 200 to 599.
+        text: One line, or several separated by a newline.
+        enhanced: The status code of RFC 3463 ("5.1.1"); None where the dialogue has none
+            (banner, HELO and EHLO replies, 354).
+    """
+
+    code: int
+    text: str
+    enhanced: str | None = None
+
+    @property
+    def is_positive(self) -> bool:
+        return self.code < 400
+
+    @property
+    def is_temporary(self) -> bool:
+        return 400 <= self.code < 500
+
+    @property
+    def is_permanent(self) -> bool:
+        return self.code >= 500
+
+    def encode(self) -> bytes:
+        """The bytes on the wire, CRLF included; the class digits always agree."""
+        prefix = ""
+        if self.enhanced is not None:
+            prefix = self._agreeing_enhanced() + " "
+        if "\n" not in self.text:
+            return f"{self.code} {prefix}{clean_text(self.text, TEXT_LIMIT)}\r\n".encode()
+        lines = [clean_text(line, TEXT_LIMIT) for line in self.text.split("\n")]
+        head = "".join(f"{self.code}-{prefix}{line}\r\n" for line in lines[:-1])
+        return f"{head}{self.code} {prefix}{lines[-1]}\r\n".encode()
+
+    def _agreeing_enhanced(self) -> str:
+        enhanced, digit = self.enhanced or "", str(self.code // 100)
+        return enhanced if enhanced[:1] == digit else digit + enhanced[1:]
+
+    def __str__(self) -> str:
+        parts = (str(self.code), self.enhanced, clean_text(self.text.replace("\n", " ")))
+        return " ".join(part for part in parts if part)

@@ -1,0 +1,13 @@
+"""The system's clock: the only place that asks the operating system for the time."""
+
+import time
+
+
+class SystemClock:
+    """`elemta.mail.clock.Clock` as the machine has it."""
+
+    def now(self) -> float:
+        return time.time()  # noqa: TID251 - this is the clock that everyone else takes
+
+    def monotonic(self) -> float:
+        return time.monotonic()

@@ -1,0 +1,316 @@
+"""One connection, TCP or unix, as a stream of bytes with a deadline; the same for servers and clients.
+
+Promises: input is bounded (reading pauses while nobody takes it), output is bounded (`drain`
+waits while the peer does not read), and every wait ends at `deadline`. The deadline is a plain
+attribute, so that setting it before each wait costs nothing; one sweep per loop looks at all
+connections twice a second, so it is kept to within half a second.
+"""
+
+import asyncio
+import contextlib
+import math
+import socket
+import ssl
+import weakref
+from collections.abc import Callable
+from typing import cast
+
+from elemta.mail.clock import Clock
+from elemta.net.clock import SystemClock
+
+READ_LIMIT = 256 * 1024  # octets held before reading from the socket pauses
+WRITE_LIMIT = 64 * 1024  # octets unsent before `drain` waits
+SWEEP_EVERY = 0.5
+
+
+class Stream(asyncio.Protocol):
+    """A connection. Make one with `connect`, `connect_unix` or a listener's factory.
+
+    Attributes:
+        deadline: Monotonic instant at which `read` and `drain` raise TimeoutError.
+        peer: The other end ("192.0.2.1:25", "[::1]:25", "unix"), `peer_ip` its address alone
+            ("" for unix sockets), `local` our end.
+        tls_version: "TLSv1.3" and the like, "" in clear.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_accepted",
+        "_buffer",
+        "_closed",
+        "_drainer",
+        "_error",
+        "_eof",
+        "_held",
+        "_paused_reading",
+        "_paused_writing",
+        "_reader",
+        "_transport",
+        "deadline",
+        "local",
+        "peer",
+        "peer_ip",
+        "tls_version",
+    )
+
+    def __init__(self, accepted: "Callable[[Stream], None] | None" = None):
+        self._accepted = accepted
+        self._transport: asyncio.Transport | None = None
+        self._buffer: list[bytes] = []
+        self._held = 0
+        self._eof = False
+        self._error: Exception | None = None
+        self._paused_reading = False
+        self._paused_writing = False
+        self._reader: asyncio.Future[None] | None = None
+        self._drainer: asyncio.Future[None] | None = None
+        self._closed: asyncio.Future[None] | None = None
+        self.deadline = math.inf
+        self.peer = self.peer_ip = self.local = self.tls_version = ""
+
+    # ---- what the owner calls
+
+    async def read(self) -> bytes:
+        """Give what has arrived, at least one octet; b"" when the peer has closed.
+
+        Raises:
+            TimeoutError: The deadline has passed.
+            ConnectionError: The connection broke.
+        """
+        while not self._held:
+            if self._error is not None:
+                raise self._error
+            if self._eof:
+                return b""
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        buffer = self._buffer
+        data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
+        buffer.clear()
+        self._held = 0
+        if self._paused_reading and self._transport is not None:
+            self._paused_reading = False
+            self._transport.resume_reading()
+        return data
+
+    def write(self, data: bytes) -> None:
+        """Send; what the peer does not take at once is held: call `drain` after."""
+        if self._transport is not None and self._error is None:
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken enough of what was written.
+
+        Raises:
+            TimeoutError: The deadline has passed.
+            ConnectionError: The connection broke.
+        """
+        while self._paused_writing:
+            if self._error is not None:
+                raise self._error
+            self._drainer = asyncio.get_running_loop().create_future()
+            try:
+                await self._drainer
+            finally:
+                self._drainer = None
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether the connection is up and nothing unread has arrived: fit to be used again."""
+        return self._transport is not None and not (self._eof or self._error or self._held)
+
+    @property
+    def has_input(self) -> bool:
+        """Whether bytes have arrived that nobody has read."""
+        return self._held > 0
+
+    async def start_tls(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_hostname: str | None = None,
+        server_side: bool = False,
+    ) -> None:
+        """Continue under TLS, until `deadline`.
+
+        Raises:
+            ssl.SSLError: The handshake failed.
+            ConnectionError: The connection broke, or plaintext was waiting to be read.
+            TimeoutError: The deadline has passed.
+        """
+        if self._transport is None or self._held:
+            raise ConnectionAbortedError("plaintext arrived before the TLS handshake")
+        loop = asyncio.get_running_loop()
+        left = min(max(self.deadline - loop.time(), 0.001), 3600.0)
+        transport = await loop.start_tls(
+            self._transport,
+            self,
+            context,
+            server_hostname=server_hostname,
+            server_side=server_side,
+            ssl_handshake_timeout=left,
+        )
+        if transport is None:
+            raise ConnectionAbortedError("the connection was lost in the TLS handshake")
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_LIMIT)
+        tls = transport.get_extra_info("ssl_object")
+        self.tls_version = tls.version() if tls else ""
+
+    def close(self) -> None:
+        """Send what is written, then close; an unwilling peer is cut off at the deadline."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once and drop what is unsent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is closed on our side."""
+        if self._transport is not None:
+            if self._closed is None:
+                self._closed = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._closed)
+
+    # ---- what the sweep calls
+
+    def expire(self, now: float) -> None:
+        """End the waits whose deadline has passed."""
+        if now < self.deadline:
+            return
+        for waiter in (self._reader, self._drainer):
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(TimeoutError("the deadline has passed"))
+        transport = self._transport
+        if transport is not None and transport.is_closing():
+            transport.abort()
+
+    # ---- what the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._transport is not None:  # the TLS layer introduces itself
+            return
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_LIMIT)
+        self.peer, self.peer_ip = _ends(transport.get_extra_info("peername"))
+        self.local, _ = _ends(transport.get_extra_info("sockname"))
+        _watch(self)
+        if self._accepted is not None:
+            accepted, self._accepted = self._accepted, None
+            accepted(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer.append(data)
+        self._held += len(data)
+        if self._held > READ_LIMIT and not self._paused_reading and self._transport is not None:
+            self._paused_reading = True
+            self._transport.pause_reading()
+        self._wake(self._reader)
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._wake(self._reader)
+        return not self.tls_version  # keep our half open so that replies still go out
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._eof = True
+        self._paused_writing = False
+        if exc is None:
+            self._error = ConnectionResetError("the connection is closed")
+        elif isinstance(exc, ConnectionError):
+            self._error = exc
+        else:
+            self._error = ConnectionAbortedError(str(exc) or type(exc).__name__)
+        if exc is None and self._reader is not None:
+            self._error = None  # a clean end: the reader sees b""
+        self._wake(self._reader)
+        self._wake(self._drainer)
+        self._wake(self._closed)
+
+    def pause_writing(self) -> None:
+        self._paused_writing = True
+
+    def resume_writing(self) -> None:
+        self._paused_writing = False
+        self._wake(self._drainer)
+
+    @staticmethod
+    def _wake(waiter: asyncio.Future[None] | None) -> None:
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class Sweep:
+    """Looks at all streams of one loop every half second and ends overdue waits."""
+
+    def __init__(self, clock: Clock):
+        self._clock = clock
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, stream: Stream) -> None:
+        self._streams.add(stream)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SWEEP_EVERY, self._tick)
+
+    def _tick(self) -> None:
+        now = self._clock.monotonic()
+        for stream in list(self._streams):
+            stream.expire(now)
+        self._timer = None
+        if self._streams:
+            self._timer = asyncio.get_running_loop().call_later(SWEEP_EVERY, self._tick)
+
+
+_sweeps: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Sweep]" = weakref.WeakKeyDictionary()
+
+
+def _watch(stream: Stream) -> None:
+    loop = asyncio.get_running_loop()
+    sweep = _sweeps.get(loop)
+    if sweep is None:
+        sweep = _sweeps[loop] = Sweep(SystemClock())
+    sweep.add(stream)
+
+
+def _ends(name: object) -> tuple[str, str]:
+    """Name one end of a connection: (for people, the address alone)."""
+    if not isinstance(name, tuple):
+        return "unix", ""
+    address = str(name[0]).partition("%")[0]
+    if address.startswith("::ffff:"):
+        address = address[7:]
+    return (f"[{address}]:{name[1]}" if ":" in address else f"{address}:{name[1]}"), address
+
+
+async def connect(address: str, port: int, *, timeout: float, source: str | None = None) -> Stream:  # noqa: ASYNC109 - the one number callers have
+    """Open a TCP connection to an IP address.
+
+    Raises:
+        TimeoutError: Nobody answered within `timeout` seconds.
+        OSError: Refused, unreachable...
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(timeout):
+        transport, stream = await loop.create_connection(
+            Stream, address, port, local_addr=(source, 0) if source else None
+        )
+    with contextlib.suppress(OSError):
+        raw = transport.get_extra_info("socket")
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return stream
+
+
+async def connect_unix(path: str, *, timeout: float) -> Stream:  # noqa: ASYNC109 - as above
+    """Open a connection to a unix socket; errors as `connect`."""
+    async with asyncio.timeout(timeout):
+        _transport, stream = await asyncio.get_running_loop().create_unix_connection(Stream, path)
+    return stream
