@@ -1,4 +1,4 @@
-"""A delivery job: recipients of one message that go the same way, in one transaction if it can be."""
+"""A delivery job: recipients of one message that go the same way, in one transaction if possible."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ class Destination:
     """Where recipients go together: the unit of concurrency, back-off and fairness.
 
     Attributes:
-        key: Names it in logs and metrics: "mx:example.org", "smtp:127.0.0.1:2700", "lmtp:/run/lmtp".
+        key: Names it in logs and metrics: "mx:example.org", "smtp:127.0.0.1:2700",
+            "lmtp:/run/lmtp".
         route: Index of the route in the configuration; -1 for the MX look-up of last resort.
         state: `ACTIVE`, or `HOLD` where the route says so: then nothing is attempted.
     """
@@ -43,5 +44,8 @@ class Courier(Protocol):
         ...
 
     async def deliver(self, job: Job) -> Sequence[Outcome]:
-        """Make one attempt; one outcome for each recipient, in their order. Does not raise for what peers do."""
+        """Make one attempt; one outcome for each recipient, in their order.
+
+        Whatever a peer does is an outcome, never an exception.
+        """
         ...

@@ -66,6 +66,9 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
     delay_warnings: int = 0
 
 
+NO_FACTS = Facts()
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A message in the queue, without its content and recipients."""
@@ -75,7 +78,7 @@ class Message:
     size: int
     received_at: float
     priority: Priority = Priority.NORMAL
-    facts: Facts = Facts()
+    facts: Facts = NO_FACTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,12 @@
-"""One connection, TCP or unix, as a stream of bytes with a deadline; the same for servers and clients.
+"""One connection, TCP or unix, as bytes with a deadline; the same for servers and clients.
 
 Promises: input is bounded (reading pauses while nobody takes it), output is bounded (`drain`
 waits while the peer does not read), and every wait ends at `deadline`. The deadline is a plain
 attribute, so that setting it before each wait costs nothing; one sweep per loop looks at all
 connections twice a second, so it is kept to within half a second.
 """
+
+from __future__ import annotations
 
 import asyncio
 import contextlib
@@ -39,8 +41,8 @@ class Stream(asyncio.Protocol):
         "_buffer",
         "_closed",
         "_drainer",
-        "_error",
         "_eof",
+        "_error",
         "_held",
         "_paused_reading",
         "_paused_writing",
@@ -53,7 +55,7 @@ class Stream(asyncio.Protocol):
         "tls_version",
     )
 
-    def __init__(self, accepted: "Callable[[Stream], None] | None" = None):
+    def __init__(self, accepted: Callable[[Stream], None] | None = None):
         self._accepted = accepted
         self._transport: asyncio.Transport | None = None
         self._buffer: list[bytes] = []
@@ -270,7 +272,7 @@ class Sweep:
             self._timer = asyncio.get_running_loop().call_later(SWEEP_EVERY, self._tick)
 
 
-_sweeps: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Sweep]" = weakref.WeakKeyDictionary()
+_sweeps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Sweep] = weakref.WeakKeyDictionary()
 
 
 def _watch(stream: Stream) -> None:
@@ -286,8 +288,7 @@ def _ends(name: object) -> tuple[str, str]:
     if not isinstance(name, tuple):
         return "unix", ""
     address = str(name[0]).partition("%")[0]
-    if address.startswith("::ffff:"):
-        address = address[7:]
+    address = address.removeprefix("::ffff:")
     return (f"[{address}]:{name[1]}" if ":" in address else f"{address}:{name[1]}"), address
 
 

@@ -1,0 +1,1 @@
+"""Connections, names, clocks and background tasks: what touches the network."""
