@@ -1,4 +1,4 @@
-"""A delivery job: recipients of one message that go the same way, in one transaction if possible."""
+"""A delivery job: recipients of one message that go the same way, if possible at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

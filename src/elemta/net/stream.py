@@ -6,8 +6,6 @@ attribute, so that setting it before each wait costs nothing; one sweep per loop
 connections twice a second, so it is kept to within half a second.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import math
@@ -55,7 +53,7 @@ class Stream(asyncio.Protocol):
         "tls_version",
     )
 
-    def __init__(self, accepted: Callable[[Stream], None] | None = None):
+    def __init__(self, accepted: Callable[["Stream"], None] | None = None):
         self._accepted = accepted
         self._transport: asyncio.Transport | None = None
         self._buffer: list[bytes] = []
