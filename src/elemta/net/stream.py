@@ -109,15 +109,18 @@ class Stream(asyncio.Protocol):
             ConnectionError: The connection broke.
         """
         while self._paused_writing:
-            if self._error is not None:
-                raise self._error
             self._drainer = asyncio.get_running_loop().create_future()
             try:
                 await self._drainer
             finally:
                 self._drainer = None
-        if self._error is not None:
-            raise self._error
+        if self._transport is None:
+            raise self._error or ConnectionResetError("the connection is closed")
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether the peer reads so slowly that `drain` would wait."""
+        return self._paused_writing
 
     @property
     def is_usable(self) -> bool:
@@ -223,14 +226,10 @@ class Stream(asyncio.Protocol):
         self._transport = None
         self._eof = True
         self._paused_writing = False
-        if exc is None:
-            self._error = ConnectionResetError("the connection is closed")
-        elif isinstance(exc, ConnectionError):
+        if isinstance(exc, ConnectionError):
             self._error = exc
-        else:
+        elif exc is not None:
             self._error = ConnectionAbortedError(str(exc) or type(exc).__name__)
-        if exc is None and self._reader is not None:
-            self._error = None  # a clean end: the reader sees b""
         self._wake(self._reader)
         self._wake(self._drainer)
         self._wake(self._closed)
