@@ -1,0 +1,21 @@
+"""The server room: listeners, sessions, transactions, and who may relay."""
+
+from elemta.server.listener import Bound, Listeners
+from elemta.server.relay import RelayPolicy
+from elemta.server.session import Session, Surroundings
+from elemta.server.settings import RelaySettings, SessionSettings
+from elemta.server.transaction import Client, Draft, Intake, Transaction
+
+__all__ = [
+    "Bound",
+    "Client",
+    "Draft",
+    "Intake",
+    "Listeners",
+    "RelayPolicy",
+    "RelaySettings",
+    "Session",
+    "SessionSettings",
+    "Surroundings",
+    "Transaction",
+]

@@ -1,0 +1,106 @@
+"""Listeners: sockets that were bound before, and the sessions that come in through them."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from elemta.mail import events as ev
+from elemta.mail.ids import SessionId
+from elemta.mail.reply import Reply
+from elemta.net.stream import Stream
+from elemta.net.tasks import spawn
+from elemta.server.session import Session, Surroundings
+
+TOO_BUSY = Reply(421, "Too many connections, try again later", "4.3.2").encode()
+BACKLOG = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A listening socket and what it is for: `kind` is "mta" or "lmtp"."""
+
+    socket: socket.socket
+    kind: str
+    address: str
+
+
+class Listeners:
+    """All listeners of a worker and their sessions, under one limit."""
+
+    def __init__(
+        self,
+        surroundings: Callable[[str], Surroundings],
+        max_connections: int,
+        next_session_id: Callable[[], SessionId],
+    ) -> None:
+        """Take a function that gives the surroundings for a kind of listener, as they are now."""
+        self._surroundings = surroundings
+        self._max_connections = max_connections
+        self._next_session_id = next_session_id
+        self._servers: list[asyncio.AbstractServer] = []
+        self._sessions: set[Session] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def session_count(self) -> int:
+        return len(self._sessions)
+
+    def limit(self, max_connections: int) -> None:
+        """Change how many sessions there may be; those that are open stay."""
+        self._max_connections = max_connections
+
+    async def start(self, sockets: Sequence[Bound]) -> None:
+        """Begin to accept connections."""
+        loop = asyncio.get_running_loop()
+        for bound in sockets:
+            factory = self._factory(bound)
+            if bound.socket.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(
+                    factory, sock=bound.socket, backlog=BACKLOG
+                )
+            else:
+                server = await loop.create_server(factory, sock=bound.socket, backlog=BACKLOG)
+            self._servers.append(server)
+
+    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - an order, not a wait of the caller's
+        """Accept no more; let messages under way finish for `timeout` seconds, then cut off."""
+        for server in self._servers:
+            server.close()
+        for session in self._sessions:
+            session.close_soon()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            for session in self._sessions:
+                session.cut_off()
+            await self._idle.wait()
+
+    def _factory(self, bound: Bound) -> Callable[[], Stream]:
+        def accepted(stream: Stream) -> None:
+            self._accept(stream, bound)
+
+        return lambda: Stream(accepted)
+
+    def _accept(self, stream: Stream, bound: Bound) -> None:
+        around = self._surroundings(bound.kind)
+        if len(self._sessions) >= self._max_connections:
+            around.emit(ev.ConnectionRefused(stream.peer_ip or "unix", bound.kind, "connections"))
+            stream.deadline = around.clock.monotonic() + 5.0
+            stream.write(TOO_BUSY)
+            stream.close()
+            return
+        session = Session(stream, self._next_session_id(), around)
+        self._sessions.add(session)
+        self._idle.clear()
+        spawn(self._hold(session), "session")
+
+    async def _hold(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            self._sessions.discard(session)
+            if not self._sessions:
+                self._idle.set()

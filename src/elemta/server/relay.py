@@ -1,0 +1,43 @@
+"""Relay control: for whom a client may send (RFC 5321 §3.6, RFC 2505). Default: for nobody.
+
+The decision is made on the domain of the parsed recipient alone: a percent sign, an
+exclamation mark or an at sign in the local part is just a letter there.
+"""
+
+from functools import lru_cache
+from ipaddress import ip_address
+
+from elemta.mail.address import Address
+from elemta.mail.reply import Reply
+from elemta.server.settings import Network, RelaySettings
+
+RELAY_DENIED = Reply(550, "Relaying denied", "5.7.1")
+
+
+class RelayPolicy:
+    """Answers two questions: is this client trusted, may it send to this recipient."""
+
+    def __init__(self, settings: RelaySettings) -> None:
+        self._accepted = settings.local_domains | settings.relay_domains
+        self._networks = settings.trusted_networks
+        self.postmaster = Address("postmaster", settings.postmaster_domain)
+
+    def is_trusted(self, client_ip: str) -> bool:
+        """Whether the client may relay anywhere; a unix socket ("") is this machine."""
+        return not client_ip or is_within(client_ip, self._networks)
+
+    def refusal(self, recipient: Address, *, trusted: bool) -> Reply | None:
+        """Why the recipient is not accepted; None when it is."""
+        if trusted or recipient.domain in self._accepted:
+            return None
+        return RELAY_DENIED
+
+
+@lru_cache(maxsize=4096)
+def is_within(address: str, networks: tuple[Network, ...]) -> bool:
+    """Whether an address lies in one of the networks; an IPv4-mapped one counts as IPv4."""
+    found = ip_address(address)
+    mapped = getattr(found, "ipv4_mapped", None)
+    if mapped is not None:
+        found = mapped
+    return any(found.version == network.version and found in network for network in networks)

@@ -1,0 +1,379 @@
+"""One SMTP or LMTP session: a short coroutine between a connection and the protocol machine.
+
+It reads bytes, asks the machine what they mean, answers, and keeps time: a deadline for each
+command, a silence limit and a minimum rate within messages, a limit for the whole session.
+Replies gather while more commands are at hand and go out in one write (RFC 2920 §3.2).
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from elemta.mail import events as ev
+from elemta.mail.clock import Clock
+from elemta.mail.errors import LocalProtocolError
+from elemta.mail.ids import SessionId
+from elemta.mail.message import Message
+from elemta.mail.reply import Reply
+from elemta.net.stream import Stream
+from elemta.server.relay import RelayPolicy
+from elemta.server.settings import SessionSettings
+from elemta.server.transaction import NO_ROOM, Client, Intake, Transaction
+from elemta.smtp import ServerMachine
+from elemta.smtp import events as smtp
+
+OK = Reply(250, "Ok", "2.0.0")
+SENDER_OK = Reply(250, "Sender ok", "2.1.0")
+RECIPIENT_OK = Reply(250, "Recipient ok", "2.1.5")
+GO_AHEAD = Reply(354, "End data with <CR><LF>.<CR><LF>")
+CHUNK_OK = Reply(250, "Chunk received", "2.0.0")
+CANNOT_VERIFY = Reply(252, "Cannot VRFY user, but will accept message and attempt delivery", "2.0.0")
+NO_EXPAND = Reply(502, "EXPN is not available", "5.5.1")
+HELP = Reply(214, "See RFC 5321. Supported: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY", "2.0.0")
+BYE = Reply(221, "Bye", "2.0.0")
+TIMEOUT = Reply(421, "Timeout, closing connection", "4.4.2")
+SHUTDOWN = Reply(421, "Service shutting down, try again later", "4.3.2")
+TOO_MANY_ERRORS = Reply(421, "Too many errors, closing connection", "4.7.0")
+TOO_MANY_COMMANDS = Reply(421, "Too many commands without mail, closing connection", "4.7.0")
+DEFECT = Reply(421, "Internal error, closing connection", "4.3.0")
+NULL_MX = Reply(550, "The sender's domain accepts no mail", "5.7.27")
+
+ATTACKS = frozenset({"sync", "cross_protocol"})  # no client that means well does these
+REFUSALS_PER_ERROR = 10  # a mailing to stale addresses is no attack: ten refusals are one error
+
+IsNullMx = Callable[[str], Awaitable[bool]]
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What all sessions of a listener share; replaced as a whole when settings change."""
+
+    settings: SessionSettings
+    policy: RelayPolicy
+    intake: Intake[Any]
+    is_null_mx: IsNullMx
+    clock: Clock
+    emit: ev.Emit
+    lmtp: bool = False
+    listener: str = "mta"
+
+
+class Session:
+    """A session; `run` holds it from banner to close."""
+
+    def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
+        self._stream = stream
+        self._id = session_id
+        self._around = around
+        self._settings = settings = around.settings
+        self._trusted = around.policy.is_trusted(stream.peer_ip)
+        limits = settings.trusted_limits if self._trusted else settings.limits
+        self._machine = ServerMachine(limits, lmtp=around.lmtp, smtputf8=settings.smtputf8)
+        self._transaction: Transaction | None = None
+        self._client: Client | None = None
+        self._out: list[bytes] = []
+        self._over = ""
+        self._is_closing = False
+        self._errors = 0
+        self._refused = 0
+        self._junk = 0
+        self._messages = 0
+        self._data_began = 0.0
+        self._handlers: dict[type[Any], Callable[[Any], Awaitable[None] | None]] = {
+            smtp.Hello: self._on_hello,
+            smtp.Mail: self._on_mail,
+            smtp.Rcpt: self._on_rcpt,
+            smtp.Data: self._on_data,
+            smtp.Body: self._on_body,
+            smtp.BodyEnd: self._on_body_end,
+            smtp.ChunkEnd: self._on_chunk_end,
+            smtp.Reset: self._on_reset,
+            smtp.Noop: lambda _event: self._answer_junk(OK),
+            smtp.Help: lambda _event: self._answer_junk(HELP),
+            smtp.Verify: lambda _event: self._answer_junk(CANNOT_VERIFY),
+            smtp.Expand: lambda _event: self._answer_junk(NO_EXPAND),
+            smtp.Quit: self._on_quit,
+            smtp.Fault: self._on_fault,
+        }
+
+    def close_soon(self) -> None:
+        """End with 421: at once when no message is under way, else after it."""
+        self._is_closing = True
+        if self._transaction is None:
+            self._stream.deadline = 0.0
+
+    def cut_off(self) -> None:
+        """End now, whatever is under way: what has no 250 yet is the client's to send again."""
+        self._stream.abort()
+
+    async def run(self) -> None:
+        """Hold the session; returns when the connection is closed."""
+        around, stream = self._around, self._stream
+        around.emit(
+            ev.ConnectionAccepted(self._id, stream.peer_ip or "unix", stream.local, around.listener)
+        )
+        try:
+            await self._hold()
+        except TimeoutError:
+            self._over = "shutdown" if self._is_closing else "timeout"
+            stream.write((SHUTDOWN if self._is_closing else TIMEOUT).encode())
+        except ConnectionError:
+            self._over = self._over or "lost"
+        except Exception as error:  # noqa: BLE001 - one session's defect must not end the worker
+            self._over = "defect"
+            around.emit(ev.InternalError("session", repr(error), session_id=self._id))
+            stream.write(DEFECT.encode())
+        finally:
+            if self._transaction is not None:
+                self._transaction.discard()
+            stream.deadline = around.clock.monotonic() + 10.0  # for what is still unsent
+            stream.close()
+            around.emit(
+                ev.ConnectionClosed(
+                    self._id,
+                    stream.peer_ip or "unix",
+                    around.listener,
+                    self._messages,
+                    "" if self._over == "quit" else self._over,
+                )
+            )
+
+    async def _hold(self) -> None:
+        stream, machine, handlers = self._stream, self._machine, self._handlers
+        monotonic = self._around.clock.monotonic
+        settings = self._settings
+        end = monotonic() + settings.session_timeout
+        name = "LMTP" if self._around.lmtp else "ESMTP"
+        self._out.append(Reply(220, f"{settings.hostname} {name} Elemta").encode())
+        command_deadline = min(end, monotonic() + settings.command_timeout)
+        while True:
+            event = machine.next_event()
+            if event is not None:
+                waiting = handlers[type(event)](event)
+                if waiting is not None:
+                    await waiting
+                if self._over:
+                    break
+                command_deadline = 0.0
+                continue
+            now = monotonic()
+            if self._out:
+                stream.deadline = now + settings.command_timeout
+                await self._flush()
+            if self._is_closing and self._transaction is None:
+                raise TimeoutError
+            if self._transaction is not None and self._transaction.has_begun_data:
+                stream.deadline = min(end, self._data_deadline(now))
+            else:
+                command_deadline = command_deadline or min(end, now + settings.command_timeout)
+                stream.deadline = command_deadline
+            data = await stream.read()
+            if not data:
+                self._over = "lost"
+                return
+            machine.receive(data)
+        stream.deadline = monotonic() + settings.command_timeout
+        await self._flush()
+
+    async def _flush(self) -> None:
+        out = self._out
+        self._stream.write(out[0] if len(out) == 1 else b"".join(out))
+        out.clear()
+        if self._stream.is_congested:
+            await self._stream.drain()
+
+    def _data_deadline(self, now: float) -> float:
+        """When a message must have gone on: no long silence, and no less than the minimum rate."""
+        settings, transaction = self._settings, self._transaction
+        received = transaction.size if transaction is not None else 0
+        allowance = settings.data_grace + received / settings.min_data_rate
+        return min(now + settings.data_timeout, self._data_began + allowance)
+
+    def _answer(self, reply: Reply) -> None:
+        self._out.append(self._machine.reply(reply))
+
+    def _answer_junk(self, reply: Reply) -> None:
+        """Answer a command that moves no mail; too many of them end the session."""
+        self._junk += 1
+        if self._junk > self._settings.max_junk_commands:
+            self._end("too many commands", TOO_MANY_COMMANDS)
+        else:
+            self._answer(reply)
+
+    def _end(self, reason: str, reply: Reply) -> None:
+        self._over = reason
+        self._out.append(reply.encode())
+
+    def _on_hello(self, event: smtp.Hello) -> None:
+        self._drop_transaction()
+        self._client = None
+        if event.verb == "HELO":
+            self._answer_junk(Reply(250, self._settings.hostname))
+        else:
+            lines = (self._settings.hostname, *self._machine.extensions)
+            self._answer_junk(Reply(250, "\n".join(lines)))
+
+    def _on_mail(self, event: smtp.Mail) -> Awaitable[None] | None:
+        if not self._around.intake.has_room():
+            self._refuse("mail", NO_ROOM, mail_from=str(event.sender or ""))
+            return None
+        if self._settings.refuse_null_mx_senders and event.sender is not None:
+            return self._check_sender(event)
+        self._begin(event)
+        return None
+
+    async def _check_sender(self, event: smtp.Mail) -> None:
+        domain = event.sender.domain if event.sender is not None else ""
+        if domain and await self._around.is_null_mx(domain):
+            self._refuse("mail", NULL_MX, mail_from=str(event.sender))
+        else:
+            self._begin(event)
+
+    def _begin(self, event: smtp.Mail) -> None:
+        around, machine = self._around, self._machine
+        client = self._client
+        if client is None:
+            protocol = "LMTP" if around.lmtp else "ESMTP" if machine.esmtp else "SMTP"
+            client = self._client = Client(
+                self._id, self._stream.peer_ip, self._trusted, machine.hello, protocol
+            )
+        self._transaction = Transaction(
+            event.sender, (event.body, event.smtputf8), client, around.intake, self._settings
+        )
+        around.emit(ev.MailFromAccepted(self._id, str(event.sender or "")))
+        self._answer(SENDER_OK)
+
+    def _on_rcpt(self, event: smtp.Rcpt) -> None:
+        transaction = self._transaction
+        if transaction is None:
+            raise LocalProtocolError("RCPT without a transaction")
+        refusal = transaction.add_recipient(event.recipient, self._around.policy)
+        sender, recipient = str(transaction.sender or ""), str(event.recipient)
+        if refusal is None:
+            self._around.emit(ev.RcptToAccepted(self._id, sender, recipient))
+            self._answer(RECIPIENT_OK)
+        else:
+            self._refuse("rcpt", refusal, mail_from=sender, rcpt_to=recipient)
+
+    def _on_data(self, _event: smtp.Data) -> None:
+        refusal = self._begin_data()
+        if refusal is None:
+            self._answer(GO_AHEAD)
+        else:
+            self._refuse("data", refusal)
+
+    def _begin_data(self) -> Reply | None:
+        transaction, clock = self._transaction, self._around.clock
+        if transaction is None:
+            raise LocalProtocolError("content without a transaction")
+        self._data_began = clock.monotonic()
+        return transaction.begin_data(clock.now())
+
+    def _begin_chunking(self, transaction: Transaction) -> None:
+        """BDAT has no 354: a refusal is remembered for the end of the content."""
+        refusal = self._begin_data()
+        if refusal is not None:
+            transaction.refuse(refusal)
+
+    def _on_body(self, event: smtp.Body) -> Awaitable[None] | None:
+        transaction = self._transaction
+        if transaction is None:
+            return None
+        if not transaction.has_begun_data:
+            self._begin_chunking(transaction)
+        return transaction.flush() if transaction.add(event.chunk) else None
+
+    def _on_chunk_end(self, _event: smtp.ChunkEnd) -> None:
+        self._answer(CHUNK_OK)
+
+    async def _on_body_end(self, event: smtp.BodyEnd) -> None:
+        transaction = self._transaction
+        if transaction is None:
+            raise LocalProtocolError("end of content without a transaction")
+        if event.fault is not None:
+            self._drop_transaction()
+            self._answer_all(self._rejected(transaction, event.fault), transaction)
+            if event.close:
+                self._over = "refused content"
+            return
+        if not transaction.has_begun_data:
+            self._begin_chunking(transaction)
+        result = await transaction.finish()
+        self._transaction = None
+        if isinstance(result, Message):
+            self._accepted(transaction, result)
+        else:
+            self._answer_all(self._rejected(transaction, result), transaction)
+
+    def _accepted(self, transaction: Transaction, message: Message) -> None:
+        self._messages += 1
+        self._junk = 0
+        took = self._around.clock.monotonic() - self._data_began
+        self._around.emit(
+            ev.MessageReceived(
+                self._id,
+                message.queue_id,
+                str(message.sender or ""),
+                [str(recipient) for recipient in transaction.recipients],
+                message.size,
+                len(transaction.recipients),
+                round(took * 1000, 2),
+            )
+        )
+        self._answer_all(Reply(250, f"Ok: queued as {message.queue_id}", "2.0.0"), transaction)
+
+    def _answer_all(self, reply: Reply, transaction: Transaction) -> None:
+        """Answer the end of data: once, or in LMTP for each accepted recipient (RFC 2033 §4.2)."""
+        if self._around.lmtp:
+            self._out.append(self._machine.replies([reply] * transaction.accepted))
+        else:
+            self._out.append(self._machine.reply(reply))
+
+    def _on_reset(self, _event: smtp.Reset) -> None:
+        self._drop_transaction()
+        self._answer_junk(OK)
+
+    def _on_quit(self, _event: smtp.Quit) -> None:
+        self._answer(BYE)
+        self._over = "quit"
+
+    def _on_fault(self, event: smtp.Fault) -> None:
+        """Answer a broken command, and end the session when there have been too many."""
+        around = self._around
+        if event.kind in ATTACKS:
+            around.emit(
+                ev.SecurityEvent(event.kind, str(event.reply), self._id, self._stream.peer_ip)
+            )
+        self._errors += 1
+        if event.close:
+            self._answer(event.reply)
+            self._over = event.kind
+        elif self._errors >= self._settings.max_errors:
+            self._end("too many errors", TOO_MANY_ERRORS)
+        else:
+            self._refuse(event.kind, event.reply)
+
+    def _refuse(self, stage: str, reply: Reply, *, mail_from: str = "", rcpt_to: str = "") -> None:
+        self._report(stage, reply, mail_from, rcpt_to)
+        self._refused += 1
+        if self._refused >= self._settings.max_errors * REFUSALS_PER_ERROR:
+            self._end("too many refused commands", TOO_MANY_ERRORS)
+        else:
+            self._answer(reply)
+
+    def _rejected(self, transaction: Transaction, reply: Reply) -> Reply:
+        self._report("message", reply, str(transaction.sender or ""), "")
+        return reply
+
+    def _report(self, stage: str, reply: Reply, mail_from: str, rcpt_to: str) -> None:
+        ip = self._stream.peer_ip or "unix"
+        self._around.emit(
+            ev.MessageRejected(
+                self._id, ip, stage, str(reply), mail_from=mail_from, rcpt_to=rcpt_to
+            )
+        )
+
+    def _drop_transaction(self) -> None:
+        if self._transaction is not None:
+            self._transaction.discard()
+            self._transaction = None

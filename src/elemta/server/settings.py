@@ -1,0 +1,58 @@
+"""What the server room is told: sizes in octets, durations in seconds."""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+
+from elemta.smtp import Limits
+
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """Whose mail is taken, and for whom.
+
+    Attributes:
+        local_domains: Final delivery is here (A-labels, lower case).
+        relay_domains: Accepted from anyone, passed on.
+        trusted_networks: Clients that may relay anywhere.
+        postmaster_domain: Where mail to bare "postmaster" goes (RFC 5321 §4.5.1).
+    """
+
+    postmaster_domain: str
+    local_domains: frozenset[str] = frozenset()
+    relay_domains: frozenset[str] = frozenset()
+    trusted_networks: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """How one session is held; a reload gives new ones to new sessions.
+
+    Attributes:
+        limits: Of the protocol machine. Sessions from trusted networks get
+            `trusted_limits`, which may be milder about bare line ends.
+        command_timeout: For a whole command line to arrive, however it trickles.
+        data_timeout: Longest silence within a message.
+        data_grace: Within a message, how long the client may be ahead of `min_data_rate`.
+        min_data_rate: Octets a second that a client must keep up on average.
+        max_errors: Broken commands before 421.
+        max_junk_commands: Commands that move no mail before 421, counted anew after each message.
+    """
+
+    hostname: str
+    limits: Limits = field(default_factory=Limits)
+    trusted_limits: Limits = field(default_factory=Limits)
+    smtputf8: bool = True
+    max_recipients: int = 1000
+    max_errors: int = 10
+    max_junk_commands: int = 100
+    max_received: int = 50
+    max_header_size: int = 1_000_000
+    max_header_fields: int = 20_000
+    command_timeout: float = 300.0
+    data_timeout: float = 180.0
+    data_grace: float = 60.0
+    min_data_rate: float = 500.0
+    session_timeout: float = 7200.0
+    refuse_null_mx_senders: bool = False

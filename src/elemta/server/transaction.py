@@ -1,0 +1,264 @@
+"""One mail transaction: from MAIL to the acknowledgement, with the policy in between.
+
+It promises: a positive reply to the end of data only after the queue has said that the message
+is durable; a refused message leaves nothing behind.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from elemta.mail.address import Address
+from elemta.mail.errors import SpoolError
+from elemta.mail.headers import count_field, find_field, find_header_end, iter_fields
+from elemta.mail.ids import QueueId
+from elemta.mail.message import Facts, Message
+from elemta.mail.reply import Reply, clean_text
+from elemta.server.relay import RelayPolicy
+from elemta.server.settings import SessionSettings
+from elemta.server.trace import received_field, session_part
+
+
+class Draft(Protocol):
+    """A message while it arrives."""
+
+    @property
+    def queue_id(self) -> QueueId: ...
+    @property
+    def size(self) -> int: ...
+    def add(self, chunk: bytes, /) -> bool:
+        """Take some content; True means that `flush` must be awaited before more."""
+        ...
+
+    async def flush(self) -> None: ...
+    def discard(self) -> None: ...
+
+
+D = TypeVar("D", bound=Draft)
+
+
+class Intake(Protocol[D]):
+    """What a session needs of the queue."""
+
+    def draft(self) -> D: ...
+    def has_room(self) -> bool: ...
+    async def submit(
+        self, draft: D, sender: Address | None, recipients: Sequence[Address], facts: Facts
+    ) -> Message:
+        """Make the message durable; SpoolError when that cannot be done now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is at the other end, as far as policy cares."""
+
+    session_id: str
+    ip: str
+    is_trusted: bool
+    helo: str
+    protocol: str
+
+
+NO_ROOM = Reply(452, "Insufficient system storage, try again later", "4.3.1")
+TOO_MANY = Reply(452, "Too many recipients", "4.5.3")
+LOOP = Reply(554, "Too many hops: this message is looping", "5.4.6")
+HEADER_SIZE = Reply(552, "Header section too large", "5.3.4")
+HEADER_FIELDS = Reply(552, "Too many header fields", "5.3.4")
+MESSAGE_ID_LIMIT = 250  # characters kept for logs and notifications
+
+
+class Transaction:
+    """The state between MAIL and the reply to end of data."""
+
+    __slots__ = (
+        "_begun",
+        "_body",
+        "_client",
+        "_draft",
+        "_fault",
+        "_has_8bit",
+        "_head",
+        "_header_done",
+        "_header_size",
+        "_intake",
+        "_is_automatic",
+        "_message_id",
+        "_settings",
+        "_smtputf8",
+        "accepted",
+        "recipients",
+        "sender",
+    )
+
+    def __init__(
+        self,
+        sender: Address | None,
+        declared: tuple[str, bool],
+        client: Client,
+        intake: Intake[Any],
+        settings: SessionSettings,
+    ) -> None:
+        """Begin; `declared` is the BODY parameter and whether SMTPUTF8 was given."""
+        self.sender = sender
+        self.recipients: dict[Address, None] = {}
+        self.accepted = 0
+        self._body, self._smtputf8 = declared
+        self._client = client
+        self._intake = intake
+        self._settings = settings
+        self._draft: Draft | None = None
+        self._begun = False
+        self._fault: Reply | None = None
+        self._has_8bit = False
+        self._head = b""
+        self._header_done = False
+        self._header_size = 0
+        self._message_id = ""
+        self._is_automatic = False
+
+    def add_recipient(self, recipient: Address, policy: RelayPolicy) -> Reply | None:
+        """Accept a recipient, or say why not. The same address twice gets one copy."""
+        if self.accepted >= self._settings.max_recipients:
+            return TOO_MANY
+        if not recipient.domain:
+            recipient = policy.postmaster
+        else:
+            refusal = policy.refusal(recipient, trusted=self._client.is_trusted)
+            if refusal is not None:
+                return refusal
+        self.accepted += 1
+        self.recipients[recipient] = None
+        return None
+
+    def begin_data(self, now: float) -> Reply | None:
+        """Open the draft and put the trace header on top; a reply says why that cannot be."""
+        if not self._intake.has_room():
+            return NO_ROOM
+        self._begun = True
+        draft = self._draft = self._intake.draft()
+        only = next(iter(self.recipients)) if len(self.recipients) == 1 else None
+        client = self._client
+        protocol = client.protocol
+        if self._smtputf8:  # RFC 6531 §4.3
+            protocol = "UTF8LMTP" if protocol == "LMTP" else "UTF8SMTP"
+        part = session_part(client.helo, client.ip, self._settings.hostname, protocol)
+        draft.add(received_field(part, draft.queue_id, only, now))
+        return None
+
+    def refuse(self, reply: Reply) -> None:
+        """Take the content that follows for nothing; `reply` is the answer at its end."""
+        self._begun = True
+        self._fault = reply
+
+    @property
+    def has_begun_data(self) -> bool:
+        return self._begun
+
+    @property
+    def size(self) -> int:
+        return self._draft.size if self._draft is not None else 0
+
+    def add(self, chunk: bytes) -> bool:
+        """Take content; True: await `flush` before more. Of a refused message nothing is kept."""
+        if self._draft is None or self._fault is not None:
+            return False
+        if not self._has_8bit and not chunk.isascii():
+            self._has_8bit = True
+        if not self._header_done:
+            self._take_header(chunk)
+            if self._fault is not None:
+                self._draft.discard()
+                return False
+        return self._draft.add(chunk)
+
+    async def flush(self) -> None:
+        """Let the draft catch up; a full disk refuses the message, not the session."""
+        if self._draft is None:
+            return
+        try:
+            await self._draft.flush()
+        except SpoolError:
+            self._fault = NO_ROOM
+            self._draft.discard()
+
+    async def finish(self) -> Reply | Message:
+        """Make the message durable, or say why it is refused."""
+        draft = self._draft
+        if not self._header_done and self._fault is None:
+            self._judge_header(self._head)
+        if self._fault is not None or draft is None:
+            self.discard()
+            return self._fault or NO_ROOM
+        client = self._client
+        facts = Facts(
+            body=self._body,
+            smtputf8=self._smtputf8,
+            has_8bit=self._has_8bit,
+            verified=client.is_trusted,
+            session_id=client.session_id,
+            client_address=client.ip,
+            helo=client.helo,
+            protocol=client.protocol,
+            message_id=self._message_id,
+            header_size=self._header_size,
+            auto_submitted=self._is_automatic,
+        )
+        try:
+            return await self._intake.submit(draft, self.sender, tuple(self.recipients), facts)
+        except SpoolError:
+            draft.discard()
+            return NO_ROOM
+
+    def discard(self) -> None:
+        """Drop what has arrived."""
+        if self._draft is not None:
+            self._draft.discard()
+
+    def _take_header(self, chunk: bytes) -> None:
+        head = self._head + chunk if self._head else chunk
+        end = find_header_end(head, max(0, len(self._head) - 4))
+        if end >= 0:
+            self._judge_header(head[:end])
+        elif len(head) > self._settings.max_header_size:
+            self._fault = HEADER_SIZE
+        else:
+            self._head = head
+
+    def _judge_header(self, section: bytes) -> None:
+        """Learn what is needed from the whole header section, once."""
+        self._header_done = True
+        self._head = b""
+        settings = self._settings
+        lowered = section.lower()
+        self._header_size = len(section)
+        if len(section) > settings.max_header_size:
+            self._fault = HEADER_SIZE
+        elif lowered.count(b"\n") > settings.max_header_fields and (
+            sum(1 for _ in iter_fields(section)) > settings.max_header_fields
+        ):
+            self._fault = HEADER_FIELDS
+        elif lowered.count(b"received:") > settings.max_received and (
+            count_field(section, b"received") > settings.max_received
+        ):
+            self._fault = LOOP
+        else:
+            message_id = find_field(section, b"message-id") if b"message-id" in lowered else None
+            if message_id is not None:
+                text = message_id.decode("ascii", "replace").strip()
+                self._message_id = clean_text(text, MESSAGE_ID_LIMIT)
+            self._is_automatic = is_automatic(section, lowered)
+
+
+def is_automatic(section: bytes, lowered: bytes) -> bool:
+    """Whether no person waits for word of this message (RFC 3834 §2, RFC 2919)."""
+    if b"list-id" in lowered and find_field(section, b"list-id") is not None:
+        return True
+    if b"auto-submitted" in lowered:
+        value = find_field(section, b"auto-submitted")
+        if value is not None and value.strip().lower() != b"no":
+            return True
+    if b"precedence" in lowered:
+        value = find_field(section, b"precedence")
+        return value is not None and value.strip().lower() in {b"bulk", b"list", b"junk"}
+    return False

@@ -1,0 +1,76 @@
+"""A bare SMTP client for tests: it sends just the bytes it is told, and reads whole replies."""
+
+import socket
+
+
+class Dialogue:
+    """One connection; `say` sends a line and gives the reply."""
+
+    def __init__(self, port: int, *, greet: bool = True, address: str = "127.0.0.1"):
+        self.socket = socket.create_connection((address, port), timeout=10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = b""
+        self.banner = self.reply() if greet else ""
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def say(self, line: str | bytes) -> str:
+        self.send((line.encode() if isinstance(line, str) else line) + b"\r\n")
+        return self.reply()
+
+    def line(self) -> str:
+        while b"\r\n" not in self._buffer:
+            data = self.socket.recv(65536)
+            if not data:
+                return ""
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\r\n")
+        return line.decode()
+
+    def reply(self) -> str:
+        """One whole reply, its lines joined by newlines; "" when the server has closed."""
+        lines = []
+        while True:
+            line = self.line()
+            lines.append(line)
+            if line[3:4] != "-":
+                return "\n".join(lines)
+
+    def hello(self, verb: str = "EHLO") -> str:
+        return self.say(f"{verb} client.example.org")
+
+    def envelope(self, sender: str, *recipients: str) -> list[str]:
+        replies = [self.say(f"MAIL FROM:<{sender}>")]
+        return replies + [self.say(f"RCPT TO:<{recipient}>") for recipient in recipients]
+
+    def deliver(self, content: bytes, sender: str, *recipients: str) -> str:
+        """A whole transaction by DATA; the last reply. `content` ends with CRLF."""
+        for reply in self.envelope(sender, *recipients):
+            if not reply.startswith("250"):
+                return reply
+        reply = self.say("DATA")
+        if not reply.startswith("354"):
+            return reply
+        stuffed = content.replace(b"\r\n.", b"\r\n..")
+        self.send((b"." if stuffed.startswith(b".") else b"") + stuffed + b".\r\n")
+        return self.reply()
+
+    def rest(self) -> bytes:
+        """All that still comes until the server closes."""
+        data = self._buffer
+        try:
+            while chunk := self.socket.recv(65536):
+                data += chunk
+        except ConnectionError:
+            pass
+        return data
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def __enter__(self) -> "Dialogue":
+        return self
+
+    def __exit__(self, *_exc) -> None:
+        self.close()

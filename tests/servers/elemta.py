@@ -1,0 +1,222 @@
+"""The running server, started from a configuration file as an operator starts it."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PATIENCE = 20.0  # seconds for anything that should happen at once
+
+BASE = """
+[server]
+hostname = "mail.example.test"
+state_dir = "{state}"
+workers = {workers}
+{server}
+[[listeners]]
+address = "127.0.0.1:{port}"
+kind = "mta"
+{listeners}
+[metrics]
+listen = "127.0.0.1:{metrics}"
+[logging]
+level = "debug"
+"""
+
+MAILDIR = """
+[relay]
+local_domains = ["example.test"]
+[[routes]]
+domains = ["example.test"]
+via = "maildir"
+path = "{mail}/{{domain}}/{{local}}"
+[[routes]]
+domains = ["*"]
+via = "hold"
+"""
+
+
+def free_port() -> int:
+    """A port that nobody uses now; the kernel does not hand it out again soon."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Elemta:
+    """A server and what a test asks of it."""
+
+    folder: Path
+    rest: str = MAILDIR
+    workers: int = 1
+    server: str = ""
+    listeners: str = ""
+    command: tuple[str, ...] = (sys.executable, "-m", "elemta")
+    port: int = field(default_factory=free_port)
+    metrics_port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "var"
+
+    @property
+    def mail(self) -> Path:
+        return self.folder / "mail"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "elemta.toml"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    def write_config(self) -> None:
+        text = BASE.format(
+            state=self.state,
+            workers=self.workers,
+            server=self.server,
+            listeners=self.listeners,
+            port=self.port,
+            metrics=self.metrics_port,
+        )
+        self.config.write_text(text + self.rest.format(mail=self.mail, folder=self.folder))
+
+    def start(self) -> "Elemta":
+        """Write the configuration, start, and wait for the banner."""
+        self.write_config()
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.command, "serve", "-c", str(self.config)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.wait_for(self._greets, "the banner")
+        return self
+
+    def _greets(self) -> bool:
+        if self.process is not None and self.process.poll() is not None:
+            raise AssertionError(f"the server ended:\n{self.log_file.read_text()[-3000:]}")
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as probe:
+                probe.settimeout(2)
+                greets = probe.recv(4) == b"220 "
+                probe.sendall(b"QUIT\r\n")
+                return greets
+        except OSError:
+            return False
+
+    def wait_for(self, condition, what: str, limit: float = PATIENCE):
+        """Ask until the condition is true; its value."""
+        end = time.monotonic() + limit
+        while True:
+            value = condition()
+            if value:
+                return value
+            if time.monotonic() > end:
+                tail = self.log_file.read_text()[-3000:]
+                raise AssertionError(f"{what} did not come in {limit} s; the log ends:\n{tail}")
+            time.sleep(0.02)
+
+    def stop(self) -> int:
+        """Stop as an operator does; the exit status."""
+        if self.process is None:
+            return 0
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(40)
+        self.process = None
+        return status
+
+    def kill(self) -> None:
+        """Kill the whole process tree, as a power cut would."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(10)
+            self.process = None
+
+    def events(self, kind: str | None = None) -> list[dict]:
+        """The log so far, one dict an event."""
+        found = []
+        for line in self.log_file.read_bytes().split(b"\n"):
+            if line.startswith(b"{"):
+                with contextlib.suppress(ValueError):
+                    event = json.loads(line)
+                    if kind is None or event["event_type"] == kind:
+                        found.append(event)
+        return found
+
+    def wait_event(self, kind: str, count: int = 1, **fields) -> list[dict]:
+        """Wait for events with these fields."""
+
+        def enough() -> list[dict]:
+            found = [
+                event
+                for event in self.events(kind)
+                if all(event.get(name) == value for name, value in fields.items())
+            ]
+            return found if len(found) >= count else []
+
+        return self.wait_for(enough, f"{count} x {kind} {fields}")
+
+    def mailbox(self, local: str, domain: str = "example.test") -> list[Path]:
+        """The messages in a mailbox."""
+        return sorted((self.mail / domain / local / "new").glob("*"))
+
+    def wait_mail(self, local: str, count: int = 1) -> list[bytes]:
+        """Wait for messages in a mailbox; their bytes."""
+        self.wait_for(lambda: len(self.mailbox(local)) >= count, f"{count} messages for {local}")
+        return [path.read_bytes() for path in self.mailbox(local)]
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command of the CLI against this server's configuration."""
+        done = subprocess.run(
+            [*self.command, *arguments, "-c", str(self.config)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Ask the web process; status and body."""
+        url = f"http://127.0.0.1:{self.metrics_port}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def metric(self, sample: str) -> float:
+        """The value of one sample line, as `name{label="x"}`; 0 where there is none."""
+        for line in self.get("/metrics")[1].split("\n"):
+            if line.rpartition(" ")[0] == sample:
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+
+@contextlib.contextmanager
+def running(folder: Path, **options) -> Iterator[Elemta]:
+    """A running server; its process tree is gone at the end, whatever happens."""
+    elemta = Elemta(folder, **options)
+    try:
+        yield elemta.start()
+    finally:
+        elemta.kill()
