@@ -1,0 +1,1 @@
+"""Keeps accepted mail and decides what is tried next."""
