@@ -1,0 +1,64 @@
+"""All runs of a benchmark: the contestants take turns, so that each meets the same machine."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from bench.load import LIMIT
+from bench.options import Case, Options
+from bench.peers import Elemta, Peer, Postfix
+from bench.processes import BenchError
+from bench.run import Run, Stand, measure, pilot
+
+MOST = 400_000_000
+"""Octets of messages in one run: what the spool has room for, whoever writes them twice."""
+
+
+def contestants(options: Options) -> list[Peer]:
+    """Give the servers to be measured, in the order in which they take turns."""
+    found: list[Peer] = []
+    if "postfix" in options.peers:
+        found.append(Postfix())
+    if "elemta" in options.peers:
+        found.extend(Elemta(workers) for workers in options.workers)
+    return found
+
+
+def play(
+    stand: Stand, peers: Sequence[Peer], options: Options, tell: Callable[[str], None]
+) -> Iterable[Run]:
+    """Run every case with every contestant, giving each run as it ends."""
+    for case in options.cases():
+        counts = {peer.name: _count(stand, peer, case, options, tell) for peer in peers}
+        for _ in range(options.runs):
+            for peer in peers:
+                if count := counts[peer.name]:
+                    run = measure(stand, peer, case, count)
+                    tell(line(run))
+                    yield run
+
+
+def _count(
+    stand: Stand, peer: Peer, case: Case, options: Options, tell: Callable[[str], None]
+) -> int:
+    """Choose how many messages to send; 0 where not even the pilot worked."""
+    try:
+        rate = pilot(stand, peer, case)
+    except BenchError as error:
+        tell(f"{case}, {peer.name}: pilot FAILED: {error}")
+        return 0
+    seconds = min(options.seconds, LIMIT / 3)
+    return min(max(2 * case.sessions, int(rate * seconds)), MOST // case.size)
+
+
+def line(run: Run) -> str:
+    """Tell of a run in one line."""
+    head = f"{run.when[-8:]} {run.case!s:20} {run.peer:17}"
+    if not run.count:
+        return f"{head} BAD: {run.problem}"
+    text = (
+        f"{head} {run.rate:8,.0f}/s in {run.took:4.1f} s  {run.cpu_per_1000:6.3f} CPU s/1,000  "
+        f"RSS {run.peak.rss >> 20:5,} PSS {run.peak.pss >> 20:4,} MiB in {run.peak.processes} "
+        f"processes  client {run.client_cpu / run.took:.2f} cores"
+    )
+    if run.is_disturbed:
+        text += f"  DISTURBED: other {run.other:.2f}, stolen {run.stolen:.2f} cores"
+    return text + (f"  BAD: {run.problem}" if run.problem else "")
