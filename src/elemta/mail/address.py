@@ -152,9 +152,8 @@ def _normalise(text: str) -> str:
     if len(text) > DOMAIN_LIMIT:
         raise DomainError("domain is too long")
     name = text.lower()
-    if not name.isascii():
-        name = unicodedata.normalize("NFC", name)
-        name = ".".join(_encode_label(label) for label in name.split("."))
+    if not text.isascii():
+        name = ".".join(_encode_label(label) for label in text.split("."))
     if len(name) > DOMAIN_LIMIT:
         raise DomainError("domain is too long")
     if not _NAME.fullmatch(name):
@@ -164,9 +163,12 @@ def _normalise(text: str) -> str:
 
 def _encode_label(label: str) -> str:
     if label.isascii():
-        return label
+        return label.lower()
+    name = unicodedata.normalize("NFC", label.lower())
+    if name.isascii():  # the Kelvin sign and its like: not the letter they resemble
+        raise DomainError("domain is not valid in IDNA2008")
     try:
-        return idna.alabel(label).decode("ascii")
+        return idna.alabel(name).decode("ascii")
     except (idna.IDNAError, UnicodeError):
         raise DomainError("domain is not valid in IDNA2008") from None
 
@@ -201,7 +203,7 @@ def _read_path(text: str) -> tuple[Address | None, int]:
         return None, 2
     at = _skip_route(text) if text.startswith("<@") else 1
     address, end = _read_mailbox(text, at)
-    if text[end : end + 1] != ">":
+    if text[end : end + 1] != ">" or (at > 1 and not address.domain):
         raise AddressError("address is not closed by an angle bracket")
     if len(text[: end + 1].encode()) > PATH_LIMIT:
         raise AddressError("address is too long")
