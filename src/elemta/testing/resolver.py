@@ -1,0 +1,61 @@
+"""A DNS of a few lines: what tests of routing ask instead of name servers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from elemta.mail.errors import LookupFailed
+from elemta.net.resolver import Family, MxAnswer, loopback, mx_answer
+
+MAX_ALIASES = 16
+
+Records = Mapping[str, Sequence[Any]]
+
+
+class FakeResolver:
+    """Answers from a zone; it behaves as `elemta.net.DnsResolver`, without a cache.
+
+    A zone maps names to their records by type, in the form that `Resolver` gives them:
+
+        FakeResolver({
+            "example.test": {"MX": [(10, "mx.example.test")]},
+            "mx.example.test": {"A": ["192.0.2.1"], "AAAA": ["2001:db8::1"]},
+            "alias.test": {"CNAME": ["example.test"]},
+            "silent.test": {"MX": [(0, ".")]},
+            "broken.test": None,
+        })
+
+    A name that is not there does not exist; a name without records of a type has none; a name
+    that maps to None cannot be looked up.
+
+    Attributes:
+        zone: May be changed at any time.
+        questions: What was asked so far, `(name, type)`.
+    """
+
+    def __init__(self, zone: Mapping[str, Records | None]):
+        self.zone: dict[str, Records | None] = dict(zone)
+        self.questions: list[tuple[str, str]] = []
+
+    async def mx(self, domain: str) -> MxAnswer:
+        records = self._find(domain, "MX")
+        return mx_answer(tuple(records or ()), exists=records is not None)
+
+    async def addresses(self, host: str, family: Family) -> tuple[str, ...]:
+        known = loopback(host, family)
+        if known is not None:
+            return known
+        return tuple(self._find(host, "A" if family == 4 else "AAAA") or ())
+
+    def _find(self, name: str, rdtype: str) -> Sequence[Any] | None:
+        """Give the records, none where the name has no such records, None without the name."""
+        self.questions.append((name, rdtype))
+        for _ in range(MAX_ALIASES):
+            if name not in self.zone:
+                return None
+            records = self.zone[name]
+            if records is None:
+                break
+            if "CNAME" not in records:
+                return records.get(rdtype, ())
+            name = records["CNAME"][0]
+        raise LookupFailed(f"{name}/{rdtype} cannot be looked up")

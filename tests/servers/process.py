@@ -1,0 +1,98 @@
+"""Real servers for tests: started on loopback, waited for, stopped, their log kept."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody had for TCP and UDP a moment ago."""
+    for _ in range(100):
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+            tcp.bind(("127.0.0.1", 0))
+            port: int = tcp.getsockname()[1]
+            with contextlib.suppress(OSError):
+                udp.bind(("127.0.0.1", port))
+                return port
+    raise RuntimeError("no port is free for both TCP and UDP")
+
+
+def program(name: str, package: str) -> str:
+    """The path of a server's program; without it the test is skipped, or fails where CI is set."""
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/lib/postfix/sbin")
+    if path is None:
+        message = f"{name} is not installed (Debian package: {package})"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+def listens(port: int, host: str = "127.0.0.1") -> Callable[[], bool]:
+    """A probe: somebody accepts TCP connections there."""
+
+    def probe() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+            return True
+        return False
+
+    return probe
+
+
+@contextlib.contextmanager
+def start(
+    argv: Sequence[str | Path],
+    *,
+    ready: Callable[[], bool],
+    log: Path,
+    within: float = 15.0,
+    env: dict[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the end of the block; `log` gets what it prints.
+
+    The test fails with the end of the log if the server exits or is not ready in time.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(each) for each in argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=env,
+            start_new_session=True,
+        )
+    try:
+        _await_ready(process, ready, log, within)
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes], within: float = 5.0) -> None:
+    """Ask a server to stop, then make it."""
+    process.terminate()
+    try:
+        process.wait(within)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _await_ready(
+    process: subprocess.Popen[bytes], ready: Callable[[], bool], log: Path, within: float
+) -> None:
+    limit = time.monotonic() + within
+    while not ready():
+        if process.poll() is not None or time.monotonic() > limit:
+            state = process.poll()
+            problem = "is not ready" if state is None else f"exited with {state}"
+            tail = log.read_bytes()[-2000:].decode(errors="replace")
+            pytest.fail(f"{process.args!r} {problem}; its log ends:\n{tail}")
+        time.sleep(0.02)
