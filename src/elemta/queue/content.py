@@ -1,0 +1,122 @@
+"""The content of queued messages: in memory, or in a file of the spool folder.
+
+Both kinds are `elemta.mail.content.Content`. What is read back from disk is compared with the
+CRC-32 taken when it arrived, compressed or not.
+"""
+
+import asyncio
+import os
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+from elemta.mail.errors import CorruptError
+
+PIECE = 256 * 1024
+
+
+class MemoryContent:
+    """Content that is at hand."""
+
+    __slots__ = ("data", "size")
+
+    def __init__(self, data: bytes):
+        self.data: bytes | None = data
+        self.size = len(data)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Read it in pieces of at most 256 KiB."""
+        data = self.data or b""
+        for start in range(0, len(data), PIECE):
+            yield data[start : start + PIECE]
+
+
+class SpooledContent:
+    """Content in a file of the spool folder.
+
+    Attributes:
+        crc: CRC-32 of the plain content.
+        is_compressed: The file is a zlib stream.
+        is_taken: A store has it, and removes the file when the message goes, or when it
+            could not keep the message.
+        when_corrupt: Called once with the reason, in the reader's task, before it is raised.
+    """
+
+    __slots__ = ("_file", "crc", "is_compressed", "is_taken", "size", "when_corrupt")
+
+    data: bytes | None = None
+
+    def __init__(self, file: Path, size: int, crc: int, *, is_compressed: bool):
+        self._file = file
+        self.size = size
+        self.crc = crc
+        self.is_compressed = is_compressed
+        self.is_taken = False
+        self.when_corrupt: Callable[[str], None] | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Read it in pieces of at most 256 KiB; the last comes only if all were right.
+
+        Raises:
+            CorruptError: The file is missing, cannot be read, or is not what was written.
+        """
+        loop = asyncio.get_running_loop()
+        pieces = self._pieces()
+        held: bytes | None = None
+        try:
+            while (piece := await loop.run_in_executor(None, next, pieces, None)) is not None:
+                if held is not None:
+                    yield held
+                held = piece
+        except CorruptError as error:
+            if self.when_corrupt is not None:
+                self.when_corrupt(str(error))
+            raise
+        if held is not None:
+            yield held
+
+    def exists(self) -> bool:
+        """Whether there is a file of this name."""
+        return self._file.is_file()
+
+    def remove(self) -> None:
+        """Remove the file, if it is there."""
+        self._file.unlink(missing_ok=True)
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Read, inflate and count: at the end size and sum must be what they were."""
+        size = crc = 0
+        try:
+            for piece in self._inflated() if self.is_compressed else _read(self._file):
+                size += len(piece)
+                crc = zlib.crc32(piece, crc)
+                yield piece
+        except (OSError, zlib.error) as error:
+            raise CorruptError(f"content file: {error}") from error
+        if size != self.size or crc != self.crc:
+            raise CorruptError(
+                f"content file: {size} octets with sum {crc:08x},"
+                f" but {self.size} with {self.crc:08x} were written"
+            )
+
+    def _inflated(self) -> Iterator[bytes]:
+        inflater = zlib.decompressobj()
+        for packed in _read(self._file):
+            data = packed
+            while data:
+                yield inflater.decompress(data, PIECE)
+                data = inflater.unconsumed_tail
+        rest = inflater.flush()
+        if rest:
+            yield rest
+        if not inflater.eof:
+            raise CorruptError("content file: the zlib stream has no end")
+
+
+def _read(file: Path) -> Iterator[bytes]:
+    fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        while piece := os.read(fd, PIECE):
+            yield piece
+    finally:
+        os.close(fd)

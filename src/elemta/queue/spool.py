@@ -1,0 +1,167 @@
+"""Content on its way in: kept in memory while it is small, in a file once it is large.
+
+A file is written in `tmp/` while the message arrives. `Draft.finish` gives it its name in
+`spool/`: written, synced, renamed, folder synced; after that a store may commit a row that
+names it. Whatever has no row is swept away at the next start. File names are queue ids made
+here, never text from outside.
+
+Raises:
+    SpoolError: The disk is full, or does not work.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from elemta.mail.clock import Clock
+from elemta.mail.errors import SpoolError
+from elemta.mail.ids import QueueId, format_queue_id, parse_queue_id
+from elemta.queue import durable
+from elemta.queue.draft import Desk, Draft
+from elemta.queue.idsource import IdSource
+
+_ROOM_AGE = 1.0  # seconds that one look at the free space serves
+_FREE_INODES = 1000
+_SWEEP_STEP = 1000  # names held at a time
+
+Compression = Literal["none", "zlib"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSettings:
+    """How content is kept.
+
+    Attributes:
+        inline_size: Octets up to which content stays in memory, and in the store's own rows.
+        min_free_space: Octets of the disk that are not for new mail.
+        compression: "zlib" packs what is written; readers do not notice.
+    """
+
+    inline_size: int = 128 * 1024
+    min_free_space: int = 100_000_000
+    compression: Compression = "none"
+
+
+class Spool:
+    """The files of one shard, and the ids of its messages.
+
+    It is usable between `open` and `close`; the store of the shard calls both, while it holds
+    the shard's lock.
+    """
+
+    def __init__(self, folder: Path, settings: SpoolSettings, ids: IdSource, clock: Clock):
+        self.folder = folder
+        self.settings = settings
+        self.ids = ids
+        self._clock = clock
+        self._desk: Desk | None = None
+        self._room = False
+        self._room_until = float("-inf")
+        self._first_number = 0
+
+    def open(self) -> None:
+        """Make the folders, and empty the one for content that never arrived."""
+        tmp_fd = spool_fd = -1
+        try:
+            tmp_fd = durable.open_folder(self.folder / "tmp")
+            spool_fd = durable.open_folder(self.folder / "spool")
+            with os.scandir(tmp_fd) as leftovers:
+                for entry in leftovers:
+                    durable.remove(entry.name, tmp_fd)
+        except OSError as error:
+            durable.close_all(tmp_fd, spool_fd)
+            raise SpoolError(f"{self.folder}: {error.strerror}") from error
+        self._desk = Desk(
+            self.folder / "spool",
+            tmp_fd,
+            spool_fd,
+            self.settings.inline_size,
+            self.settings.compression == "zlib",
+            self.has_room,
+        )
+        self._first_number = parse_queue_id(self.ids.next())
+
+    def close(self) -> None:
+        """Let go of the folders; idempotent. No draft may be at work any more."""
+        if self._desk is not None:
+            durable.close_all(self._desk.tmp_fd, self._desk.spool_fd)
+            self._desk = None
+
+    def draft(self) -> Draft:
+        """Begin a message."""
+        if self._desk is None:
+            raise SpoolError("the spool is closed")
+        return Draft(self._desk, self.ids.next())
+
+    def has_room(self) -> bool:
+        """Whether free space and free inodes are over the reserve; looked at once a second."""
+        now = self._clock.monotonic()
+        if now >= self._room_until:
+            self._room_until = now + _ROOM_AGE
+            self._room = self._look_for_room()
+        return self._room
+
+    def _look_for_room(self) -> bool:
+        try:
+            disk = os.statvfs(self.folder)
+        except OSError:
+            return False
+        if disk.f_files and disk.f_favail < _FREE_INODES:  # f_files is 0 where there is no limit
+            return False
+        return disk.f_bavail * disk.f_frsize >= self.settings.min_free_space
+
+    async def sweep(self, known: Callable[[Sequence[QueueId]], Awaitable[set[QueueId]]]) -> int:
+        """Remove files that no row names: what a crash left between file and row.
+
+        Files made since `open` are not looked at, their rows may be about to be written.
+
+        Args:
+            known: Says which of some messages have a file (`Store.spooled`).
+
+        Returns:
+            How many files went.
+        """
+        if self._desk is None:
+            return 0
+        loop, folder, removed = asyncio.get_running_loop(), self._desk.spool_fd, 0
+        with os.scandir(folder) as entries:
+            while names := await loop.run_in_executor(None, self._some_names, entries):
+                stray = set(names) - await known(names)
+                await loop.run_in_executor(None, _remove_files, stray, folder)
+                removed += len(stray)
+        return removed
+
+    def _some_names(self, entries: Iterator[os.DirEntry[str]]) -> list[QueueId]:
+        """The next files of earlier runs; an empty list only at the end."""
+        names: list[QueueId] = []
+        for entry in entries:
+            if _number(entry.name) < self._first_number:
+                names.append(QueueId(entry.name))
+                if len(names) == _SWEEP_STEP:
+                    break
+        return names
+
+
+def _remove_files(names: set[QueueId], folder: int) -> None:
+    for name in names:
+        durable.remove(name, folder)
+
+
+def content_file(folder: Path, queue_id: QueueId) -> Path:
+    """The file of a message's content in a shard's folder.
+
+    Raises:
+        ValueError: It is not a queue id: no other text gets into a path.
+    """
+    return folder / "spool" / format_queue_id(parse_queue_id(queue_id))
+
+
+def _number(name: str) -> int:
+    """The number of a file's message; one beyond all for a file that is none of ours."""
+    try:
+        return parse_queue_id(name)
+    except ValueError:
+        return 1 << 63
