@@ -1,12 +1,8 @@
 """`python -m bench`: measure Elemta and Postfix in turn and print how they compare."""
 
 import contextlib
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 from bench import machine, report
 from bench.load import find_tool
@@ -16,7 +12,7 @@ from bench.processes import BenchError, interrupt_once
 from bench.profiler import Profiler, unwatched
 from bench.rounds import MOST, contestants, play
 from bench.run import Run, Stand
-from bench.spool import open_spool
+from bench.spool import open_spool, temporary_folder
 
 
 def spool_size(options: Options) -> int:
@@ -24,17 +20,6 @@ def spool_size(options: Options) -> int:
     fastest = 20_000  # messages a second
     left = min(MOST, int(fastest * options.seconds) * max(options.sizes))
     return max(1 << 30, 7 * left >> 20 << 20)
-
-
-@contextlib.contextmanager
-def temporary_folder(parent: Path | None) -> Iterator[Path]:
-    """Make a folder that servers under other users may pass through; it goes afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="elemta-bench-", dir=parent))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def tell(text: str) -> None:

@@ -106,10 +106,7 @@ class TreeAccount:
             self._born[pid] = fields[19]
 
     def pids(self) -> list[int]:
-        table = {}
-        for entry in os.listdir("/proc"):  # noqa: PTH208 - names only, many times a second
-            if entry.isdecimal() and (fields := stat_fields(int(entry))):
-                table[int(entry)] = fields
+        table = {pid: fields for pid in all_pids() if (fields := stat_fields(pid))}
         alive = {
             pid: born
             for pid, born in self._born.items()
@@ -137,6 +134,11 @@ class TreeAccount:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def all_pids() -> list[int]:
+    """Give every process of the machine."""
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
 
 
 def stat_fields(pid: int) -> list[str]:

@@ -5,7 +5,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.account import TICK, stat_fields
+from bench.account import TICK, all_pids, stat_fields
 
 KERNEL_THREADS = "2"  # the pid of kthreadd, parent of them all
 
@@ -33,8 +33,8 @@ def read() -> Reading:
     line = Path("/proc/stat").read_text().split("\n", 1)[0]
     user, nice, system, _idle, _iowait, irq, softirq, stolen = map(int, line.split()[1:9])
     kernel = 0
-    for name in os.listdir("/proc"):  # noqa: PTH208 - names only
-        if name.isdecimal() and (fields := stat_fields(int(name))) and fields[1] == KERNEL_THREADS:
+    for pid in all_pids():
+        if (fields := stat_fields(pid)) and fields[1] == KERNEL_THREADS:
             kernel += int(fields[11]) + int(fields[12])
     own = os.times()
     busy = user + nice + system + irq + softirq

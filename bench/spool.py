@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -106,6 +107,17 @@ class JournalSpool:
     def close(self) -> None:
         _run("losetup", "-d", self._device)
         self._image.unlink()
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path | None) -> Iterator[Path]:
+    """Make a folder that servers under other users may pass through; it goes afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="elemta-bench-", dir=parent))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def file_system(folder: Path) -> str:
