@@ -21,8 +21,8 @@ from pathlib import Path
 from elemta.mail.errors import SpoolError
 from elemta.mail.ids import QueueId
 from elemta.net import steps
-from elemta.queue import durable
 from elemta.queue.content import MemoryContent, SpooledContent
+from elemta.queue.folder import remove, rename
 
 FLUSH_SIZE = 256 * 1024  # few large writes: each is a trip to a thread
 _ZLIB_LEVEL = 1  # mail shrinks to nearly the same at 6, for three times the work
@@ -135,7 +135,7 @@ class _File:
             steps.reached("spool.synced")
             os.close(self._fd)
             self._fd = -1
-            durable.rename(name, desk.tmp_fd, desk.spool_fd)
+            rename(name, desk.tmp_fd, desk.spool_fd)
             steps.reached("spool.renamed")
             os.fsync(desk.spool_fd)
             steps.reached("spool.folder_synced")
@@ -183,7 +183,7 @@ class _File:
             self._fd = -1
         for folder in (self._desk.tmp_fd, self._desk.spool_fd):
             with contextlib.suppress(OSError):  # the sweep at the next start gets it
-                durable.remove(self._name, folder)
+                remove(self._name, folder)
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -19,8 +19,8 @@ from typing import Literal
 from elemta.mail.clock import Clock
 from elemta.mail.errors import SpoolError
 from elemta.mail.ids import QueueId, format_queue_id, parse_queue_id
-from elemta.queue import durable
 from elemta.queue.draft import Desk, Draft
+from elemta.queue.folder import close_all, open_folder, remove
 from elemta.queue.idsource import IdSource
 
 _ROOM_AGE = 1.0  # seconds that one look at the free space serves
@@ -66,13 +66,13 @@ class Spool:
         """Make the folders, and empty the one for content that never arrived."""
         tmp_fd = spool_fd = -1
         try:
-            tmp_fd = durable.open_folder(self.folder / "tmp")
-            spool_fd = durable.open_folder(self.folder / "spool")
+            tmp_fd = open_folder(self.folder / "tmp")
+            spool_fd = open_folder(self.folder / "spool")
             with os.scandir(tmp_fd) as leftovers:
                 for entry in leftovers:
-                    durable.remove(entry.name, tmp_fd)
+                    remove(entry.name, tmp_fd)
         except OSError as error:
-            durable.close_all(tmp_fd, spool_fd)
+            close_all(tmp_fd, spool_fd)
             raise SpoolError(f"{self.folder}: {error.strerror}") from error
         self._desk = Desk(
             self.folder / "spool",
@@ -87,7 +87,7 @@ class Spool:
     def close(self) -> None:
         """Let go of the folders; idempotent. No draft may be at work any more."""
         if self._desk is not None:
-            durable.close_all(self._desk.tmp_fd, self._desk.spool_fd)
+            close_all(self._desk.tmp_fd, self._desk.spool_fd)
             self._desk = None
 
     def draft(self) -> Draft:
@@ -147,7 +147,7 @@ class Spool:
 
 def _remove_files(names: set[QueueId], folder: int) -> None:
     for name in names:
-        durable.remove(name, folder)
+        remove(name, folder)
 
 
 def content_file(folder: Path, queue_id: QueueId) -> Path:

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from elemta.mail.errors import SpoolError
+from elemta.net.durable import make_folders_durably
 
 _SHARD = "shard-"
 
@@ -44,7 +45,7 @@ class ShardLock:
 
     def __init__(self, folder: Path):
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folders_durably(str(folder))
             self._fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise SpoolError(f"{folder}: {error.strerror}") from error
@@ -63,7 +64,7 @@ class ShardLock:
 
 def open_folder(path: Path) -> int:
     """Open a folder to name files in it by; the last part of its path must be no link."""
-    path.mkdir(mode=0o700, exist_ok=True)
+    make_folders_durably(str(path))
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
