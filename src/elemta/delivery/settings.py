@@ -5,10 +5,27 @@ Durations are seconds.
 
 import enum
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 SMTP_PORT = 25
 LMTP_PORT = 24
+
+PROHIBITED_NETWORKS: tuple[IPv4Network | IPv6Network, ...] = tuple(
+    map(
+        ip_network,
+        (
+            "0.0.0.0/8",  # "this host": connects to loopback
+            "127.0.0.0/8",
+            "169.254.0.0/16",  # link-local, and where clouds keep their metadata
+            "224.0.0.0/3",  # multicast, reserved, broadcast
+            "::/128",
+            "::1/128",
+            "fe80::/10",
+            "ff00::/8",
+        ),
+    )
+)
+"""Where no mail exchanger on the Internet is, but services of this machine may be."""
 
 
 class Via(enum.StrEnum):
@@ -86,8 +103,8 @@ class DeliverySettings:
         idle_timeout: How long a connection waits for another message.
         recipients_per_transaction: More are sent in further transactions (RFC 5321
             §4.5.3.1.8 has everyone accept 100).
-        prohibited_networks: Addresses that no mail exchanger may have; fixed next hops are not
-            subject to it.
+        prohibited_networks: Addresses that no mail exchanger may have, be they wrapped into
+            IPv6 or not; fixed next hops are not subject to it.
         ipv6: Connect to IPv6 addresses.
     """
 
@@ -99,5 +116,5 @@ class DeliverySettings:
     max_messages_per_connection: int = 100
     idle_timeout: float = 5.0
     recipients_per_transaction: int = 100
-    prohibited_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    prohibited_networks: tuple[IPv4Network | IPv6Network, ...] = PROHIBITED_NETWORKS
     ipv6: bool = True

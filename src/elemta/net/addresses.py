@@ -1,0 +1,62 @@
+"""Whether an IP address is one that mail should not be sent to: ours, or a prohibited one."""
+
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+IpAddress = IPv4Address | IPv6Address
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052 §2.1
+_DISCARD_PORT = 9  # any would do: nothing is sent
+
+
+@lru_cache(4096)
+def is_within(address: str, networks: Networks) -> bool:
+    """Whether an address is in one of the networks, be it wrapped into IPv6 or not.
+
+    "::ffff:127.0.0.1", "64:ff9b::7f00:1" and "2002:7f00:1::" all lead to 127.0.0.1.
+
+    Raises:
+        ValueError: It is no address.
+    """
+    return any(
+        form.version == network.version and form in network
+        for form in _forms(ipaddress.ip_address(address))
+        for network in networks
+    )
+
+
+def _forms(address: IpAddress) -> Sequence[IpAddress]:
+    """An address, and the IPv4 address that it wraps."""
+    if isinstance(address, IPv4Address):
+        return (address,)
+    inner = address.ipv4_mapped or address.sixtofour
+    if address in _NAT64:
+        inner = IPv4Address(int(address) & 0xFFFF_FFFF)
+    return (address,) if inner is None else (address, inner)
+
+
+def is_own(address: str) -> bool:
+    """Whether an address is of this machine, loopback aside.
+
+    The kernel is asked: packets to an address of the machine itself start at that address.
+    Nothing is sent. The outer side of a NAT is not known here.
+
+    Raises:
+        ValueError: It is no address.
+    """
+    return any(_starts_at(form) for form in _forms(ipaddress.ip_address(address)))
+
+
+def _starts_at(ip: IpAddress) -> bool:
+    if ip.is_loopback or ip.is_unspecified or ip.is_multicast:
+        return False
+    family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((str(ip), _DISCARD_PORT))
+        return ipaddress.ip_address(probe.getsockname()[0]) == ip
+    return False
