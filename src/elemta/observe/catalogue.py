@@ -1,0 +1,177 @@
+"""The metrics there are: names, types, units and labels, each in one place.
+
+What is counted, shown at `/metrics` and described in `docs/metrics.md` is made from `CATALOGUE`.
+Names are kept stable; operators build on them.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+ATTEMPT_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0)
+ACCEPT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family.
+
+    Attributes:
+        name: Its name, without the ending "_total" of a counter's samples.
+        unit: "seconds", "bytes" or "" for a plain number; the name ends with it.
+        merge: How one number is made of those of all processes.
+        outlives: The value of a process that has ended still counts.
+        buckets: Upper bounds of a histogram's buckets, without the last, infinite one.
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram", "info"]
+    text: str
+    unit: str = ""
+    labels: tuple[str, ...] = ()
+    merge: Callable[[Iterable[float]], float] = sum
+    outlives: bool = True
+    buckets: tuple[float, ...] = ()
+
+
+def _counter(name: str, text: str, *labels: str, unit: str = "") -> Metric:
+    return Metric(name, "counter", text, unit, labels)
+
+
+def _gauge(name: str, text: str, *labels: str, unit: str = "") -> Metric:
+    return Metric(name, "gauge", text, unit, labels, outlives=False)
+
+
+CONNECTIONS = _counter("elemta_connections", "Connections accepted.", "listener")
+REFUSED = _counter(
+    "elemta_connections_refused",
+    "Connections turned away before a session began.",
+    "listener",
+    "reason",
+)
+SESSIONS = _gauge("elemta_sessions", "Sessions open now.", "listener")
+RECEIVED = _counter("elemta_messages_received", "Messages received and acknowledged.")
+RECEIVED_BYTES = _counter(
+    "elemta_received_bytes", "Octets of the messages received and acknowledged.", unit="bytes"
+)
+RECIPIENTS = _counter(
+    "elemta_recipients_received", "Recipients of the messages received and acknowledged."
+)
+REJECTED = _counter(
+    "elemta_messages_rejected",
+    "Commands and messages refused, by the command at which it happened.",
+    "stage",
+)
+ACCEPT_SECONDS = Metric(
+    "elemta_accept_duration_seconds",
+    "histogram",
+    "Time from the start of a message's transaction to its acknowledgement.",
+    "seconds",
+    buckets=ACCEPT_BUCKETS,
+)
+ENQUEUED = _counter(
+    "elemta_messages_enqueued",
+    "Messages written to the queue, notifications of our own included.",
+    "priority",
+)
+DELIVERIES = _counter(
+    "elemta_deliveries",
+    'What delivery attempts came to, for each recipient: "delivered", "deferred" or "bounced".',
+    "result",
+    "method",
+)
+ATTEMPT_SECONDS = Metric(
+    "elemta_delivery_duration_seconds",
+    "histogram",
+    "Time that a delivery attempt took, for each recipient.",
+    "seconds",
+    ("result", "method"),
+    buckets=ATTEMPT_BUCKETS,
+)
+DEFERRED = _counter(
+    "elemta_deferred_recipients",
+    "Attempts that were put off, by the recipient's domain.",
+    "domain",
+)
+NOTIFICATIONS = _counter(
+    "elemta_notifications",
+    'Delivery status notifications queued: "failure" or "delay".',
+    "kind",
+)
+CORRUPT = _counter("elemta_messages_corrupt", "Stored messages found unreadable.")
+SECURITY = _counter(
+    "elemta_security_events", "What only an attack or a badly broken peer does.", "kind"
+)
+INTERNAL_ERRORS = _counter("elemta_internal_errors", "Defects of this server met and survived.")
+ENTRIES = _gauge("elemta_queue_recipients", "Recipients in the queue, by their state.", "state")
+OLDEST = Metric(
+    "elemta_queue_oldest_seconds",
+    "gauge",
+    "Age of the oldest message in the queue.",
+    "seconds",
+    merge=max,
+    outlives=False,
+)
+READY = _gauge("elemta_queue_ready", "Recipients due and waiting for a connection, in memory.")
+IN_FLIGHT = _gauge("elemta_deliveries_in_flight", "Delivery attempts under way.")
+SPOOL_FREE = Metric(
+    "elemta_spool_free_bytes",
+    "gauge",
+    "Room left on the file system of the spool.",
+    "bytes",
+    merge=min,
+    outlives=False,
+)
+LOOP_LAG = _gauge(
+    "elemta_event_loop_lag_seconds",
+    "By how much a worker's event loop was late, at worst in the last second.",
+    "worker",
+    unit="seconds",
+)
+DNS_HITS = _counter("elemta_resolver_cache_hits", "Names answered from the resolver's cache.")
+DNS_MISSES = _counter("elemta_resolver_cache_misses", "Names that a name server was asked for.")
+LOG_DROPPED = _counter(
+    "elemta_log_lines_dropped", "Log lines lost because nobody read them in time."
+)
+RESTARTS = _counter(
+    "elemta_restarts", "Processes of this server that died and were started again.", "process"
+)
+STARTED = Metric(
+    "elemta_start_time_seconds",
+    "gauge",
+    "When the server started, in seconds since 1970 (UTC).",
+    "seconds",
+    merge=max,
+)
+BUILD = Metric("elemta_build", "info", "What is running.", "", ("version", "python"), merge=max)
+
+CATALOGUE: tuple[Metric, ...] = (
+    BUILD,
+    STARTED,
+    RESTARTS,
+    SESSIONS,
+    CONNECTIONS,
+    REFUSED,
+    RECEIVED,
+    RECEIVED_BYTES,
+    RECIPIENTS,
+    REJECTED,
+    ACCEPT_SECONDS,
+    ENQUEUED,
+    DELIVERIES,
+    ATTEMPT_SECONDS,
+    DEFERRED,
+    NOTIFICATIONS,
+    CORRUPT,
+    ENTRIES,
+    OLDEST,
+    READY,
+    IN_FLIGHT,
+    SPOOL_FREE,
+    SECURITY,
+    INTERNAL_ERRORS,
+    LOOP_LAG,
+    DNS_HITS,
+    DNS_MISSES,
+    LOG_DROPPED,
+)

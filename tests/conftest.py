@@ -1,0 +1,15 @@
+"""What all tests share: how hypothesis behaves.
+
+Programs of other servers are asked for with `servers.process.program`, which skips a test where
+one is missing, and fails it where `CI` is set.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# A shared machine is slow at times: that is no finding.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
+settings.register_profile("fuzz", settings.get_profile("here"), max_examples=20_000)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
