@@ -13,6 +13,7 @@ import dns.exception
 import dns.message
 import dns.name
 import dns.nameserver
+import dns.rdatatype
 import dns.resolver
 import dns.rrset
 import dns.ttl
@@ -24,16 +25,17 @@ from elemta.net.stream import Stream, connect
 MAX_RECORDS = 100  # of one answer: nobody who means well has more
 MAX_ANSWER = 16_384  # octets of one answer: to parse 64 KiB of records takes 0.15 s
 UDP_PAYLOAD = 1232  # octets that fit one packet on any path (DNS flag day 2020)
-MAX_ALIASES = 8  # answers that end in an alias; within one answer dnspython follows 16
+MAX_ALIASES = 16  # between a name and its records
 ONE_TRY = 2.0  # seconds until the next name server is asked
 
 
 class DnsClient:
     """Asks the name servers of the settings, or the system's."""
 
-    def __init__(self, settings: DnsSettings):
+    def __init__(self, settings: DnsSettings, resolv_conf: str = "/etc/resolv.conf"):
         self._timeout = settings.timeout
         self._servers = settings.nameservers
+        self._resolv_conf = resolv_conf
         self._client: dns.asyncresolver.Resolver | None = None
 
     async def ask(self, name: str, rdtype: str) -> Answer:
@@ -54,14 +56,15 @@ class DnsClient:
         except dns.resolver.NoNameservers as error:
             raise LookupFailed(f"{name}/{rdtype}: {_reason(error)}") from error
         except (dns.exception.DNSException, OSError) as error:
-            problem = type(error).__name__
+            problem = str(error) or type(error).__name__
             raise LookupFailed(f"{name}/{rdtype} cannot be looked up: {problem}") from error
 
     async def _follow(self, qname: dns.name.Name, rdtype: str) -> Answer:
         """Ask, and ask again where an answer ends in an alias, as authoritative servers' do."""
         client = self._configured()
         ttl = float(dns.ttl.MAX_TTL)
-        for _ in range(MAX_ALIASES):
+        aliases = 0
+        while aliases <= MAX_ALIASES:
             try:
                 found = await client.resolve(qname, rdtype, raise_on_no_answer=False, search=False)
             except dns.resolver.NXDOMAIN as error:
@@ -72,8 +75,12 @@ class DnsClient:
             ttl = min(ttl, float(chain.minimum_ttl))
             if found.rrset is not None:
                 return Answer(_records(found.rrset, rdtype), ttl)
-            if not chain.cnames or found.response.authority:
+            speakers = {rrset.rdtype for rrset in found.response.authority}
+            if dns.rdatatype.SOA not in speakers and dns.rdatatype.NS in speakers:
+                raise _UnfitError("a referral, from a server that should know")  # RFC 2308 §2.2
+            if not chain.cnames or speakers:
                 return Answer((), ttl)
+            aliases += len(chain.cnames)
             qname = chain.canonical_name
         raise dns.message.ChainTooLong
 
@@ -85,9 +92,9 @@ class DnsClient:
         if not servers:
             system = dns.resolver.Resolver(configure=False)
             try:
-                system.read_resolv_conf("/etc/resolv.conf")
+                system.read_resolv_conf(self._resolv_conf)
             except (dns.resolver.NoResolverConfiguration, dns.exception.DNSException) as error:
-                raise LookupFailed("/etc/resolv.conf names no name server") from error
+                raise LookupFailed(f"{self._resolv_conf} names no name server") from error
             servers = tuple((str(address), 53) for address in system.nameservers)
         client = dns.asyncresolver.Resolver(configure=False)
         client.nameservers = [_Nameserver(address, port) for address, port in servers]
