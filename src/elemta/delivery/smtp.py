@@ -1,0 +1,324 @@
+"""One message to some recipients over one connection: SMTP and LMTP alike.
+
+Each recipient ends delivered, deferred or failed, as the replies say, or without an outcome
+where the peer said nothing about it: then another connection may be tried. Once the content
+may have been taken in whole, nobody else is tried: a connection lost after the final dot
+leaves it open whether the message was delivered, and it is deferred (RFC 1047 lives on).
+
+Where the peer offers PIPELINING, MAIL, all RCPT and DATA leave in one write (RFC 2920 §3.1);
+small content and its dot in another.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from elemta.delivery.connection import Connection, Waits, describe, lost_reply
+from elemta.mail.content import Content
+from elemta.mail.errors import LocalProtocolError, RemoteProtocolError
+from elemta.mail.message import Message, Recipient
+from elemta.mail.outcome import Outcome, Result
+from elemta.mail.reply import Reply
+from elemta.net import steps
+
+_NO_UTF8 = Reply(553, "the next hop does not take SMTPUTF8 (RFC 6531)", "5.6.7")
+_NO_8BIT = Reply(554, "the next hop does not take 8-bit content (RFC 6152)", "5.6.3")
+_UNFIT = Reply(554, "the content has a CR, LF or NUL that is not of a line end", "5.6.0")
+_TOO_MANY = (None, "4.5.3", "5.5.3")  # RFC 3463 §3.6: too many recipients
+
+
+class _Closed(Exception):  # noqa: N818 - a turn in the dialogue, seen by nobody else
+    """The peer ended the session with a 421."""
+
+    def __init__(self, reply: Reply):
+        super().__init__()
+        self.reply = reply
+
+
+class Transaction:
+    """Run once; then `outcomes` tells.
+
+    Attributes:
+        outcomes: One for each recipient, in their order; None where the peer gave no answer.
+        problem: Why not, where there is a None.
+        is_answered: The peer has judged the MAIL command: it is the one to deal with.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        message: Message,
+        recipients: Sequence[Recipient],
+        content: Content,
+        waits: Waits,
+    ):
+        self.outcomes: list[Outcome | None] = [None] * len(recipients)
+        self.problem: Reply | None = None
+        self.is_answered = False
+        self._connection = connection
+        self._machine = connection.machine
+        self._message = message
+        self._recipients = recipients
+        self._content = content
+        self._waits = waits
+        self._told: list[int] = []  # places of the recipients that RCPT is sent for
+        self._accepted: list[int] = []
+        self._delayed: list[int] = []  # too many for one transaction
+        self._needs_utf8 = False
+        self._is_sending = False
+
+    async def run(self) -> None:
+        """Send the message; the connection is aborted when it cannot be used again.
+
+        Raises:
+            CorruptError: The content could not be read; nothing was delivered.
+        """
+        connection = self._connection
+        connection.used += 1
+        is_over = False
+        try:
+            if self._may_send():
+                await self._converse()
+            is_over = True
+        except _Closed as error:
+            self._end(error.reply)
+        except RemoteProtocolError as error:
+            self._end(Reply(451, describe(error), "4.5.0"))
+        except LocalProtocolError:
+            if not self._is_sending:
+                raise
+            self._settle(self._accepted, _UNFIT)
+        except OSError as error:
+            await self._hear_last()
+            self._end(lost_reply(error, self._stage()))
+        finally:
+            if not is_over:
+                connection.abort()
+        if self._delayed:
+            self._judge_delayed()
+
+    # ---- what this peer can be given
+
+    def _may_send(self) -> bool:
+        """Compare what the message needs with what the peer offers."""
+        machine, message = self._machine, self._message
+        sender, facts, size = message.sender, message.facts, self._content.size
+        if 0 < machine.size_limit < size:
+            text = f"the message has {size} octets, the next hop takes {machine.size_limit}"
+            self._settle(range(len(self._recipients)), Reply(552, text, "5.3.4"))
+            self.is_answered = True
+            return False
+        self._told = list(range(len(self._recipients)))
+        utf8_content = facts.smtputf8 and facts.has_8bit  # else the declaration asked too much
+        utf8_sender = sender is not None and sender.needs_smtputf8
+        wide = [i for i, each in enumerate(self._recipients) if each.address.needs_smtputf8]
+        self._needs_utf8 = utf8_content or utf8_sender or bool(wide)
+        if self._needs_utf8 and not machine.has_smtputf8:
+            self.problem = _NO_UTF8
+            if utf8_content or utf8_sender:
+                return False
+            self._needs_utf8 = False
+            self._told = [i for i in self._told if i not in wide]
+        if facts.has_8bit and not machine.has_8bit:
+            self.problem = self.problem or _NO_8BIT
+            return False
+        return bool(self._told)
+
+    # ---- the dialogue
+
+    async def _converse(self) -> None:
+        machine, stream = self._machine, self._connection.stream
+        resets = machine.in_transaction
+        commands = [
+            machine.mail(
+                self._message.sender,
+                size=self._content.size,
+                eight_bit=self._message.facts.has_8bit,
+                smtputf8=self._needs_utf8,
+            )
+        ]
+        recipients, pipelining = self._recipients, machine.has_pipelining
+        if pipelining:
+            commands += [machine.rcpt(recipients[place].address) for place in self._told]
+            commands.append(machine.data())
+        stream.write(b"".join(commands))
+        if resets:
+            await self._await_reset()
+        if not await self._await_mail() and not pipelining:
+            return
+        for place in self._told:
+            if not pipelining:
+                stream.write(machine.rcpt(recipients[place].address))
+            await self._await_rcpt(place)
+        if not pipelining:
+            if not self._accepted:
+                return
+            stream.write(machine.data())
+        if await self._await_data():
+            await self._send_content()
+            await self._await_end()
+
+    async def _await_reset(self) -> None:
+        reply = await self._connection.reply(self._waits.command)
+        if reply.code >= 300:
+            raise _Closed(Reply(451, f"the session is stuck: {reply}", "4.5.0"))
+
+    async def _await_mail(self) -> bool:
+        """Read the answer to MAIL; False if it was refused."""
+        reply = await self._connection.reply(self._waits.command)
+        code = reply.code
+        if code == 421:
+            raise _Closed(reply)
+        self.is_answered = True
+        if code < 300:
+            return True
+        if code < 400:
+            raise RemoteProtocolError(f"no answer to MAIL: {reply}")
+        self._settle(self._told, reply)
+        return False
+
+    async def _await_rcpt(self, place: int) -> None:
+        reply = await self._connection.reply(self._waits.command)
+        code = reply.code
+        if code < 300:
+            if self.outcomes[place] is None:  # MAIL was not refused
+                self._accepted.append(place)
+            return
+        if code == 421:
+            raise _Closed(reply)
+        if code < 400:
+            raise RemoteProtocolError(f"no answer to RCPT: {reply}")
+        if self.outcomes[place] is not None:
+            return
+        if code in (452, 552) and self._is_too_many(reply):
+            self._delayed.append(place)
+            reply = Reply(452, reply.text, "4.5.3")
+        self._settle((place,), reply)
+
+    def _is_too_many(self, reply: Reply) -> bool:
+        """Whether a 452, or a 552 that means it, is about the number (RFC 5321 §4.5.3.1.10)."""
+        return reply.enhanced in _TOO_MANY or "too many" in reply.text.lower()
+
+    async def _await_data(self) -> bool:
+        """Read the answer to DATA; True if content is to follow."""
+        reply = await self._connection.reply(self._waits.data)
+        code = reply.code
+        if code == 421:
+            raise _Closed(reply)
+        if code == 354:
+            if self._accepted:
+                return True
+            await self._send_nothing()
+            return False
+        if code < 400:
+            raise RemoteProtocolError(f"no answer to DATA: {reply}")
+        self._settle(self._accepted, reply)
+        return False
+
+    async def _send_nothing(self) -> None:
+        """End what the peer should not have begun: nobody was accepted (RFC 2920 §3.1)."""
+        if self._machine.lmtp:  # there will be no reply, now or ever (RFC 2033 §4.2)
+            raise RemoteProtocolError("content wanted for no recipient")
+        self._connection.stream.write(self._machine.end())
+        await self._connection.reply(self._waits.dot)
+
+    async def _send_content(self) -> None:
+        connection, machine, stream = self._connection, self._machine, self._connection.stream
+        data, block = self._content.data, self._waits.block
+        self._is_sending = True
+        if machine.has_input:
+            self._hear_early()
+        if data is not None:
+            last = machine.content(data) + machine.end()
+        else:
+            async for chunk in self._content.chunks():
+                stream.write(machine.content(chunk))
+                connection.wait_until(block)
+                await stream.drain()
+                if stream.has_input:
+                    machine.receive(await stream.read())
+                    self._hear_early()
+            last = machine.end()
+        steps.reached("smtp.before_dot")
+        stream.write(last)
+        connection.wait_until(block)
+        await stream.drain()
+        steps.reached("smtp.after_dot")
+
+    def _hear_early(self) -> None:
+        """Take a refusal that comes before the content is complete; nothing else may come."""
+        reply = self._machine.next_reply()
+        if reply is None:
+            return
+        if reply.code == 421:
+            raise _Closed(reply)
+        self._settle(self._accepted, reply)
+        raise _Closed(reply)
+
+    async def _hear_last(self) -> None:
+        """Look for a refusal among what arrived before a connection broke under our content."""
+        stream, machine = self._connection.stream, self._machine
+        if self._is_sending and stream.has_input:
+            machine.receive(await stream.read())
+            with contextlib.suppress(RemoteProtocolError):
+                reply = machine.next_reply()
+                if reply is not None and reply.code >= 400:
+                    self._settle(self._accepted, reply)
+
+    async def _await_end(self) -> None:
+        """Read what became of the content: once, or in LMTP for each recipient."""
+        accepted = self._accepted
+        groups = [[place] for place in accepted] if self._machine.lmtp else [accepted]
+        for places in groups:
+            reply = await self._connection.reply(self._waits.dot)
+            if 300 <= reply.code < 400:
+                raise RemoteProtocolError(f"no answer to the content: {reply}")
+            self._settle(places, reply)
+        steps.reached("smtp.after_reply")
+
+    # ---- what became of whom
+
+    def _settle(self, places: Sequence[int], reply: Reply) -> None:
+        """Give these recipients the outcome that a reply means."""
+        code = reply.code
+        if code < 300:
+            result = Result.DELIVERED
+        else:
+            result = Result.FAILED if code >= 500 else Result.DEFERRED
+        connection = self._connection
+        outcome = Outcome(
+            result,
+            reply,
+            connection.target.host,
+            connection.name,
+            "lmtp" if self._machine.lmtp else "smtp",
+            connection.stream.tls_version,
+        )
+        for place in places:
+            self.outcomes[place] = outcome
+
+    def _end(self, reply: Reply) -> None:
+        """Settle who is left when the session ended early: for now, or with another target."""
+        self.problem = reply
+        if self.is_answered:
+            self._settle([i for i in self._told if self.outcomes[i] is None], reply)
+
+    def _judge_delayed(self) -> None:
+        """Who was too many may go at once if this transaction made room for it."""
+        outcomes = self.outcomes
+        accepted = (outcomes[place] for place in self._accepted)
+        if not any(each is not None and each.result is Result.DELIVERED for each in accepted):
+            return
+        for place in self._delayed:
+            outcome = outcomes[place]
+            if outcome is not None:
+                outcomes[place] = replace(outcome, retry_at_once=True)
+
+    def _stage(self) -> str:
+        if not self.is_answered:
+            return "before an answer to MAIL"
+        if not self._is_sending:
+            return "before the content was sent"
+        if self._machine.owed:
+            return "after the content was sent: it may have been delivered"
+        return "while the content was sent"
