@@ -237,7 +237,7 @@ class TestWriting:
             for name in ("a", "b", "c")
         ]
         os.close(written)
-        with open(read, "rb") as output:
+        with os.fdopen(read, "rb") as output:
             lines = [json.loads(line) for line in output]
         assert [writer.wait() for writer in writers] == [0, 0, 0]
         for name in ("a", "b", "c"):
@@ -250,14 +250,14 @@ class Reader(threading.Thread):
 
     def __init__(self, fd: int):
         super().__init__()
-        self._file = open(fd, "rb")
+        self._fd = fd
         self._lines: list[bytes] = []
         self._changed = threading.Condition()
         self.start()
 
     def run(self) -> None:
-        with self._file:
-            for line in self._file:
+        with os.fdopen(self._fd, "rb") as file:
+            for line in file:
                 with self._changed:
                     self._lines.append(line)
                     self._changed.notify()

@@ -44,7 +44,7 @@ class Exposition(Collector):
         """Give the metrics and their content type, as an HTTP `Accept` field asks for."""
         try:
             encode, content_type = choose_encoder(accept)
-        except ValueError:  # a version that is no version
+        except (ValueError, TypeError):  # a version that is none
             encode, content_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
         return encode(self._registry), content_type
 
