@@ -57,9 +57,7 @@ class Listeners:
         for bound in sockets:
             factory = self._factory(bound)
             if bound.socket.family == socket.AF_UNIX:
-                server = await loop.create_unix_server(
-                    factory, sock=bound.socket, backlog=BACKLOG
-                )
+                server = await loop.create_unix_server(factory, sock=bound.socket, backlog=BACKLOG)
             else:
                 server = await loop.create_server(factory, sock=bound.socket, backlog=BACKLOG)
             self._servers.append(server)

@@ -1,0 +1,128 @@
+"""Streams over real sockets: bounded both ways, and no wait without an end."""
+
+import asyncio
+import contextlib
+import socket
+
+import pytest
+
+from elemta.net.stream import READ_LIMIT, Stream, connect, connect_unix
+
+
+@pytest.fixture
+async def pair():
+    """A connected client and server stream."""
+    accepted: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Stream(accepted.set_result), "127.0.0.1", 0
+    )
+    port = server.sockets[0].getsockname()[1]
+    client = await connect("127.0.0.1", port, timeout=5)
+    ours = await accepted
+    yield client, ours
+    for stream in (client, ours):
+        stream.abort()
+        await stream.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_what_one_writes_the_other_reads(pair):
+    client, ours = pair
+    client.write(b"hello ")
+    client.write(b"world")
+    received = b""
+    while len(received) < 11:
+        received += await ours.read()
+    assert received == b"hello world"
+    assert ours.peer_ip == "127.0.0.1"
+    assert client.peer == ours.local
+
+
+async def test_a_closed_peer_is_an_empty_read(pair):
+    client, ours = pair
+    client.write(b"last words")
+    client.close()
+    assert await ours.read() == b"last words"
+    assert await ours.read() == b""
+    assert await ours.read() == b""
+
+
+async def test_half_closed_peers_still_get_answers(pair):
+    client, ours = pair
+    client._transport.write_eof()
+    assert await ours.read() == b""
+    ours.write(b"bye")
+    assert await client.read() == b"bye"
+
+
+async def test_a_wait_ends_at_the_deadline(pair):
+    _client, ours = pair
+    ours.deadline = 0.0
+    with pytest.raises(TimeoutError):
+        await ours.read()
+
+
+async def test_input_is_bounded_while_nobody_reads(pair):
+    client, ours = pair
+    total = 40 * READ_LIMIT
+    client.write(b"x" * total)
+    await asyncio.sleep(0.2)
+    assert ours._held < 4 * READ_LIMIT
+    seen = 0
+    while seen < total:
+        seen += len(await ours.read())
+    assert seen == total
+
+
+async def test_output_is_bounded_while_the_peer_does_not_read(pair):
+    client, ours = pair
+    client._transport.pause_reading()
+    written = 0
+    while not ours.is_congested:
+        ours.write(b"y" * 65536)
+        written += 65536
+        await asyncio.sleep(0)
+        assert written < 64 * 1024 * 1024
+    ours.deadline = 0.0
+    with pytest.raises(TimeoutError):
+        await ours.drain()
+
+
+async def test_a_reset_ends_the_stream(pair):
+    client, ours = pair
+    raw = client._transport.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    client.abort()
+    with contextlib.suppress(ConnectionError):
+        while await ours.read():
+            pass
+    assert not ours.is_usable
+    with pytest.raises(ConnectionError):
+        await ours.drain()
+
+
+async def test_nobody_listens():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        with pytest.raises(OSError, match="refused|Connect"):
+            await connect("127.0.0.1", probe.getsockname()[1], timeout=5)
+
+
+async def test_unix_sockets_work_alike(tmp_path):
+    accepted: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()
+    path = str(tmp_path / "s")
+    server = await asyncio.get_running_loop().create_unix_server(
+        lambda: Stream(accepted.set_result), path
+    )
+    client = await connect_unix(path, timeout=5)
+    ours = await accepted
+    client.write(b"ping")
+    assert await ours.read() == b"ping"
+    assert (ours.peer, ours.peer_ip) == ("unix", "")
+    client.close()
+    assert await ours.read() == b""
+    ours.close()
+    await ours.wait_closed()
+    server.close()
+    await server.wait_closed()
