@@ -19,9 +19,9 @@ from typing import Literal
 from elemta.mail.clock import Clock
 from elemta.mail.errors import SpoolError
 from elemta.mail.ids import QueueId, format_queue_id, parse_queue_id
-from elemta.queue.draft import Desk, Draft
-from elemta.queue.folder import close_all, open_folder, remove
-from elemta.queue.idsource import IdSource
+from elemta.queue.spool.draft import Desk, Draft
+from elemta.queue.spool.folder import close_all, open_folder, remove
+from elemta.queue.spool.ids import IdSource
 
 _ROOM_AGE = 1.0  # seconds that one look at the free space serves
 _FREE_INODES = 1000

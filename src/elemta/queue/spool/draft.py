@@ -21,8 +21,8 @@ from pathlib import Path
 from elemta.mail.errors import SpoolError
 from elemta.mail.ids import QueueId
 from elemta.net import steps
-from elemta.queue.content import MemoryContent, SpooledContent
-from elemta.queue.folder import remove, rename
+from elemta.queue.spool.content import MemoryContent, SpooledContent
+from elemta.queue.spool.folder import remove, rename
 
 FLUSH_SIZE = 256 * 1024  # few large writes: each is a trip to a thread
 _ZLIB_LEVEL = 1  # mail shrinks to nearly the same at 6, for three times the work
