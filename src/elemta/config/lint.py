@@ -1,0 +1,258 @@
+"""What no setting shows by itself: contradictions, open relays, mail that would go in circles.
+
+Each check looks at a whole configuration whose values are valid one by one. What keeps mail
+safe is an error, and the server does not start with it; what may be meant is a warning.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
+
+from elemta.config.locate import Path as KeyPath
+from elemta.config.models import Config, RouteConfig
+
+PRIVATE = tuple(
+    ip_network(text)
+    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+)
+WIDEST = {4: 8, 6: 20}  # prefixes; a wider network is no organisation's own
+GLOBAL_IPV6 = IPv6Network("2000::/3")  # all that is in use: RFC 4291 §2.4
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with the whole.
+
+    Attributes:
+        path: The setting to be changed.
+        about: What else it was concluded from.
+    """
+
+    path: KeyPath
+    text: str
+    is_error: bool
+    about: tuple[KeyPath, ...]
+
+    def rests_on(self, broken: Sequence[KeyPath] | set[KeyPath]) -> bool:
+        """Whether a value that it was concluded from is not the one in the file."""
+        return any(
+            wrong[: len(path)] == path or path[: len(wrong)] == wrong
+            for path in (self.path, *self.about)
+            for wrong in broken
+        )
+
+    def moved(self, kept: Mapping[KeyPath, list[int]]) -> "Finding":
+        """The same with the indexes that items of lists had before some were taken out."""
+        about = tuple(_moved(path, kept) for path in self.about)
+        return replace(self, path=_moved(self.path, kept), about=about)
+
+
+def _moved(path: KeyPath, kept: Mapping[KeyPath, list[int]]) -> KeyPath:
+    for whole, indexes in kept.items():
+        end = len(whole)
+        if path[:end] == whole and len(path) > end:
+            return (*whole, indexes[int(path[end])], *path[end + 1 :])
+    return path
+
+
+def _error(path: KeyPath, text: str, *about: KeyPath) -> Finding:
+    return Finding(path, text, is_error=True, about=about)
+
+
+def _warning(path: KeyPath, text: str, *about: KeyPath) -> Finding:
+    return Finding(path, text, is_error=False, about=about)
+
+
+def find_all(config: Config) -> Iterator[Finding]:
+    """Look for everything."""
+    for check in (_listeners, _trust, _domains, _routes, _reach, _circles, _shares, _queue, _names):
+        yield from check(config)
+
+
+def _listeners(config: Config) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for index, listener in enumerate(config.listeners):
+        path: KeyPath = ("listeners", index, "address")
+        is_unix = listener.unix_path is not None
+        if is_unix and listener.kind != "lmtp":
+            yield _error(path, "only LMTP may use a unix socket", ("listeners", index))
+        if listener.address in seen:
+            yield _error(path, "another listener has this address already")
+        if listener.port or is_unix:  # port 0 is any free one
+            seen.add(listener.address)
+    metrics = config.metrics.listen
+    if metrics is None:
+        return
+    path = ("metrics", "listen")
+    if str(metrics) in seen:
+        yield _error(path, "a listener has this address already", ("listeners",))
+    if not ip_address(metrics.host).is_loopback:
+        yield _warning(path, "everyone who can connect sees the figures")
+
+
+def _trust(config: Config) -> Iterator[Finding]:
+    path: KeyPath = ("relay", "trusted_networks")
+    for index, network in enumerate(config.relay.trusted_networks):
+        place = (*path, index)
+        if any(network.version == net.version and network.overlaps(net) for net in PRIVATE):
+            text = "trusts a private network: behind NAT or a container bridge that can be anyone"
+            yield _warning(place, text)
+        elif 0 < network.prefixlen < WIDEST[network.version]:
+            yield _warning(place, "trusts a very wide network")
+    if _covers_the_world(config.relay.trusted_networks):
+        widths = [network.prefixlen for network in config.relay.trusted_networks]
+        text = "an open relay: everyone may send to any domain"
+        yield _error((*path, widths.index(min(widths))), text)
+
+
+def _covers_the_world(networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    ipv4 = collapse_addresses(net for net in networks if isinstance(net, IPv4Network))
+    ipv6 = collapse_addresses(net for net in networks if isinstance(net, IPv6Network))
+    return any(net.prefixlen == 0 for net in ipv4) or any(
+        GLOBAL_IPV6.subnet_of(net) for net in ipv6
+    )
+
+
+def _domains(config: Config) -> Iterator[Finding]:
+    local = set(config.relay.local_domains)
+    for index, domain in enumerate(config.relay.relay_domains):
+        if domain in local:
+            path = ("relay", "relay_domains", index)
+            yield _error(path, "is in local_domains too", ("relay", "local_domains"))
+    for index, domain in enumerate(config.relay.local_domains):
+        if not any(_matches(route, domain) for route in config.routes):
+            yield _warning(
+                ("relay", "local_domains", index),
+                "no route says where its mail goes; by its MX records it may come back here",
+                ("routes",),
+            )
+
+
+def _matches(route: RouteConfig, domain: str) -> bool:
+    return any(_covers(pattern, domain) for pattern in route.domains)
+
+
+def _covers(pattern: str, other: str) -> bool:
+    """Whether all that `other`, a domain or pattern, stands for is in `pattern`."""
+    if pattern in {"*", other}:
+        return True
+    return pattern.startswith("*.") and other.endswith(pattern[1:])
+
+
+def _routes(config: Config) -> Iterator[Finding]:
+    for index, route in enumerate(config.routes):
+        path = ("routes", index)
+        for name in _needed(route):
+            yield _error((*path, name), f'via = "{route.via}" needs it', path)
+        for name in _useless(route):
+            yield _error((*path, name), f'means nothing with via = "{route.via}"', path)
+
+
+def _needed(route: RouteConfig) -> Iterator[str]:
+    if route.via == "maildir" and route.path is None:
+        yield "path"
+    if route.via == "smtp" and route.host is None:
+        yield "host"
+    if route.via == "lmtp" and route.host is None and route.path is None:
+        yield "host"
+
+
+_MEANING = {
+    "maildir": {"path"},
+    "smtp": {"host", "port", "tls"},
+    "mx": {"port", "tls"},
+    "hold": set[str](),
+    "discard": set[str](),
+}
+
+
+def _useless(route: RouteConfig) -> Iterator[str]:
+    if route.via == "lmtp":
+        meaning = {"path"} if route.path is not None else {"host", "port", "tls"}
+    else:
+        meaning = _MEANING[route.via]
+    for name in ("path", "host", "port", "tls"):
+        if name in route.model_fields_set and name not in meaning:
+            yield name
+
+
+def _reach(config: Config) -> Iterator[Finding]:
+    """Find routes that an earlier one leaves nothing for."""
+    for index, route in enumerate(config.routes):
+        for before in config.routes[:index]:
+            if (not before.senders or before.senders == route.senders) and all(
+                any(_covers(wide, pattern) for wide in before.domains) for pattern in route.domains
+            ):
+                text = "is never used: an earlier route matches all that it does"
+                yield _warning(("routes", index), text, ("routes",))
+                break
+
+
+def _circles(config: Config) -> Iterator[Finding]:
+    """Find routes that lead back to a listener of this node."""
+    for index, route in enumerate(config.routes):
+        if route.via not in {"smtp", "lmtp"} or route.host is None:
+            continue
+        port = route.port or (25 if route.via == "smtp" else 24)
+        for listener in config.listeners:
+            if listener.port == port and _is_here(route.host, listener.host):
+                text = "mail would go in a circle: that is a listener of this server"
+                yield _error(("routes", index, "host"), text, ("listeners",), ("routes", index))
+                break
+
+
+def _is_here(host: str, listening: str) -> bool:
+    if host == listening:
+        return True
+    is_loopback = host in {"localhost", "::1"} or host.startswith("127.")
+    heard = ip_address(listening)
+    return is_loopback and (heard.is_unspecified or heard.is_loopback)
+
+
+def _shares(config: Config) -> Iterator[Finding]:
+    """Check that what is divided among the workers leaves something for each."""
+    workers = config.server.worker_count
+    for table, name in (
+        ("smtp", "max_connections"),
+        ("delivery", "max_connections"),
+        ("delivery", "max_connections_per_destination"),
+    ):
+        if getattr(getattr(config, table), name) < workers:
+            text = f"must be at least the number of workers ({workers}), which share it"
+            yield _error((table, name), text, ("server", "workers"))
+    delivery = config.delivery
+    if delivery.max_connections_per_destination > delivery.max_connections:
+        yield _error(
+            ("delivery", "max_connections_per_destination"),
+            "is more than max_connections",
+            ("delivery", "max_connections"),
+        )
+
+
+def _queue(config: Config) -> Iterator[Finding]:
+    queue = config.queue
+    if queue.inline_size > config.server.max_message_size and (
+        "inline_size" in queue.model_fields_set
+    ):
+        text = "is more than [server] max_message_size"
+        yield _error(("queue", "inline_size"), text, ("server", "max_message_size"))
+    age: KeyPath = ("queue", "max_age")
+    if queue.retry_schedule[0] > queue.max_age:
+        text = "is less than the first wait of retry_schedule: nothing is tried twice"
+        yield _warning(age, text, ("queue", "retry_schedule"))
+    for index, warning in enumerate(queue.delay_warnings):
+        if warning >= queue.max_age:
+            text = "is never sent: max_age is not longer"
+            yield _warning(("queue", "delay_warnings", index), text, age)
+    if queue.bounce_unverified == "send":
+        text = "notifications to forged senders hit strangers (backscatter)"
+        yield _warning(("queue", "bounce_unverified"), text)
+    if config.dns.min_ttl > config.dns.max_ttl:
+        yield _error(("dns", "min_ttl"), "is more than max_ttl", ("dns", "max_ttl"))
+
+
+def _names(config: Config) -> Iterator[Finding]:
+    hostname = config.server.hostname
+    if "." not in hostname:
+        text = "is not fully qualified: other servers will refuse it"
+        yield _warning(("server", "hostname"), text)

@@ -1,0 +1,440 @@
+"""The settings of Elemta: one tree, each setting with its default, its limits and a description.
+
+The descriptions are the documentation: `elemta.config.reference` makes `docs/configuration.md`
+from them. Each setting says whether a change of it applies on reload (`live`) or needs a
+restart (`fixed`).
+"""
+
+import os
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+from elemta.config.units import DAY, HOUR, MINUTE
+from elemta.config.values import (
+    Domain,
+    Duration,
+    Endpoint,
+    Folder,
+    Fraction,
+    Host,
+    Listen,
+    ListenOrNone,
+    Nameserver,
+    Network,
+    PathTemplate,
+    Pattern,
+    SenderPattern,
+    Size,
+    Switch,
+    Whole,
+    Workers,
+    parse_endpoint,
+    refuse_submission,
+)
+
+
+def live(description: str, **limits: float) -> FieldInfo:
+    """A setting whose change applies on reload."""
+    return _field(description, limits, is_live=True)
+
+
+def fixed(description: str, **limits: float) -> FieldInfo:
+    """A setting whose change needs a restart."""
+    return _field(description, limits, is_live=False)
+
+
+def _field(description: str, limits: dict[str, Any], *, is_live: bool) -> FieldInfo:
+    field: FieldInfo = Field(description=description, json_schema_extra={"live": is_live}, **limits)
+    return field
+
+
+def is_live(field: FieldInfo) -> bool:
+    """Whether a change of a setting applies on reload."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.get("live") is True
+
+
+class Section(BaseModel):
+    """A table of the configuration file."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+    )
+
+    def with_restart_settings_of(self, other: Self) -> Self:
+        """Take from another configuration, the one in force, all that only a restart changes.
+
+        A list of tables is taken as a whole.
+        """
+        taken: dict[str, object] = {}
+        for name, field in type(self).model_fields.items():
+            theirs, model = getattr(other, name), section_of(field)
+            if isinstance(theirs, Section):
+                taken[name] = getattr(self, name).with_restart_settings_of(theirs)
+            elif not (is_live(field) if model is None else is_all_live(model)):
+                taken[name] = theirs
+        return self.model_copy(update=taken)
+
+
+def section_of(field: FieldInfo) -> type[Section] | None:
+    """The model of a field that is a table or a list of tables; None for a setting."""
+    for candidate in (field.annotation, *get_args(field.annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None
+
+
+def is_all_live(model: type[Section]) -> bool:
+    """Whether a change of any setting of a table applies on reload."""
+    return all(is_live(field) for field in model.model_fields.values())
+
+
+class ServerConfig(Section):
+    """The node as a whole."""
+
+    hostname: Annotated[
+        Domain,
+        fixed(
+            "The name of this server in banners, EHLO, trace headers and notifications: fully "
+            "qualified, and resolvable by those it sends to."
+        ),
+    ] = "localhost"
+    workers: Annotated[
+        Workers,
+        parse_endpoint,
+        fixed('Processes that share the mail; "auto" is one for each core this process may use.'),
+    ] = 1
+    state_dir: Annotated[
+        Folder, fixed("Folder of the queue and its databases. Keep it on a local disk.")
+    ] = Path("./var")
+    max_message_size: Annotated[
+        Size, live("Largest message accepted, announced by SIZE (RFC 1870).", ge=1024, le=2**31)
+    ] = 25_000_000
+    max_recipients: Annotated[
+        Whole,
+        live("Recipients of one message; RFC 5321 §4.5.3.1.8 asks for at least 100.", ge=1),
+    ] = 1000
+    drain_timeout: Annotated[
+        Duration,
+        live("How long a stop waits for messages under way before it cuts their connections."),
+    ] = 30.0
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers that is on this machine."""
+        if isinstance(self.workers, int):
+            return self.workers
+        return len(os.sched_getaffinity(0))
+
+
+class ListenerConfig(Section):
+    """A place where clients connect; one table for each."""
+
+    address: Annotated[
+        Listen,
+        fixed(
+            'IP address and port; LMTP may also listen on a unix socket: "unix:/run/elemta/lmtp".'
+        ),
+    ]
+    kind: Annotated[
+        Literal["mta", "lmtp"],
+        BeforeValidator(refuse_submission),
+        fixed('"mta" takes mail by SMTP, "lmtp" by LMTP (RFC 2033) from a server next door.'),
+    ] = "mta"
+
+    @property
+    def host(self) -> str:
+        """The IP address; "" for a unix socket."""
+        return parse_endpoint(self.address).host
+
+    @property
+    def port(self) -> int:
+        return parse_endpoint(self.address).port
+
+    @property
+    def unix_path(self) -> str | None:
+        """The path of a unix socket; None for TCP."""
+        return parse_endpoint(self.address).path or None
+
+
+class RelayConfig(Section):
+    """Whose mail is accepted, and for whom. By default nobody may relay but this machine."""
+
+    local_domains: Annotated[
+        tuple[Domain, ...], live("Domains whose mail ends here; a route says where it goes.")
+    ] = ()
+    relay_domains: Annotated[
+        tuple[Domain, ...],
+        live("Domains whose mail is accepted from anyone and passed on, as a backup MX does."),
+    ] = ()
+    trusted_networks: Annotated[
+        tuple[Network, ...], live("Clients that may send to any domain.")
+    ] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+
+
+class SmtpConfig(Section):
+    """How sessions are held."""
+
+    bare_newlines: Annotated[
+        Literal["reject", "normalise"],
+        live(
+            'What to do with a message that has a bare CR or LF: "reject" it, or "normalise" '
+            "it to CRLF for clients of trusted networks (others are always refused). Only "
+            "CRLF.CRLF ever ends a message."
+        ),
+    ] = "reject"
+    strict_sync: Annotated[
+        Switch,
+        live("Refuse clients that talk before they may (RFC 2920): a sign of smuggled commands."),
+    ] = True
+    smtputf8: Annotated[
+        Switch, live("Offer SMTPUTF8: addresses and headers in UTF-8 (RFC 6531).")
+    ] = True
+    refuse_null_mx_senders: Annotated[
+        Switch,
+        live("Refuse senders whose domain says by a null MX that it has no mail (RFC 7505)."),
+    ] = False
+    max_line: Annotated[
+        Size,
+        live("Longest line of a message; RFC 5321 §4.5.3.1.6 allows 1000.", ge=1000, le=2**20),
+    ] = 8192
+    max_header_size: Annotated[
+        Size, live("Largest header section of a message.", ge=1000, le=2**26)
+    ] = 1_000_000
+    max_header_fields: Annotated[Whole, live("Most header fields of a message.", ge=10)] = 20_000
+    max_received: Annotated[
+        Whole,
+        live("Most Received fields before a message counts as looping (RFC 5321 §6.3).", ge=1),
+    ] = 50
+    max_errors: Annotated[
+        Whole, live("Broken commands of a session before it is closed with 421.", ge=1)
+    ] = 10
+    max_junk_commands: Annotated[
+        Whole,
+        live("Commands that move no mail, such as NOOP and RSET, before 421.", ge=1),
+    ] = 100
+    max_connections: Annotated[
+        Whole,
+        live("Sessions at one time on the whole node; the workers share them.", ge=1),
+    ] = 10_000
+    command_timeout: Annotated[
+        Duration,
+        live("For a command to arrive; RFC 5321 §4.5.3.2.7 asks for five minutes.", gt=0),
+    ] = 5 * MINUTE
+    data_timeout: Annotated[
+        Duration, live("Longest silence of the client while it sends a message.", gt=0)
+    ] = 3 * MINUTE
+    session_timeout: Annotated[Duration, live("Longest session.", gt=0)] = 2 * HOUR
+    min_data_rate: Annotated[
+        Size, live("Octets a second that a client must keep up while it sends a message.", ge=1)
+    ] = 500
+
+
+class RouteConfig(Section):
+    """A way out; one table for each. The first that matches decides; if none does, MX records."""
+
+    domains: Annotated[
+        tuple[Pattern, ...],
+        live(
+            'Which recipients: "example.test", "*.example.test" (its subdomains) or "*".',
+            min_length=1,
+        ),
+    ]
+    senders: Annotated[
+        tuple[SenderPattern, ...],
+        live('Which senders: patterns as in `domains`, addresses, "<>"; empty: all of them.'),
+    ] = ()
+    via: Annotated[
+        Literal["maildir", "lmtp", "smtp", "mx", "hold", "discard"],
+        live(
+            '"maildir" delivers into a folder, "lmtp" and "smtp" to one host, "mx" to the '
+            'mail exchangers of the domain, "hold" keeps until an operator says otherwise, '
+            '"discard" drops.'
+        ),
+    ]
+    path: Annotated[
+        PathTemplate | None,
+        live(
+            "For maildir: the folder; `{domain}` and `{local}` are filled in. For lmtp: the "
+            "unix socket, instead of `host`."
+        ),
+    ] = None
+    host: Annotated[Host | None, live("For smtp and lmtp: name or IP address of the next hop.")] = (
+        None
+    )
+    port: Annotated[
+        Whole | None,
+        live("For smtp, lmtp and mx; without it 25, for lmtp 24.", ge=1, le=65535),
+    ] = None
+    tls: Annotated[
+        Literal["none", "opportunistic", "required", "verify"],
+        live(
+            'For smtp and mx. "opportunistic": where the next hop offers it; "required": or '
+            'no delivery; "verify": with a valid certificate for its name, or no delivery.'
+        ),
+    ] = "opportunistic"
+
+
+class PriorityConfig(Section):
+    """Which messages go before others; one table for each rule, the first that matches decides."""
+
+    senders: Annotated[
+        tuple[SenderPattern, ...],
+        live('Which senders: domains, "*.example.test", addresses, "<>"; empty: all of them.'),
+    ] = ()
+    domains: Annotated[
+        tuple[Pattern, ...], live("Which domains of recipients; empty: all of them.")
+    ] = ()
+    priority: Annotated[
+        Literal["critical", "high", "normal", "low", "bulk"], live("What they get.")
+    ]
+
+
+class QueueConfig(Section):
+    """How mail is kept, and when it is tried again."""
+
+    backend: Annotated[
+        Literal["sqlite"], fixed("Where the queue is: databases in `server.state_dir`.")
+    ] = "sqlite"
+    retry_schedule: Annotated[
+        tuple[Annotated[Duration, Field(gt=0)], ...],
+        live(
+            "Waits before each further attempt; the last one repeats until `max_age`.",
+            min_length=1,
+        ),
+    ] = (MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR)
+    jitter: Annotated[
+        Fraction,
+        live("How far a wait may stray at random, as a share of it: 0.1 is ±10 %.", ge=0, le=0.5),
+    ] = 0.1
+    max_age: Annotated[
+        Duration,
+        live("After so long a message that cannot be delivered is returned to its sender.", gt=0),
+    ] = 5 * DAY
+    delay_warnings: Annotated[
+        tuple[Annotated[Duration, Field(gt=0)], ...],
+        live("Ages at which a local sender is told that a message still waits; empty: never."),
+    ] = (4 * HOUR,)
+    failed_retention: Annotated[
+        Duration, live("How long messages that failed and cannot be returned are kept.")
+    ] = 7 * DAY
+    bounce_unverified: Annotated[
+        Literal["keep", "send", "discard"],
+        live(
+            "What happens to a failed message whose sender may be forged: `keep` it as "
+            "failed, `send` a notification all the same (which can hit strangers), `discard` it."
+        ),
+    ] = "keep"
+    dsn_per_domain_per_hour: Annotated[
+        Whole, live("Most notifications an hour to one domain; more are not sent.", ge=0)
+    ] = 1000
+    inline_size: Annotated[
+        Size,
+        fixed("Messages up to this size are kept in the database, larger ones in files.", le=2**24),
+    ] = 128 * 1024
+    compression: Annotated[Literal["none", "zlib"], fixed("How content is compressed on disk.")] = (
+        "none"
+    )
+    min_free_space: Annotated[
+        Size, fixed("Below so much free space on the disk new mail is refused for now (452).")
+    ] = 100_000_000
+    max_resident: Annotated[
+        Whole,
+        fixed("Recipients that a worker plans in memory; more wait in the database.", ge=100),
+    ] = 50_000
+    priorities: Annotated[
+        tuple[PriorityConfig, ...], live("Rules for the order of messages that are due.")
+    ] = ()
+
+
+class DeliveryConfig(Section):
+    """Connections to next hops."""
+
+    max_connections: Annotated[
+        Whole, live("Outgoing connections of the whole node; the workers share them.", ge=1)
+    ] = 200
+    max_connections_per_destination: Annotated[
+        Whole, live("Likewise, to one destination.", ge=1)
+    ] = 20
+    max_messages_per_connection: Annotated[
+        Whole, live("After so many messages a connection is closed.", ge=1)
+    ] = 100
+    recipients_per_transaction: Annotated[
+        Whole, live("Recipients of one message that are sent at once.", ge=1)
+    ] = 100
+    connect_timeout: Annotated[Duration, live("For a connection to come up.", gt=0)] = 30.0
+    timeout: Annotated[
+        Duration,
+        live(
+            "For the reply to a command. The other waits of RFC 5321 §4.5.3.2 keep their "
+            "proportion to it: to the final dot twice as long.",
+            gt=0,
+        ),
+    ] = 5 * MINUTE
+    idle_timeout: Annotated[
+        Duration, live("How long a connection is kept for another message.")
+    ] = 5.0
+    prohibited_networks: Annotated[
+        tuple[Network, ...],
+        live("Addresses that no MX may have; next hops that a route names are not subject to it."),
+    ] = ()
+    ipv6: Annotated[Switch, live("Connect to IPv6 addresses.")] = True
+
+
+class DnsConfig(Section):
+    """Look-ups of names."""
+
+    nameservers: Annotated[
+        tuple[Nameserver, ...],
+        fixed('Whom to ask: "address" or "address:port"; empty: those of the system.'),
+    ] = ()
+    timeout: Annotated[Duration, fixed("For one look-up, retries included.", gt=0)] = 5.0
+    cache_size: Annotated[Whole, fixed("Answers kept by each worker.", ge=100)] = 20_000
+    min_ttl: Annotated[Duration, fixed("Answers are kept at least so long.")] = 5.0
+    max_ttl: Annotated[Duration, fixed("Answers are kept at most so long.", gt=0)] = DAY
+
+
+class MetricsConfig(Section):
+    """Figures and health over HTTP: `/metrics`, `/health`, `/health/live`, `/health/ready`."""
+
+    listen: Annotated[
+        ListenOrNone, fixed('Address and port; "" for none. There is no password: keep it private.')
+    ] = Endpoint("127.0.0.1", 8080)
+
+
+class LoggingConfig(Section):
+    """What is logged, to standard output."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], live("The least important level shown.")
+    ] = "info"
+    format: Annotated[
+        Literal["json", "console"],
+        fixed('"json" is one object a line, "console" is for people.'),
+    ] = "json"
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    server: ServerConfig = ServerConfig()
+    listeners: Annotated[tuple[ListenerConfig, ...], Field(min_length=1)] = (
+        ListenerConfig(address="127.0.0.1:2525"),
+    )
+    relay: RelayConfig = RelayConfig()
+    smtp: SmtpConfig = SmtpConfig()
+    routes: tuple[RouteConfig, ...] = ()
+    queue: QueueConfig = QueueConfig()
+    delivery: DeliveryConfig = DeliveryConfig()
+    dns: DnsConfig = DnsConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers there are on this machine."""
+        return self.server.worker_count

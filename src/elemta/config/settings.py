@@ -1,0 +1,159 @@
+"""The list of all settings, as the documentation, the loader and the reload look at them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from elemta.config.models import Config, Section, is_all_live, is_live, section_of
+from elemta.config.values import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the configuration file: `[queue]`, or `[[routes]]` where `is_list`."""
+
+    name: str
+    model: type[Section]
+    is_list: bool
+
+    @property
+    def heading(self) -> str:
+        return f"[[{self.name}]]" if self.is_list else f"[{self.name}]"
+
+    def settings(self) -> Iterator["Setting"]:
+        """The settings of this table itself, without those of tables within it."""
+        for name, field in self.model.model_fields.items():
+            if section_of(field) is None:
+                yield Setting(self, name, field)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting."""
+
+    table: Table
+    name: str
+    field: FieldInfo
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.table.name}.{self.name}"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a change applies on reload."""
+        return is_live(self.field)
+
+    @property
+    def is_list(self) -> bool:
+        return get_origin(self.field.annotation) is tuple
+
+    @property
+    def is_required(self) -> bool:
+        return self.field.is_required()
+
+    @property
+    def default(self) -> object:
+        """The default as a value of the models; None where there is none."""
+        return None if self.is_required else self.field.default
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that may be chosen from; empty where it is free."""
+        found = get_args(self.field.annotation)
+        return found if found and all(isinstance(item, str) for item in found) else ()
+
+    @property
+    def kind(self) -> Kind:
+        """What its value is called and how it is shown; of one item where it is a list."""
+        return find_kind(self.field)
+
+
+def tables() -> Iterator[Table]:
+    """All tables in the order of the file; a table within another follows it."""
+    yield from _tables_in(Config, "")
+
+
+def _tables_in(model: type[Section], prefix: str) -> Iterator[Table]:
+    for name, field in model.model_fields.items():
+        section = section_of(field)
+        if section is not None:
+            yield Table(prefix + name, section, get_origin(field.annotation) is tuple)
+            yield from _tables_in(section, f"{prefix}{name}.")
+
+
+def find_model(path: tuple[str | int, ...]) -> type[Section] | None:
+    """Give the model of the table at a path; None where there is no table."""
+    model: type[Section] = Config
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(part)
+        section = section_of(field) if field is not None else None
+        if section is None:
+            return None
+        model = section
+    return model
+
+
+def find_kind(field: FieldInfo) -> Kind:
+    """Give the kind of a setting, or of the items of a list."""
+    metadata = list(field.metadata)
+    for part in get_args(field.annotation):
+        metadata.extend(getattr(part, "__metadata__", ()))
+    return next((item for item in metadata if isinstance(item, Kind)), Kind("text"))
+
+
+def label(path: tuple[str | int, ...]) -> str:
+    """Write the path of a setting as the file has it: "[queue] max_age", "[[routes]] via"."""
+    if len(path) == 1:
+        return f"[{path[0]}]"
+    end = 0
+    while end < len(path) and find_model(path[: end + 1]) is not None:
+        end += 1
+    table = ".".join(part for part in path[:end] if isinstance(part, str))
+    heading = f"[{table}]" if table else ""
+    if end and isinstance(path[end - 1], int):
+        heading = f"[{heading}]"
+    name = ""
+    for part in path[end:]:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
+    return f"{heading} {name}".strip()
+
+
+class Changes(NamedTuple):
+    """Names of settings that differ, such as "queue.max_age"; lists of tables as a whole.
+
+    Attributes:
+        live: They apply on reload.
+        restart: They wait for a restart.
+    """
+
+    live: tuple[str, ...]
+    restart: tuple[str, ...]
+
+
+def changed(old: Config, new: Config) -> Changes:
+    """Compare two configurations."""
+    live: list[str] = []
+    restart: list[str] = []
+    for table in tables():
+        before, after = _value(old, table.name), _value(new, table.name)
+        if before == after:
+            continue
+        if table.is_list:
+            (live if is_all_live(table.model) else restart).append(table.name)
+            continue
+        for setting in table.settings():
+            if getattr(before, setting.name) != getattr(after, setting.name):
+                (live if setting.is_live else restart).append(setting.full_name)
+    return Changes(tuple(live), tuple(restart))
+
+
+def _value(config: Config, name: str) -> object:
+    value: object = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
