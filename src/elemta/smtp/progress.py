@@ -1,0 +1,143 @@
+"""How far a client has come: what may be asked next, and what an answer changes.
+
+RFC 5321 §4.1.4 is the order of commands, RFC 3030 §2 that of chunks, RFC 2033 §4.2 what
+differs in LMTP.
+"""
+
+from elemta.mail.reply import Reply
+from elemta.smtp import commands
+from elemta.smtp.data import TOO_BIG, ContentReader
+from elemta.smtp.events import BodyEnd, ChunkEnd, Data, Event, Fault, Hello, Mail, Rcpt, Reset
+from elemta.smtp.limits import Limits
+
+
+class Progress:
+    """The greeting and the open transaction of one connection.
+
+    Attributes:
+        limits, smtputf8: What is allowed, and whether RFC 6531 is on offer.
+        hello, esmtp: The name given in the last accepted greeting, and whether it was EHLO or
+            LHLO.
+        accepted: Recipients accepted in this transaction.
+        wide: The transaction has asked for SMTPUTF8.
+        reader: Takes the content, once it comes.
+        is_last: No more content comes after what is being read.
+        chunk_size: Octets of the BDAT chunk being read.
+    """
+
+    __slots__ = (
+        "_chunks_begun",
+        "_declared",
+        "_in_mail",
+        "_lmtp",
+        "_refused",
+        "accepted",
+        "chunk_size",
+        "esmtp",
+        "hello",
+        "is_last",
+        "limits",
+        "reader",
+        "smtputf8",
+        "wide",
+    )
+
+    def __init__(self, limits: Limits, *, lmtp: bool, smtputf8: bool):
+        self.limits = limits
+        self.smtputf8 = smtputf8
+        self._lmtp = lmtp
+        self.hello = ""
+        self.esmtp = False
+        self.end_transaction()
+
+    def end_transaction(self) -> None:
+        """Forget the transaction; the greeting stands."""
+        self._in_mail = False
+        self._refused = False
+        self._chunks_begun = False
+        self._declared = 0  # octets of all chunks
+        self.accepted = 0
+        self.wide = False
+        self.reader: ContentReader | None = None
+        self.is_last = False
+        self.chunk_size = 0
+
+    # ---- what may come next
+
+    def judge_mail(self) -> Fault | None:
+        """Say why MAIL may not come now."""
+        if self._in_mail:
+            return commands.NESTED_MAIL
+        return None if self.hello else commands.HELLO_FIRST
+
+    def judge_rcpt(self) -> Fault | None:
+        """Say why RCPT may not come now."""
+        if not self._in_mail:
+            return commands.MAIL_FIRST if self.hello else commands.HELLO_FIRST
+        return commands.CHUNKS_BEGUN if self._chunks_begun else None
+
+    def judge_data(self) -> Fault | None:
+        """Say why DATA may not come now."""
+        return commands.CHUNKS_BEGUN if self._chunks_begun else self._judge_content()
+
+    def begin_chunk(self, size: int, *, is_last: bool) -> Fault | None:
+        """Prepare for a BDAT chunk; the fault is its answer, once its octets have been read."""
+        self.chunk_size = size
+        self.is_last = is_last
+        self._declared += size
+        endless = self._declared > self.limits.drain_limit
+        fault = self._judge_content()
+        if fault is not None:
+            return Fault(fault.reply, close=True, kind=fault.kind) if endless else fault
+        self._chunks_begun = True
+        if self.reader is None:
+            self.reader = ContentReader(self.limits)
+        if self._declared > self.limits.max_message_size and self.reader.fault is None:
+            self.reader.refuse(TOO_BIG)
+        self.reader.close = self.reader.close or endless
+        return None
+
+    def _judge_content(self) -> Fault | None:
+        if self.accepted:
+            return None
+        if not self._in_mail:
+            return commands.MAIL_FIRST if self.hello else commands.HELLO_FIRST
+        # RFC 5321 §3.3 lets either be said; RFC 2033 §4.2 wants 503
+        return commands.NO_RECIPIENTS if self._refused and not self._lmtp else commands.RCPT_FIRST
+
+    # ---- what answers change
+
+    def settle(self, event: Event, reply: Reply) -> None:
+        """Take note of the answer to an event."""
+        if isinstance(event, Rcpt):
+            self.note_recipient(accepted=reply.is_positive)
+        elif isinstance(event, Mail):
+            self._in_mail = reply.is_positive
+            self.wide = event.smtputf8
+        elif isinstance(event, BodyEnd):
+            self._settle_content()
+        elif isinstance(event, Reset):
+            self.end_transaction()
+        elif reply.is_positive:
+            if isinstance(event, Hello):
+                self.end_transaction()
+                self.hello = event.name
+                self.esmtp = event.verb != "HELO"
+            elif isinstance(event, Data):
+                self.reader = ContentReader(self.limits)
+                self.is_last = True
+        elif isinstance(event, ChunkEnd) and self.reader is not None:
+            self.reader.refuse(commands.CHUNKS_REFUSED)
+
+    def note_recipient(self, *, accepted: bool) -> None:
+        """Count a recipient, so that DATA without any can say why."""
+        if accepted:
+            self.accepted += 1
+        else:
+            self._refused = True
+
+    def _settle_content(self) -> None:
+        if self.is_last:
+            self.end_transaction()
+        elif self.reader is not None:  # a chunk has failed: so will all that follow
+            self.reader.refuse(commands.CHUNKS_REFUSED)

@@ -1,0 +1,294 @@
+"""The server's side of SMTP and LMTP as a machine: bytes in, events out, replies in, bytes out.
+
+Feed it with `receive`, ask `next_event` until it gives None, answer each event (`Body` apart)
+with `reply`. The machine knows what may come when (RFC 5321 §4.1.4), pipelining (RFC 2920),
+chunking (RFC 3030) and the framing of content; whether a sender, recipient or message is
+welcome is for its owner to say. It does no I/O and takes no time of its own: deadlines,
+counting of faults and the banner are the session's.
+
+Input that is not consumed stays small: a partial line of content or command is held, no more.
+After an answer to `Quit`, or to an event whose `close` is set, input is ignored.
+
+Raises:
+    LocalProtocolError: The owner answers what was not asked, or asks before answering.
+"""
+
+from collections.abc import Sequence
+
+from elemta.mail.errors import LocalProtocolError
+from elemta.mail.reply import Reply
+from elemta.smtp import commands
+from elemta.smtp.commands import parse_chunk
+from elemta.smtp.events import Body, BodyEnd, ChunkEnd, Data, Event, Fault, Quit
+from elemta.smtp.limits import Limits
+from elemta.smtp.progress import Progress
+from elemta.smtp.verbs import LMTP_VERBS, SMTP_VERBS, SYNC_POINTS
+
+_COMMANDS, _DOTTED, _CHUNK, _CONTENT_END, _CLOSED = range(5)  # how input is read
+_CR = ord("\r")
+_LONGEST_GROWTH = max(commands.COMMAND_GROWTH.values())
+
+
+class ServerMachine:
+    """One connection, seen by the server.
+
+    Attributes:
+        extensions: The lines of the answer to EHLO or LHLO, after the first.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_at",
+        "_buffer",
+        "_left",
+        "_limits",
+        "_lmtp",
+        "_mode",
+        "_overrun",
+        "_progress",
+        "_refusal",
+        "_starved",
+        "_verbs",
+        "extensions",
+    )
+
+    def __init__(self, limits: Limits, *, lmtp: bool = False, smtputf8: bool = True):
+        self._limits = limits
+        self._lmtp = lmtp
+        self._verbs = LMTP_VERBS if lmtp else SMTP_VERBS
+        self.extensions: tuple[str, ...] = (
+            "PIPELINING",
+            f"SIZE {limits.max_message_size}",
+            "8BITMIME",
+            "ENHANCEDSTATUSCODES",
+            "CHUNKING",
+            *(("SMTPUTF8",) if smtputf8 else ()),
+        )
+        self._progress = Progress(limits, lmtp=lmtp, smtputf8=smtputf8)
+        self._buffer = b""
+        self._at = 0  # where unconsumed input begins in the buffer
+        self._starved = True
+        self._overrun = 0  # octets dropped of a command line that is too long
+        self._left = 0  # octets of a chunk still to come
+        self._refusal: Fault | None = None  # of the chunk being read
+        self._mode = _COMMANDS
+        self._asked: Event | None = None
+
+    @property
+    def hello(self) -> str:
+        """The name the client gave in its last accepted greeting, "" before."""
+        return self._progress.hello
+
+    @property
+    def esmtp(self) -> bool:
+        """Whether that greeting was EHLO or LHLO."""
+        return self._progress.esmtp
+
+    @property
+    def has_input(self) -> bool:
+        """Whether there may be more events without more input: replies can wait to go together."""
+        return not self._starved and self._at < len(self._buffer)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection must be closed: nothing more is read."""
+        return self._mode == _CLOSED
+
+    def receive(self, data: bytes) -> None:
+        """Take what came from the client. Best called when `next_event` has given None."""
+        if self._buffer:
+            self._buffer = self._buffer[self._at :] + data
+            self._at = 0
+        else:
+            self._buffer = data
+        self._starved = False
+
+    def next_event(self) -> Event | None:
+        """Give what the client wants next; None when that takes more input."""
+        if self._asked is not None:
+            raise LocalProtocolError("the last event has not been answered")
+        mode = self._mode
+        if mode == _CONTENT_END:
+            event = self._end_content()
+        elif self._at == len(self._buffer):
+            event = None
+        elif mode == _COMMANDS:
+            event = self._next_command()
+        elif mode == _DOTTED:
+            event = self._next_dotted()
+        elif mode == _CHUNK:
+            event = self._next_chunk()
+        else:
+            self._buffer, self._at = b"", 0
+            event = None
+        if event is None:
+            self._starved = True
+        elif type(event) is not Body:
+            self._asked = event
+        return event
+
+    def reply(self, reply: Reply) -> bytes:
+        """Answer the last event; gives what to send.
+
+        In LMTP the answer to the end of content is repeated for each accepted recipient.
+        """
+        times = 1
+        if self._lmtp and isinstance(self._asked, BodyEnd) and self._progress.is_last:
+            times = self._progress.accepted
+        self._settle(reply)
+        return reply.encode() * times
+
+    def replies(self, replies: Sequence[Reply]) -> bytes:
+        """Answer the end of content in LMTP, for each accepted recipient in order."""
+        if not (self._lmtp and isinstance(self._asked, BodyEnd) and self._progress.is_last):
+            raise LocalProtocolError("no replies for each recipient are due")
+        if len(replies) != self._progress.accepted:
+            raise LocalProtocolError("one reply is due for each accepted recipient")
+        self._settle(replies[0])
+        return b"".join(reply.encode() for reply in replies)
+
+    def _settle(self, reply: Reply) -> None:
+        event = self._asked
+        if event is None:
+            raise LocalProtocolError("there is nothing to answer")
+        self._asked = None
+        self._progress.settle(event, reply)
+        if isinstance(event, Data):
+            if reply.is_positive:
+                self._mode = _DOTTED
+            elif self._buffer:  # it could be content: it must not be read as commands
+                self._mode = _CLOSED
+        elif isinstance(event, (Fault, BodyEnd)):
+            if event.close:
+                self._mode = _CLOSED
+        elif isinstance(event, Quit):
+            self._mode = _CLOSED
+
+    # ---- command lines
+
+    def _next_command(self) -> Event | None:
+        """Read one command line; it ends at LF, and is carried out only if CR came before."""
+        buffer, at = self._buffer, self._at
+        end = buffer.find(b"\n", at)
+        if end < 0:
+            return self._hold_line()
+        regular = end > at and buffer[end - 1] == _CR
+        line = buffer[at : end - 1] if regular else buffer[at:end]
+        if end + 1 == len(buffer):
+            self._buffer, self._at = b"", 0
+        else:
+            self._at = end + 1
+        verb, _, argument = line.partition(b" ")
+        verb = verb.upper()
+        size = end + 1 - at
+        if size > self._limits.max_command or self._overrun or not regular or not line.isascii():
+            fault = self._judge_line(line, verb, size, regular=regular)
+            if fault is not None:
+                return fault
+        handler = self._verbs.get(verb)
+        if handler is None:
+            if verb == b"BDAT":
+                return self._begin_chunk(argument)
+            return commands.judge_unknown(verb, line)
+        if self._buffer and verb in SYNC_POINTS:
+            return self._carry_out_unsynced(verb, argument)
+        return handler(self._progress, argument)
+
+    def _carry_out_unsynced(self, verb: bytes, argument: bytes) -> Event:
+        """Deal with a command that should have been the last of its group, and is not."""
+        if self._limits.strict_sync:
+            return commands.SYNC
+        event = self._verbs[verb](self._progress, argument)
+        if verb == b"DATA" and isinstance(event, Fault):
+            # what follows could be content: it must not be read as commands
+            return Fault(event.reply, close=True, kind=event.kind)
+        return event
+
+    def _hold_line(self) -> Fault | None:
+        """Keep a line that is not complete, or what is known of one that is too long."""
+        held = self._buffer[self._at :]
+        self._buffer, self._at = held, 0
+        if held.startswith(commands.TLS_HELLO) and not self._overrun:
+            return commands.CROSS_PROTOCOL
+        size = self._overrun + len(held)
+        if size >= self._limits.max_command + _LONGEST_GROWTH:
+            self._buffer = b""
+            self._overrun = size
+        return commands.ENDLESS if size > self._limits.max_buffer else None
+
+    def _judge_line(self, line: bytes, verb: bytes, size: int, *, regular: bool) -> Fault | None:
+        """Judge a line that is long, has octets beyond ASCII, or does not end with CRLF."""
+        if line.startswith(commands.TLS_HELLO) and not self._overrun:
+            return commands.CROSS_PROTOCOL
+        size += self._overrun
+        self._overrun = 0
+        if size > self._limits.max_buffer + 1:
+            return commands.ENDLESS
+        if size > self._limits.max_command + commands.COMMAND_GROWTH.get(verb, 0):
+            return commands.TOO_LONG
+        if not regular:
+            return commands.BARE_NEWLINE
+        return None if commands.is_utf8(line) else commands.NOT_UTF8
+
+    # ---- content
+
+    def _begin_chunk(self, argument: bytes) -> Event | None:
+        chunk = parse_chunk(argument)
+        if chunk is None:
+            return commands.BAD_BDAT
+        self._left, is_last = chunk
+        self._refusal = refusal = self._progress.begin_chunk(self._left, is_last=is_last)
+        reader = self._progress.reader
+        if refusal.close if refusal is not None else reader is not None and reader.close:
+            self._left = 0  # so much will not be read
+        self._mode = _CHUNK
+        return self._next_chunk()
+
+    def _next_dotted(self) -> Event | None:
+        reader, buffer = self._progress.reader, self._buffer
+        if reader is None:
+            raise LocalProtocolError("no content is due")
+        content, at, done = reader.read_dotted(buffer, self._at)
+        if at == len(buffer):
+            self._buffer, self._at = b"", 0
+        elif done:
+            self._at = at
+        else:  # a partial line: not worth keeping the whole buffer for
+            self._buffer, self._at = buffer[at:], 0
+        return self._give(content, done=done)
+
+    def _next_chunk(self) -> Event | None:
+        buffer, at = self._buffer, self._at
+        end = min(len(buffer), at + self._left)
+        self._left -= end - at
+        if end == len(buffer):
+            self._buffer, self._at = b"", 0
+        else:
+            self._at = end
+        done = not self._left
+        progress = self._progress
+        if self._refusal is not None or progress.reader is None:
+            return self._give(b"", done=done)
+        content = progress.reader.read_chunk(buffer[at:end], final=done and progress.is_last)
+        return self._give(content, done=done)
+
+    def _give(self, content: bytes, *, done: bool) -> Event | None:
+        if done:
+            if not content:
+                return self._end_content()
+            self._mode = _CONTENT_END
+        return Body(content) if content else None
+
+    def _end_content(self) -> Event:
+        self._mode = _COMMANDS
+        progress = self._progress
+        refusal = self._refusal
+        if refusal is not None:
+            self._refusal = None
+            if progress.is_last:
+                progress.end_transaction()
+            return refusal
+        reader = progress.reader
+        if reader is not None and reader.fault is not None:
+            return BodyEnd(reader.fault, reader.close, reader.kind)
+        return BodyEnd() if progress.is_last else ChunkEnd(progress.chunk_size)
