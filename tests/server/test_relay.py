@@ -19,7 +19,6 @@ POLICY = RelayPolicy(
 ACCEPTED = [
     b"<user@us.example>",
     b"<user@US.EXAMPLE>",
-    b"<user@us.example.>",
     b"<user@friend.example>",
     b"<@a.example,@b.example:user@us.example>",
     b'<"user@other"@us.example>',

@@ -1,5 +1,6 @@
 """The Received field: well-formed, whatever the client calls itself."""
 
+import re
 from email.utils import parsedate_to_datetime
 
 import pytest
@@ -34,5 +35,4 @@ def test_a_hostile_name_stays_one_word(helo):
     assert lines[-1] == b""
     assert all(line.startswith(b"\t") for line in lines[1:-1])
     name = lines[0].removeprefix(b"Received: from ").removesuffix(b" ([IPv6:::1])")
-    assert name.replace(b"_", b"").replace(b"-", b"").isalnum() or b"[" in name or b"." in name
-    assert len(name) <= 255
+    assert re.fullmatch(rb"[A-Za-z0-9.:_\[\]-]{1,255}", name)

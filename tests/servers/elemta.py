@@ -187,6 +187,7 @@ class Elemta:
             capture_output=True,
             text=True,
             timeout=30,
+            check=False,
         )
         if check and done.returncode:
             raise AssertionError(f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}")

@@ -93,7 +93,7 @@ class Listeners:
         session = Session(stream, self._next_session_id(), around)
         self._sessions.add(session)
         self._idle.clear()
-        spawn(self._hold(session), "session")
+        _ = spawn(self._hold(session), "session")
 
     async def _hold(self, session: Session) -> None:
         try:

@@ -194,6 +194,7 @@ class Session:
         return min(now + settings.data_timeout, self._data_began + allowance)
 
     def _answer(self, reply: Reply) -> None:
+        """Answer the last event; the machine repeats it where LMTP wants that (RFC 2033 §4.2)."""
         self._out.append(self._machine.reply(reply))
 
     def _answer_junk(self, reply: Reply) -> None:
@@ -296,7 +297,7 @@ class Session:
             raise LocalProtocolError("end of content without a transaction")
         if event.fault is not None:
             self._drop_transaction()
-            self._answer_all(self._rejected(transaction, event.fault), transaction)
+            self._answer(self._rejected(transaction, event.fault))
             if event.close:
                 self._over = "refused content"
             return
@@ -307,7 +308,7 @@ class Session:
         if isinstance(result, Message):
             self._accepted(transaction, result)
         else:
-            self._answer_all(self._rejected(transaction, result), transaction)
+            self._answer(self._rejected(transaction, result))
 
     def _accepted(self, transaction: Transaction, message: Message) -> None:
         self._messages += 1
@@ -324,14 +325,7 @@ class Session:
                 round(took * 1000, 2),
             )
         )
-        self._answer_all(Reply(250, f"Ok: queued as {message.queue_id}", "2.0.0"), transaction)
-
-    def _answer_all(self, reply: Reply, transaction: Transaction) -> None:
-        """Answer the end of data: once, or in LMTP for each accepted recipient (RFC 2033 §4.2)."""
-        if self._around.lmtp:
-            self._out.append(self._machine.replies([reply] * transaction.accepted))
-        else:
-            self._out.append(self._machine.reply(reply))
+        self._answer(Reply(250, f"Ok: queued as {message.queue_id}", "2.0.0"))
 
     def _on_reset(self, _event: smtp.Reset) -> None:
         self._drop_transaction()

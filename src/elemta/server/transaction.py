@@ -165,11 +165,9 @@ class Transaction:
             return False
         if not self._has_8bit and not chunk.isascii():
             self._has_8bit = True
-        if not self._header_done:
-            self._take_header(chunk)
-            if self._fault is not None:
-                self._draft.discard()
-                return False
+        if not self._header_done and not self._take_header(chunk):
+            self._draft.discard()
+            return False
         return self._draft.add(chunk)
 
     async def flush(self) -> None:
@@ -215,7 +213,8 @@ class Transaction:
         if self._draft is not None:
             self._draft.discard()
 
-    def _take_header(self, chunk: bytes) -> None:
+    def _take_header(self, chunk: bytes) -> bool:
+        """Look for the end of the header section; False when the message is refused for it."""
         head = self._head + chunk if self._head else chunk
         end = find_header_end(head, max(0, len(self._head) - 4))
         if end >= 0:
@@ -224,6 +223,7 @@ class Transaction:
             self._fault = HEADER_SIZE
         else:
             self._head = head
+        return self._fault is None
 
     def _judge_header(self, section: bytes) -> None:
         """Learn what is needed from the whole header section, once."""
