@@ -65,7 +65,7 @@ REJECTED = _counter(
 ACCEPT_SECONDS = Metric(
     "elemta_accept_duration_seconds",
     "histogram",
-    "Time from the start of a message's transaction to its acknowledgement.",
+    "Time from DATA or the first BDAT to the acknowledgement of a message.",
     "seconds",
     buckets=ACCEPT_BUCKETS,
 )

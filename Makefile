@@ -1,0 +1,64 @@
+# Two commands are enough: `make run` and `make test`. CONTRIBUTING.md tells of the others.
+# Variables: PYTHON (3.11 or later) makes the virtual environment, ARGS go to the tool at hand:
+#   make test ARGS="tests/smtp -k pipelining"
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate --no-emit-index-url
+
+.PHONY: install run test check bench docs fuzz lock
+
+install: $(VENV)/.installed
+
+run: install
+	$(BIN)/elemta serve $(ARGS)
+
+test: $(VENV)/.installed-dev
+	.ci/install-servers
+	$(BIN)/pytest $(ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/generate.py --check
+
+bench: install
+	$(BIN)/python -m bench $(ARGS)
+
+docs: install
+	$(BIN)/python docs/generate.py
+
+# Every input split and twisted, at length.
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/pytest tests/fuzz --hypothesis-profile=fuzz --timeout=7200 $(ARGS)
+
+# Renew requirements/*.txt: the newest releases that pyproject.toml allows, by their hashes.
+lock:
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(COMPILE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) pyproject.toml --group test --group check -o requirements/dev.txt
+	printf 'hatchling\neditables\n' | $(COMPILE) - -o requirements/build.txt
+	rm -rf $(VENV)/lock
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Elemta needs Python 3.11 or later; name one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/pyvenv.cfg requirements/run.txt requirements/build.txt pyproject.toml
+	$(PIP) --require-hashes -r requirements/run.txt
+	$(PIP) --require-hashes -r requirements/build.txt
+	$(PIP) --no-build-isolation --no-deps --no-index -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements/dev.txt
+	$(PIP) --require-hashes -r requirements/dev.txt
+	touch $@
