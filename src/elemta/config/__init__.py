@@ -3,7 +3,7 @@
 from elemta.config.load import DEFAULTS, Loaded, load, read
 from elemta.config.models import Config
 from elemta.config.problems import InvalidConfigError, Problem
-from elemta.config.settings import Changes, changed
+from elemta.config.settings import Changes, changed, keep_fixed
 from elemta.config.units import format_duration, format_size, parse_duration, parse_size
 from elemta.config.values import Endpoint
 
@@ -18,6 +18,7 @@ __all__ = [
     "changed",
     "format_duration",
     "format_size",
+    "keep_fixed",
     "load",
     "parse_duration",
     "parse_size",

@@ -152,6 +152,25 @@ def changed(old: Config, new: Config) -> Changes:
     return Changes(tuple(live), tuple(restart))
 
 
+def keep_fixed(running: Config, new: Config) -> Config:
+    """Give what may apply while a server runs: `new`, but what needs a restart stays."""
+    sections: dict[str, object] = {}
+    for table in tables():
+        if "." in table.name:
+            continue
+        before, after = _value(running, table.name), _value(new, table.name)
+        if table.is_list:
+            sections[table.name] = after if is_all_live(table.model) else before
+        elif isinstance(before, Section) and isinstance(after, Section):
+            fixed = {
+                each.name: getattr(before, each.name)
+                for each in table.settings()
+                if not each.is_live
+            }
+            sections[table.name] = after.model_copy(update=fixed)
+    return new.model_copy(update=sections)
+
+
 def _value(config: Config, name: str) -> object:
     value: object = config
     for part in name.split("."):

@@ -201,12 +201,13 @@ class WorkerStarted(Event, tag="worker_started", frozen=True, omit_defaults=True
 
 
 class WorkerRestarted(Event, tag="worker_restarted", frozen=True, omit_defaults=True):
-    """A worker died and is started again after `delay_s` seconds."""
+    """A worker, or the web process, died and is started again after `delay_s` seconds."""
 
     LEVEL: ClassVar[str] = "error"
     worker: int
     status: str
     delay_s: float
+    process: str = "worker"
 
 
 class ShardAdopted(Event, tag="shard_adopted", frozen=True, omit_defaults=True):

@@ -1,0 +1,295 @@
+"""The supervisor: binds the sockets, starts workers and the web process, and keeps them running.
+
+It stays small so that it does not die: no event loop, no mail. A worker's sockets stay open here
+while it is restarted, so that clients wait instead of being refused. Every child holds the end
+of a pipe whose other end is here: when the supervisor is gone, however it went, they see it and
+stop.
+
+Signals: SIGTERM and SIGINT drain and stop, SIGHUP reads the configuration again.
+
+Raises ConfigError when it cannot start. Logs server_started, worker_restarted, config_changed,
+server_stopped. Leaves behind nothing but the spool.
+"""
+
+import contextlib
+import fcntl
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from elemta import __version__
+from elemta.config import Config, Endpoint, changed, keep_fixed, load
+from elemta.mail import events as ev
+from elemta.mail.errors import ConfigError
+from elemta.net.binding import bind_tcp, bind_unix
+from elemta.observe import Log, Metrics, capture, fan_out, prepare_metrics
+from elemta.observe.exposition import Exposition
+from elemta.server import Bound
+from elemta.web import serve_web
+
+WorkerMain = Callable[[Config, Path | None, int, Sequence[Bound], int], int]
+"""Runs a worker: configuration, its file, number, sockets, lifeline; gives the exit status."""
+
+RESTART_DELAYS = (0.1, 1.0, 5.0, 15.0, 30.0)  # after 1, 2... deaths in a row
+STEADY_AFTER = 60.0  # a child that lived so long starts a new row
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+
+@dataclass(slots=True)
+class Child:
+    """A process that is to run: what it does, and how it fares."""
+
+    name: str
+    index: int
+    main: Callable[[int], int]
+    pid: int = 0
+    lifeline: int = -1
+    started_at: float = 0.0
+    start_at: float = 0.0
+    deaths: int = 0
+
+
+class Supervisor:
+    """One server on one machine."""
+
+    def __init__(self, config: Config, path: Path | None, run_worker: WorkerMain) -> None:
+        self._config = config
+        self._path = path
+        self._run_worker = run_worker
+        self._children: list[Child] = []
+        self._is_stopping = False
+        self._stop_by = 0.0
+        prepare(config)
+        state_dir = Path(config.server.state_dir)
+        self._log = Log(
+            sys.stdout.fileno(), config.logging.level, config.logging.format, threaded=False
+        )
+        self._emit = fan_out(self._log, Metrics(state_dir, "supervisor", self._log))
+        capture(self._emit)
+
+    def run(self) -> int:
+        """Start everything and keep it running until a signal ends it; the exit status."""
+        config = self._config
+        workers = config.server.worker_count
+        sockets = bind_listeners(config, workers)
+        web = config.metrics.listen
+        web_socket = bind("metrics.listen", web, 1)[0] if web is not None else None
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        for index in range(workers):
+            self._children.append(Child("worker", index, self._worker_main(index, sockets[index])))
+        if web_socket is not None:
+            self._children.append(Child("web", 0, self._web_main(web_socket)))
+        for child in self._children:
+            self._start(child)
+        listeners = [str(listener.address) for listener in config.listeners]
+        self._emit(ev.ServerStarted(__version__, workers, listeners))
+        try:
+            reason = self._watch()
+        finally:
+            self._kill_all()
+        self._emit(ev.ServerStopped(reason))
+        self._log.close()
+        return 0
+
+    def _worker_main(self, index: int, sockets: list[Bound]) -> Callable[[int], int]:
+        return lambda lifeline: self._run_worker(self._config, self._path, index, sockets, lifeline)
+
+    def _web_main(self, listener: socket.socket) -> Callable[[int], int]:
+        def main(lifeline: int) -> int:
+            config = self._config
+            state_dir = Path(config.server.state_dir)
+            log = Log(sys.stdout.fileno(), config.logging.level, config.logging.format)
+            capture(log)
+            render = Exposition(state_dir).render
+            return serve_web(listener, state_dir, config.server.worker_count, lifeline, render)
+
+        return main
+
+    def _start(self, child: Child) -> None:
+        ours, theirs = os.pipe()
+        self._log.flush()
+        pid = os.fork()
+        if pid == 0:
+            os.close(theirs)
+            self._become(child, ours)
+        os.close(ours)
+        child.pid, child.lifeline = pid, theirs
+        child.started_at = time.monotonic()
+
+    def _become(self, child: Child, lifeline: int) -> NoReturn:
+        """Run a child's main in the fresh process; never returns into the supervisor's code."""
+        status = 1
+        try:
+            for other in self._children:
+                if other.lifeline >= 0:
+                    os.close(other.lifeline)
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C comes by the supervisor
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            status = child.main(lifeline)
+        except BaseException as error:  # noqa: BLE001 - a forked child must not unwind into its parent's frames
+            os.write(2, f"elemta {child.name} {child.index}: {error!r}\n".encode())
+        finally:
+            os._exit(status)
+
+    def _watch(self) -> str:
+        """Handle signals, deaths and restarts until all children have ended; says why."""
+        reason = ""
+        while not self._is_stopping or any(child.pid for child in self._children):
+            received = signal.sigtimedwait(SIGNALS, self._wait_for())
+            number = received.si_signo if received is not None else 0
+            if number in {signal.SIGTERM, signal.SIGINT}:
+                reason = reason or signal.Signals(number).name
+                self._stop()
+            elif number == signal.SIGHUP:
+                self._reload()
+            self._reap()
+            if self._is_stopping:
+                if time.monotonic() > self._stop_by:
+                    return reason + ", cut off"
+            else:
+                self._start_due()
+        return reason
+
+    def _wait_for(self) -> float:
+        """Seconds until something is to be done without a signal."""
+        if self._is_stopping:
+            return max(0.0, min(1.0, self._stop_by - time.monotonic()))
+        waiting = [child.start_at for child in self._children if not child.pid]
+        return max(0.0, min(waiting) - time.monotonic()) if waiting else 5.0
+
+    def _stop(self) -> None:
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        self._stop_by = time.monotonic() + self._config.server.drain_timeout + 10.0
+        for child in self._children:
+            if child.pid:
+                os.kill(child.pid, signal.SIGTERM)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                for child in self._children:
+                    if child.pid == pid:
+                        self._died(child, status)
+
+    def _died(self, child: Child, status: int) -> None:
+        os.close(child.lifeline)
+        child.pid, child.lifeline = 0, -1
+        if self._is_stopping:
+            return
+        now = time.monotonic()
+        if now - child.started_at > STEADY_AFTER:
+            child.deaths = 0
+        delay = RESTART_DELAYS[min(child.deaths, len(RESTART_DELAYS) - 1)]
+        child.deaths += 1
+        child.start_at = now + delay
+        code = os.waitstatus_to_exitcode(status)
+        text = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        self._emit(ev.WorkerRestarted(child.index, text, delay, child.name))
+
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for child in self._children:
+            if not child.pid and child.start_at <= now:
+                self._start(child)
+
+    def _reload(self) -> None:
+        """Read the configuration again; a bad one changes nothing."""
+        try:
+            config = load(self._path, os.environ)
+        except ConfigError as error:
+            self._emit(ev.ConfigChanged([], [], str(error)))
+            return
+        changes = changed(self._config, config)
+        self._config = keep_fixed(self._config, config)
+        self._log.set_level(config.logging.level)
+        for child in self._children:
+            if child.pid and child.name == "worker":
+                os.kill(child.pid, signal.SIGHUP)
+        self._emit(ev.ConfigChanged(list(changes.live), list(changes.restart)))
+
+    def _kill_all(self) -> None:
+        for child in self._children:
+            if child.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGKILL)
+                    os.waitpid(child.pid, 0)
+
+
+def serve(config: Config, path: Path | None, run_worker: WorkerMain) -> int:
+    """Run the server in the foreground until a signal ends it; the exit status.
+
+    Args:
+        config: What to do; read again from `path` on SIGHUP.
+        path: None for the embedded defaults.
+        run_worker: What a worker does.
+
+    Raises:
+        ConfigError: It cannot start; nothing has been started.
+    """
+    return Supervisor(config, path, run_worker).run()
+
+
+def prepare(config: Config) -> None:
+    """Make the state folder ours alone, for as long as this process lives.
+
+    Raises:
+        ConfigError: It cannot be used, or another server uses it.
+    """
+    raise_file_limit()
+    state_dir = Path(config.server.state_dir)
+    try:
+        (state_dir / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(state_dir / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until this process ends
+        prepare_metrics(state_dir)
+    except BlockingIOError as error:
+        raise ConfigError("server.state_dir", f"{state_dir} is in use by another server") from error
+    except OSError as error:
+        raise ConfigError("server.state_dir", f"cannot be used: {error}") from error
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as this process may have."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def bind_listeners(config: Config, workers: int) -> list[list[Bound]]:
+    """Bind each listener for each worker; a unix socket is shared by all.
+
+    Raises:
+        ConfigError: An address is in use, not ours or not allowed.
+    """
+    bound: list[list[Bound]] = [[] for _ in range(workers)]
+    for number, listener in enumerate(config.listeners):
+        address = Endpoint(listener.host, listener.port, listener.unix_path or "")
+        sockets = bind(f"listeners[{number}]", address, workers)
+        for worker, ready in zip(bound, sockets, strict=True):
+            worker.append(Bound(ready, listener.kind, listener.address))
+    return bound
+
+
+def bind(setting: str, address: Endpoint, count: int) -> list[socket.socket]:
+    """Bind one address; errors name the setting that asked for it."""
+    try:
+        if address.is_unix:
+            return [bind_unix(address.path)] * count
+        return bind_tcp(address.host, address.port, count)
+    except OSError as error:
+        raise ConfigError(setting, f"cannot listen on {address}: {error.strerror}") from error
