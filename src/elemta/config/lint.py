@@ -94,7 +94,7 @@ def _trust(config: Config) -> Iterator[Finding]:
     path: KeyPath = ("relay", "trusted_networks")
     for index, network in enumerate(config.relay.trusted_networks):
         place = (*path, index)
-        if any(network.version == net.version and network.overlaps(net) for net in PRIVATE):
+        if any(_is_within(network, net) for net in PRIVATE):
             text = "trusts a private network: behind NAT or a container bridge that can be anyone"
             yield _warning(place, text)
         elif 0 < network.prefixlen < WIDEST[network.version]:
@@ -103,6 +103,12 @@ def _trust(config: Config) -> Iterator[Finding]:
         widths = [network.prefixlen for network in config.relay.trusted_networks]
         text = "an open relay: everyone may send to any domain"
         yield _error((*path, widths.index(min(widths))), text)
+
+
+def _is_within(network: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
+    if isinstance(network, IPv4Network):
+        return isinstance(other, IPv4Network) and network.subnet_of(other)
+    return isinstance(other, IPv6Network) and network.subnet_of(other)
 
 
 def _covers_the_world(networks: Sequence[IPv4Network | IPv6Network]) -> bool:

@@ -37,10 +37,16 @@ class Loaded:
     Attributes:
         config: None where there is any error.
         problems: Errors and warnings, those of one file in its order.
+        source: What was read, which knows where each setting comes from.
     """
 
     config: Config | None
     problems: tuple[Problem, ...]
+    source: Source
+
+    def problem(self, path: KeyPath, text: str, *, is_error: bool = True) -> Problem:
+        """Say what is wrong with a setting, as this machine is: the file alone cannot show it."""
+        return _told(self.source, Finding(path, text, is_error, about=()))
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -63,8 +69,8 @@ def read(path: Path | None, environ: Mapping[str, str]) -> Loaded:
         problems += _judge(source)
     problems.sort(key=_place)
     if any(problem.is_error for problem in problems):
-        return Loaded(None, tuple(problems))
-    return Loaded(_validate(source, source.tree), tuple(problems))
+        return Loaded(None, tuple(problems), source)
+    return Loaded(_validate(source, source.tree), tuple(problems), source)
 
 
 def _judge(source: Source) -> list[Problem]:

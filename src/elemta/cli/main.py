@@ -1,0 +1,66 @@
+"""The `elemta` command and its subcommands, each in a module that is read when it is called.
+
+Nothing is imported before it is known what is wanted: `elemta version` and `elemta --help`
+answer at once, and a script that calls `elemta queue` a thousand times pays for the queue only.
+"""
+
+import importlib
+from typing import cast
+
+import click
+
+EXIT_CODES = "Exit status: 0 all is well, 1 a problem was found, 2 wrong usage, 75 try again later."
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def __init__(self, *, places: dict[str, tuple[str, str]], name: str, help: str) -> None:  # noqa: A002 - click's word
+        """Take for each command where it is ("module:name") and what it does."""
+        super().__init__(name=name, help=help, epilog=EXIT_CODES, no_args_is_help=True)
+        self.places = places
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's interface
+        return list(self.places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in self.places:
+            return None
+        module, _, attribute = self.places[cmd_name][0].partition(":")
+        return cast("click.Command", getattr(importlib.import_module(module), attribute))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self.places.items()])
+
+
+cli = LazyGroup(
+    name="elemta",
+    help="Elemta, a mail transfer agent.",
+    places={
+        "serve": ("elemta.cli.serve:serve", "Run the server in the foreground."),
+        "check": ("elemta.cli.check:check", "Tell all that is wrong with a configuration."),
+        "send": ("elemta.cli.send:send", "Send a message to a server by SMTP."),
+        "queue": ("elemta.cli.main:queue", "Look into the queue and give it orders."),
+        "version": ("elemta.cli.version:version", "Show the version."),
+    },
+)
+
+queue = LazyGroup(
+    name="queue",
+    help="Look into the queue and give it orders, whether the server runs or not.",
+    places={
+        "list": ("elemta.cli.queue_read:list_messages", "List messages, one line a recipient."),
+        "show": ("elemta.cli.queue_read:show", "Show all that is known of a message."),
+        "stats": ("elemta.cli.queue_read:stats", "Show the queue in figures."),
+        "retry": ("elemta.cli.queue_orders:retry", "Try messages again at once."),
+        "hold": ("elemta.cli.queue_orders:hold", "Keep messages until they are released."),
+        "release": ("elemta.cli.queue_orders:release", "Let held messages go on."),
+        "delete": ("elemta.cli.queue_orders:delete", "Remove messages for good."),
+    },
+)
+
+
+def main() -> None:
+    """Run the command line, and end the process with its exit status."""
+    cli(prog_name="elemta")

@@ -1,0 +1,201 @@
+"""`elemta check`: what the file says, and what this machine is like."""
+
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from elemta.cli.main import cli
+
+BASE = """
+[server]
+hostname = "mx.example.test"
+state_dir = "var"
+[[listeners]]
+address = "127.0.0.1:0"
+[metrics]
+listen = ""
+[smtp]
+max_connections = 50
+[queue]
+min_free_space = "1B"
+"""
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(text: str, *arguments: str, env: dict[str, str] | None = None) -> Result:
+        Path("elemta.toml").write_text(text)
+        return CliRunner().invoke(cli, ["check", "-c", "elemta.toml", *arguments], env=env)
+
+    return run
+
+
+def lines(result: Result) -> list[str]:
+    return result.output.rstrip("\n").split("\n")
+
+
+def test_nothing_is_wrong(check):
+    result = check(BASE)
+    assert (result.exit_code, result.output) == (0, "elemta.toml: fine\n")
+    assert not Path("var").exists()
+
+
+def test_warnings_do_not_fail(check):
+    result = check(BASE.replace("mx.example.test", "mx"))
+    assert result.exit_code == 0
+    assert lines(result)[-1] == "elemta.toml: 0 errors, 1 warning"
+    assert ": warning: " in result.output
+
+
+def test_all_errors_are_told(check):
+    result = check(BASE + '[relay]\ntrusted_networks = ["0.0.0.0/0"]\n[logging]\nlevl = "info"\n')
+    assert result.exit_code == 1
+    assert "an open relay" in result.output
+    assert "did you mean level?" in result.output
+    assert lines(result)[-1] == "elemta.toml: 2 errors, 0 warnings"
+
+
+def test_json(check):
+    result = check(BASE + '[logging]\nlevel = "loud"\n', "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.output) == {
+        "ok": False,
+        "file": "elemta.toml",
+        "problems": [
+            {
+                "severity": "error",
+                "where": "elemta.toml:14",
+                "setting": "[logging] level",
+                "text": '"loud": "debug", "info", "warning" or "error" is expected',
+            }
+        ],
+    }
+    assert json.loads(check(BASE, "--json").output)["ok"] is True
+
+
+def test_the_file_may_be_named_by_a_variable(check):
+    check(BASE)
+    result = CliRunner().invoke(cli, ["check"], env={"ELEMTA_CONFIG": "elemta.toml"})
+    assert result.output == "elemta.toml: fine\n"
+
+
+def test_a_file_that_is_not_there(check):
+    result = CliRunner().invoke(cli, ["check", "-c", "other.toml"])
+    assert result.exit_code == 1
+    assert lines(result)[0] == "other.toml: cannot be read: No such file or directory"
+
+
+def test_controls_do_not_reach_the_terminal(check):
+    result = check(BASE + '[logging]\nlevel = "\\u001b]0;owned\\u0007"\n')
+    assert result.exit_code == 1
+    assert "owned" in result.output
+    assert "\x1b" not in result.output
+    assert "\x07" not in result.output
+
+
+def test_folders_that_cannot_be_used(check):
+    Path("file").write_text("")
+    result = check(
+        BASE.replace('"var"', '"file/var"')
+        + '[[routes]]\ndomains = ["*"]\nvia = "maildir"\npath = "file/{domain}/{local}"\n'
+    )
+    assert result.exit_code == 1
+    here = Path.cwd()
+    assert lines(result)[:2] == [
+        f'elemta.toml:4: [server] state_dir: "file/var": {here}/file is not a folder',
+        'elemta.toml:16: [[routes]] path: "file/{domain}/{local}": '
+        f"{here}/file is not a folder",
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folders_that_may_not_be_written(check):
+    Path("sealed").mkdir(mode=0o500)
+    result = check(BASE.replace('"var"', '"sealed/var"'))
+    assert result.exit_code == 1
+    assert f"cannot be made in {Path.cwd()}/sealed" in result.output
+
+
+def test_a_state_folder_that_is_open_to_all(check):
+    Path("var").mkdir()
+    Path("var").chmod(0o755)
+    result = check(BASE)
+    assert result.exit_code == 0
+    assert "everyone on this machine may look into it" in result.output
+
+
+def test_too_little_room(check):
+    disk = os.statvfs(".")
+    free = disk.f_bavail * disk.f_frsize
+    result = check(BASE.replace('"1B"', f'"{free + 10**12}B"'))
+    assert result.exit_code == 1
+    assert "[queue] min_free_space" in result.output
+    assert "new mail would be refused" in result.output
+    result = check(BASE.replace('"1B"', f'"{free * 3 // 4}B"'))
+    assert result.exit_code == 0
+    assert "are free in" in result.output
+
+
+def test_ports_in_use(check):
+    with socket.socket() as other, socket.socket() as another:
+        for each in (other, another):
+            each.bind(("127.0.0.1", 0))
+            each.listen()
+        ports = [each.getsockname()[1] for each in (other, another)]
+        text = BASE.replace("127.0.0.1:0", f"127.0.0.1:{ports[0]}").replace(
+            'listen = ""', f'listen = "127.0.0.1:{ports[1]}"'
+        )
+        result = check(text)
+        assert result.exit_code == 1
+        assert lines(result)[:2] == [
+            f'elemta.toml:6: [[listeners]] address: "127.0.0.1:{ports[0]}": '
+            "another program listens there",
+            f'elemta.toml:8: [metrics] listen: "127.0.0.1:{ports[1]}": '
+            "another program listens there",
+        ]
+        # they are ours where the server runs
+        Path("var/run").mkdir(mode=0o700, parents=True)
+        Path("var").chmod(0o700)
+        with Path("var/run/lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert check(text).output == "elemta.toml: fine\n"
+        assert check(text).exit_code == 1
+
+
+def test_an_address_of_someone_else(check):
+    result = check(BASE.replace("127.0.0.1:0", "192.0.2.1:2525"))
+    assert result.exit_code == 1
+    assert '"192.0.2.1:2525": not an address of this machine' in result.output
+
+
+def test_unix_sockets(check, tmp_path):
+    text = BASE + f'[[listeners]]\naddress = "unix:{tmp_path}/lmtp"\nkind = "lmtp"\n'
+    assert check(text).output == "elemta.toml: fine\n"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{tmp_path}/lmtp")
+        assert check(text).exit_code == 0  # nobody listens: it was left behind
+        server.listen()
+        assert "another program listens there" in check(text).output
+    (tmp_path / "lmtp").unlink()
+    (tmp_path / "lmtp").write_text("")
+    assert "there is a file of this name" in check(text).output
+    assert "its folder cannot be used" in check(text.replace("/lmtp", "/none/lmtp")).output
+
+
+def test_a_mailbox_server_that_is_away(check):
+    result = check(BASE + '[[routes]]\ndomains = ["*"]\nvia = "lmtp"\npath = "/no/such"\n')
+    assert result.exit_code == 0
+    assert '[[routes]] path: warning: "/no/such": there is no such socket now' in result.output
+
+
+def test_too_few_open_files(check):
+    result = check(BASE.replace("max_connections = 50", "max_connections = 100000000"))
+    assert result.exit_code == 0
+    assert "open files" in result.output
