@@ -5,7 +5,7 @@ told is on disk. It decides nothing: when to try again, whom to tell, what comes
 scheduler's business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,10 @@ from elemta.mail.ids import QueueId
 from elemta.mail.message import Facts, Message, Recipient, State
 
 PATTERN_LIMIT = 512  # letters of an address pattern
+
+
+Picked = Mapping[QueueId, Collection[int]]
+"""Recipients by message and index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ class Change:
     Attributes:
         index: Which recipient.
         state: Its new state; None when it is settled for good, and its row goes.
-        attempts, next_at, reply, remote: As in `Recipient`.
+        next_at: When the next attempt is due; for `FAILED`, when it failed.
+        attempts, reply, remote: As in `Recipient`.
     """
 
     index: int
@@ -163,8 +168,8 @@ class Store(Reader, Protocol):
     async def take_due(self, now: float, limit: int) -> list[Stored]:
         """Make at most `limit` due recipients (deferred, scheduled) active, the oldest due first.
 
-        Each comes with its message and its neighbours that were taken too; unreadable ones
-        become corrupt instead.
+        A message comes once, with those of its recipients that were taken. Where one of them
+        cannot be read the message becomes corrupt instead.
         """
         ...
 
@@ -176,18 +181,16 @@ class Store(Reader, Protocol):
         """When the next deferred or scheduled recipient is due."""
         ...
 
-    async def move(
-        self, queue_id: QueueId, indexes: Sequence[int], to: State, reason: str
-    ) -> Stored | None:
+    async def move(self, picked: Picked, to: State, reason: str) -> list[Stored]:
         """Move recipients by an operator's order; those that may not, or are gone, stay.
 
         Returns:
-            The message with the recipients that moved, as they are now; None if there are none.
+            The recipients that moved, as they are now, with their messages.
         """
         ...
 
-    async def delete(self, queue_id: QueueId, indexes: Sequence[int], reason: str) -> int:
-        """Remove recipients, whatever their state; gives how many there were."""
+    async def delete(self, picked: Picked, reason: str) -> list[Stored]:
+        """Remove recipients, whatever their state; give those that were there."""
         ...
 
     async def mark_corrupt(self, queue_id: QueueId, error: str) -> None:
@@ -195,7 +198,7 @@ class Store(Reader, Protocol):
         ...
 
     async def purge_failed(self, before: float) -> int:
-        """Remove failed recipients of messages received before an instant; gives how many."""
+        """Remove recipients that failed before an instant (see `Change`); gives how many."""
         ...
 
     async def spooled(self, ids: Sequence[QueueId]) -> set[QueueId]:
