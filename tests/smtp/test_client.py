@@ -273,7 +273,7 @@ class TestContent:
         assert machine.content(content) + machine.end() == wire
         for at in range(len(content) + 1):
             machine = in_content()
-            parts = machine.content(content[:at]), machine.content(content[at:]), machine.end()
+            parts = [machine.content(content[:at]), machine.content(content[at:]), machine.end()]
             assert b"".join(parts) == wire
         machine = in_content()
         parts = [machine.content(content[i : i + 1]) for i in range(len(content))]

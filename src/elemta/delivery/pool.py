@@ -82,13 +82,15 @@ class Pool:
     def give_back(self, key: str, connection: Connection) -> None:
         """Take a connection back after a transaction, to keep it or to part with it."""
         self._in_use -= 1
-        may_stay = connection.used < self._settings.max_messages_per_connection
+        settings, kept = self._settings, self._by_key.get(key)
+        may_stay = connection.used < settings.max_messages_per_connection
+        if kept is not None and len(kept) >= settings.max_connections_per_destination:
+            may_stay = False
         if self._is_closed or not may_stay or not connection.is_fit:
             connection.part()
             return
         connection.idle_since = self._clock.monotonic()
         self._idle[connection] = key
-        kept = self._by_key.get(key)
         if kept is None:
             self._by_key[key] = [connection]
         else:
@@ -102,7 +104,7 @@ class Pool:
         while self._idle and next(iter(self._idle)).idle_since <= limit:
             self._part_with_oldest()
 
-    async def close(self) -> None:
+    def shut(self) -> list[Connection]:
         """Part with all idle connections, and from now on with each that comes back."""
         self._is_closed = True
         if self._timer is not None:
@@ -111,7 +113,11 @@ class Pool:
         parting = list(self._idle)
         while self._idle:
             self._part_with_oldest()
-        for connection in parting:
+        return parting
+
+    async def close(self) -> None:
+        """Shut, and wait until the last words have left."""
+        for connection in self.shut():
             await connection.stream.wait_closed()
 
     def _part_with_oldest(self) -> None:
