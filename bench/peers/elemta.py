@@ -3,10 +3,11 @@
 import contextlib
 import json
 import os
-import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import apsw
 
 from bench.loopback import HOST, free_port, give_back
 from bench.options import Mode
@@ -96,7 +97,8 @@ def count(state: Path) -> int:
     """Count the messages in all shards, without asking Elemta."""
     total = 0
     for database in state.glob("queue/shard-*/queue.db"):
-        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as reader:
-            (number,) = reader.execute("SELECT count(*) FROM message").fetchone()
-            total += number
+        reader = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+        with contextlib.closing(reader):
+            for (number,) in reader.execute("SELECT count(*) FROM message"):
+                total += int(number)
     return total
