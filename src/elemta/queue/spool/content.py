@@ -16,12 +16,17 @@ PIECE = 256 * 1024
 
 
 class MemoryContent:
-    """Content that is at hand."""
+    """Content that is at hand.
 
-    __slots__ = ("data", "size")
+    Attributes:
+        packed: The same as a zlib stream, where it is to be stored like that.
+    """
 
-    def __init__(self, data: bytes):
+    __slots__ = ("data", "packed", "size")
+
+    def __init__(self, data: bytes, packed: bytes | None = None):
         self.data: bytes | None = data
+        self.packed = packed
         self.size = len(data)
 
     async def chunks(self) -> AsyncIterator[bytes]:

@@ -25,6 +25,7 @@ from elemta.queue.spool.content import MemoryContent, SpooledContent
 from elemta.queue.spool.folder import remove, rename
 
 FLUSH_SIZE = 256 * 1024  # few large writes: each is a trip to a thread
+_WORTH_PACKING = 512  # octets from which a row gets shorter
 _ZLIB_LEVEL = 1  # mail shrinks to nearly the same at 6, for three times the work
 
 
@@ -75,8 +76,10 @@ class Draft:
         await asyncio.get_running_loop().run_in_executor(None, file.write, data)
 
     def finish_inline(self) -> MemoryContent | None:
-        """The whole content, where it is small; None asks for `await finish()`."""
-        if self.size > self._desk.inline_size:
+        """The whole content, where nothing is left to do; None asks for `await finish()`."""
+        if self.size > self._desk.inline_size or (
+            self._desk.is_compressing and self.size >= _WORTH_PACKING
+        ):
             return None
         pending = self._pending
         return MemoryContent(pending[0] if len(pending) == 1 else b"".join(pending))
@@ -86,6 +89,9 @@ class Draft:
         inline = self.finish_inline()
         if inline is not None:
             return inline
+        if self.size <= self._desk.inline_size:
+            data = b"".join(self._pending)
+            return await asyncio.get_running_loop().run_in_executor(None, _pack, data)
         file, data = self._file_and_data()
         self._content = await asyncio.get_running_loop().run_in_executor(None, file.publish, data)
         return self._content
@@ -184,6 +190,11 @@ class _File:
         for folder in (self._desk.tmp_fd, self._desk.spool_fd):
             with contextlib.suppress(OSError):  # the sweep at the next start gets it
                 remove(self._name, folder)
+
+
+def _pack(data: bytes) -> MemoryContent:
+    packed = zlib.compress(data, _ZLIB_LEVEL)
+    return MemoryContent(data, packed if len(packed) < len(data) else None)
 
 
 def _write_all(fd: int, data: bytes) -> None:

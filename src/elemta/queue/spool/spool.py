@@ -10,8 +10,9 @@ Raises:
 """
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -56,7 +57,7 @@ class Spool:
         self.folder = folder
         self.settings = settings
         self.ids = ids
-        self._clock = clock
+        self.clock = clock
         self._desk: Desk | None = None
         self._room = False
         self._room_until = float("-inf")
@@ -98,11 +99,18 @@ class Spool:
 
     def has_room(self) -> bool:
         """Whether free space and free inodes are over the reserve; looked at once a second."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         if now >= self._room_until:
             self._room_until = now + _ROOM_AGE
             self._room = self._look_for_room()
         return self._room
+
+    def remove(self, ids: Iterable[QueueId]) -> None:
+        """Remove the files of messages that are gone; the next sweep gets what resists."""
+        if self._desk is not None:
+            for queue_id in ids:
+                with contextlib.suppress(OSError):
+                    remove(queue_id, self._desk.spool_fd)
 
     def _look_for_room(self) -> bool:
         try:
@@ -130,7 +138,7 @@ class Spool:
         with os.scandir(folder) as entries:
             while names := await loop.run_in_executor(None, self._some_names, entries):
                 stray = set(names) - await known(names)
-                await loop.run_in_executor(None, _remove_files, stray, folder)
+                await loop.run_in_executor(None, self.remove, stray)
                 removed += len(stray)
         return removed
 
@@ -143,11 +151,6 @@ class Spool:
                 if len(names) == _SWEEP_STEP:
                     break
         return names
-
-
-def _remove_files(names: set[QueueId], folder: int) -> None:
-    for name in names:
-        remove(name, folder)
 
 
 def content_file(folder: Path, queue_id: QueueId) -> Path:

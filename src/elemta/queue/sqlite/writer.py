@@ -1,0 +1,279 @@
+"""The one thread that writes to a shard's database: group commit.
+
+Whatever has gathered while the last commit was under way shares the next one, and with it the
+price of making it durable. All who wait learn of it by one call into their loop.
+
+When a commit fails, everything in it is taken back. What can be refused is refused at once;
+settlements cannot, they say what has happened to mail. They are tried again by themselves,
+with a growing delay, until the disk takes them or the store is closed.
+
+Raises:
+    SpoolError: It is closed, or could not write.
+Logs:
+    `Notice` when settlements begin to wait for the disk, and when they have been written.
+"""
+
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import apsw
+
+from elemta.mail.errors import SpoolError
+from elemta.mail.ids import QueueId
+from elemta.net import steps
+from elemta.queue.spool.content import SpooledContent
+from elemta.queue.sqlite.edits import Settlement, insert, settle
+from elemta.queue.store import Submission
+
+CHECKPOINT_PAGES = 1024  # 8 MiB of log; copying them back takes 3 to 30 ms
+_FIRST_DELAY = 0.1
+_LAST_DELAY = 5.0
+
+Order = Callable[[apsw.Connection, list[QueueId]], object]
+"""Anything else to do in a transaction. It adds messages whose content files may go to the list;
+what it returns goes to whoever waits."""
+Task = Submission | Settlement | Order
+
+# errors that may pass, by themselves or once an operator has seen to the disk
+_PASSING = (
+    OSError,
+    apsw.BusyError,
+    apsw.CantOpenError,
+    apsw.CorruptError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.LockedError,
+    apsw.NoMemError,
+    apsw.NotADBError,
+    apsw.PermissionsError,
+    apsw.ReadOnlyError,
+)
+
+
+class _Work:
+    """A task, who waits for it, and what came of it."""
+
+    __slots__ = ("answer", "error", "task", "waiter")
+
+    def __init__(self, task: Task, waiter: "asyncio.Future[Any]"):
+        self.task = task
+        self.waiter = waiter
+        self.answer: object = None
+        self.error: SpoolError | None = None
+
+
+class Writer:
+    """Commits tasks, as many at a time as have gathered.
+
+    Args:
+        connection: Used by this object alone from now on, and closed with it.
+        discard: Told in the writer's thread, after a commit, whose content files may go.
+        notify: Told in the loop what an operator should know: subject and detail.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        discard: Callable[[Iterable[QueueId]], None],
+        notify: Callable[[str, str], None],
+    ):
+        self._connection = connection
+        self._discard = discard
+        self._notify = notify
+        self._queue: queue.SimpleQueue[list[_Work] | None] = queue.SimpleQueue()
+        self._gathered: list[_Work] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
+        self._unsettled: list[_Work] = []
+        self._delay = 0.0
+        self._retry_at = 0.0
+        self._log_pages = self._copied_pages = 0
+        connection.set_wal_hook(self._note_log)
+        self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, task: Task) -> "asyncio.Future[Any]":
+        """Have a task committed; what is given in one turn of the loop goes together.
+
+        It is done even if the future is cancelled.
+        """
+        if self._is_closed:
+            raise SpoolError("the store is closed")
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        if not self._gathered:
+            loop.call_soon(self._hand_over)
+        self._gathered.append(_Work(task, waiter))
+        return waiter
+
+    def close(self) -> None:
+        """Commit what has been submitted, and end; idempotent. Blocks as long as that takes."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._hand_over()
+            self._queue.put(None)
+            self._thread.join()
+
+    def _hand_over(self) -> None:
+        works, self._gathered = self._gathered, []
+        if works:
+            self._queue.put(works)
+
+    # What follows runs in the thread.
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            works, is_open = self._next()
+            if self._unsettled:  # the order of settlements is kept
+                self._unsettled += [work for work in works if isinstance(work.task, Settlement)]
+                works = [work for work in works if not isinstance(work.task, Settlement)]
+            if works:
+                self._serve(works)
+            if self._unsettled and (not is_open or time.monotonic() >= self._retry_at):
+                self._retry()
+            self._checkpoint()
+        self._refuse(self._unsettled, SpoolError("the store was closed before this was written"))
+        self._connection.close()
+
+    def _next(self) -> tuple[list[_Work], bool]:
+        """Wait for work, or for the next retry; False when there will be no more."""
+        timeout = max(0.0, self._retry_at - time.monotonic()) if self._unsettled else None
+        works: list[_Work] = []
+        with contextlib.suppress(queue.Empty):
+            batch = self._queue.get(timeout=timeout)
+            while batch is not None:
+                works += batch
+                batch = self._queue.get_nowait()
+            return works, False
+        return works, True
+
+    def _serve(self, works: list[_Work]) -> None:
+        try:
+            self._commit(works)
+        except Exception as error:  # noqa: BLE001 - no task may end the thread that serves all
+            self._sort_out(works, error)
+        else:
+            self._answer(works)
+
+    def _sort_out(self, works: list[_Work], error: Exception) -> None:
+        """Say what becomes of works whose commit failed; nothing of them has happened."""
+        if isinstance(error, _PASSING):
+            settlements = [work for work in works if isinstance(work.task, Settlement)]
+            self._refuse([work for work in works if not isinstance(work.task, Settlement)], error)
+            if settlements:
+                self._unsettled += settlements
+                self._retry()
+        elif len(works) == 1:
+            self._refuse(works, error)
+        else:  # one of them cannot be done, the others must not suffer
+            for work in works:
+                self._serve([work])
+
+    def _retry(self) -> None:
+        """Try settlements again, and only them."""
+        works, self._unsettled = self._unsettled, []
+        try:
+            self._copy_log()  # where the log can begin anew, a full disk has room for it
+            self._commit(works)
+        except _PASSING as error:
+            self._unsettled = works
+            if not self._delay:
+                self._tell("deliveries cannot be recorded", f"they will be, but: {error}")
+            self._delay = min(self._delay * 2 or _FIRST_DELAY, _LAST_DELAY)
+            self._retry_at = time.monotonic() + self._delay
+        except Exception as error:  # noqa: BLE001 - as in _serve
+            self._delay = 0.0
+            self._sort_out(works, error)
+        else:
+            self._answer(works)
+            if self._delay:
+                self._tell("deliveries are recorded again", f"{len(works)} had to wait")
+            self._delay = 0.0
+
+    def _commit(self, works: list[_Work]) -> None:
+        submissions = [work.task for work in works if isinstance(work.task, Submission)]
+        settlements = [work.task for work in works if isinstance(work.task, Settlement)]
+        gone: list[QueueId] = []
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if submissions:
+                insert(connection, submissions)
+                steps.reached("store.before_commit")
+            if settlements:
+                gone += settle(connection, settlements)
+                steps.reached("settle.before_commit")
+            if len(submissions) + len(settlements) < len(works):
+                _carry_out(connection, works, gone)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                with contextlib.suppress(apsw.Error):
+                    connection.execute("ROLLBACK")
+            raise
+        if submissions:
+            steps.reached("store.after_commit")
+        if settlements:
+            steps.reached("settle.after_commit")
+        if gone:
+            self._discard(gone)
+
+    def _refuse(self, works: list[_Work], error: Exception) -> None:
+        for work in works:
+            if isinstance(work.task, Submission) and isinstance(work.task.content, SpooledContent):
+                with contextlib.suppress(OSError):
+                    work.task.content.remove()
+            work.error = SpoolError(f"the queue cannot be written: {error}")
+            work.error.__cause__ = error
+        self._answer(works)
+
+    def _answer(self, works: list[_Work]) -> None:
+        self._call(_resolve, works)
+
+    def _tell(self, subject: str, detail: str) -> None:
+        self._call(self._notify, subject, detail)
+
+    def _call(self, what: Callable[..., object], *args: object) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                self._loop.call_soon_threadsafe(what, *args)
+
+    def _note_log(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        if pages < self._log_pages:  # it began anew
+            self._copied_pages = 0
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def _checkpoint(self) -> None:
+        """Keep the log short; done when everyone has been answered."""
+        if self._log_pages - self._copied_pages >= CHECKPOINT_PAGES:
+            self._copy_log()
+
+    def _copy_log(self) -> None:
+        self._copied_pages = self._log_pages  # if it fails, the next time is a while away
+        with contextlib.suppress(apsw.Error):
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
+def _carry_out(connection: apsw.Connection, works: list[_Work], gone: list[QueueId]) -> None:
+    for work in works:
+        if not isinstance(work.task, Submission | Settlement):
+            work.answer = work.task(connection, gone)
+
+
+def _resolve(works: list[_Work]) -> None:
+    for work in works:
+        if work.waiter.done():
+            continue
+        if work.error is None:
+            work.waiter.set_result(work.answer)
+        else:
+            work.waiter.set_exception(work.error)
