@@ -220,11 +220,13 @@ class TestProcesses:
         metrics = node.process("supervisor")
         metrics(ev.ServerStarted("1.2.3", 2, []))
         metrics(ev.WorkerRestarted(0, "SIGKILL", 0.1))
+        metrics(ev.WorkerRestarted(0, "SIGKILL", 0.1, "web"))
         node.clock.time += 100
         assert node.value("elemta_start_time_seconds") == node.clock.time - 100
         python = sys.version.split(maxsplit=1)[0]
         assert node.value("elemta_build_info", version="1.2.3", python=python) == 1
-        assert node.value("elemta_restarts_total", process="0") == 1
+        assert node.value("elemta_restarts_total", process="worker-0") == 1
+        assert node.value("elemta_restarts_total", process="web-0") == 1
         metrics.close()
 
     def test_a_new_server_starts_at_zero(self, node):

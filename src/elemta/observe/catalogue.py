@@ -134,7 +134,7 @@ LOG_DROPPED = _counter(
     "elemta_log_lines_dropped", "Log lines lost because nobody read them in time."
 )
 RESTARTS = _counter(
-    "elemta_restarts", "Processes of this server that died and were started again.", "process"
+    "elemta_restarts", "Workers and other processes that died and were started again.", "process"
 )
 STARTED = Metric(
     "elemta_start_time_seconds",

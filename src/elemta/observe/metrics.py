@@ -237,7 +237,7 @@ class Metrics:
     # These two come from a process that has nothing to do every second.
 
     def _worker_restarted(self, event: ev.WorkerRestarted) -> None:
-        _add(self._values(cat.RESTARTS), (str(event.worker),))
+        _add(self._values(cat.RESTARTS), (f"{event.process}-{event.worker}",))
         self.flush()
 
     def _server_started(self, event: ev.ServerStarted) -> None:

@@ -77,6 +77,7 @@ FIELDS: Mapping[str, str] = {
     "notification": "queue id of the notification to the sender, or why there is none",
     "pid": "process id",
     "priority": "priority of the message",
+    "process": 'what kind of process: "worker" or "web"',
     "processing_time_ms": "time from DATA or BDAT to the acknowledgement, in milliseconds",
     "queue": "state that the message begins in",
     "queue_id": "the message",
