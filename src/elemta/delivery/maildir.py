@@ -3,7 +3,8 @@
 `{domain}` and `{local}` of the route's path are filled in so that whatever stands in an
 address is one harmless name: letters, digits and `+-=_.@~` stay, all else is written as
 percent and two hexadecimal digits, a dot in front and an empty name too. The local part is
-lower-cased, and its detail kept: mail for "user+list" goes to a folder of its own.
+that of `Address.key`, lower case, and its detail is kept: mail for "user+list" goes to a
+folder of its own, since nobody here knows which mailboxes there are.
 
 The file is `Return-Path`, `Delivered-To` and then the content, octet for octet as it was
 received, with CRLF line ends. A message that already has our `Delivered-To` of this recipient
@@ -200,7 +201,8 @@ def fill(path: str, address: Address) -> str | None:
 
     None where a name would be longer than file systems have it.
     """
-    names = {"{domain}": _safe_name(address.domain), "{local}": _safe_name(address.local.lower())}
+    local = address.key.rpartition("@")[0]
+    names = {"{domain}": _safe_name(address.domain), "{local}": _safe_name(local)}
     filled = "".join(names.get(part, part) for part in _split(path))
     if any(len(name) > NAME_LIMIT for name in filled.encode().split(b"/")):
         return None
