@@ -249,7 +249,25 @@ class ReadyQueue(Generic[E]):
 
     def withdraw(self, entry: E, limit: int) -> list[E]:
         """Take out what is parked at the destination of an entry, at most `limit` entries."""
-        site = _site_of(entry)
+        return self._withdraw(_site_of(entry), limit)
+
+    def relieve(self, limit: int) -> list[E]:
+        """Take out what is parked at the most crowded destination, at most `limit` entries."""
+        if not self._sites:
+            return []
+        return self._withdraw(max(self._sites.values(), key=lambda site: site.waiting), limit)
+
+    def set_limit(self, limit_per_destination: int) -> None:
+        """Change how much may be under way to a destination."""
+        self._limit = limit_per_destination
+        for site in list(self._sites.values()):
+            if not site.failures:
+                site.limit = limit_per_destination
+                self._open(site)
+
+    # ---- the inner workings
+
+    def _withdraw(self, site: Site, limit: int) -> list[E]:
         taken: list[E] = []
         for line in site.parked:
             while line is not None and (lane := line.first) is not None and len(taken) < limit:
@@ -261,16 +279,6 @@ class ReadyQueue(Generic[E]):
                     self._close_lane(lane)
         self._waiting -= len(taken)
         return taken
-
-    def set_limit(self, limit_per_destination: int) -> None:
-        """Change how much may be under way to a destination."""
-        self._limit = limit_per_destination
-        for site in list(self._sites.values()):
-            if not site.failures:
-                site.limit = limit_per_destination
-                self._open(site)
-
-    # ---- the inner workings
 
     def _next_priority(self) -> int:
         """The priority to serve; -1 when there is nothing to do."""

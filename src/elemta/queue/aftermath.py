@@ -1,0 +1,162 @@
+"""What follows from an attempt: what the store is told, who is notified, which events say so."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from elemta.mail import events as ev
+from elemta.mail.content import Content
+from elemta.mail.dsn import Action, RecipientStatus, find_status
+from elemta.mail.message import Facts, Message, State
+from elemta.mail.outcome import Outcome
+from elemta.mail.reply import Reply
+from elemta.queue.notify import Notifier
+from elemta.queue.residents import Resident
+from elemta.queue.store import Change, Store, Submission
+from elemta.queue.verdict import End, Ruling, event_fields
+
+
+@dataclass(slots=True)
+class Aftermath:
+    """All that one commit records, and what is said after it.
+
+    Attributes:
+        rulings: What becomes of each recipient.
+        changes, submissions, facts: For `Store.settle`.
+        failure: Id of the notification of failure, or why there is none.
+        warning: Id of the delay warning, "" if there is none.
+    """
+
+    rulings: Sequence[Ruling]
+    changes: list[Change] = field(default_factory=list)
+    submissions: list[Submission] = field(default_factory=list)
+    facts: Facts | None = None
+    failure: str = ""
+    warning: str = ""
+
+    def events(self, message: Message, took: float) -> Iterator[ev.Event]:
+        """What to say once it is in the store; `took` as in `event_fields`."""
+        for ruling in self.rulings:
+            fields = event_fields(message, ruling, took)
+            if ruling.end is End.DELIVERED:
+                yield ev.MessageDelivered(*fields)
+            elif ruling.end is End.DEFERRED:
+                yield ev.MessageDeferred(*fields, next_attempt_at=ruling.next_at)
+            elif ruling.end is End.FAILED:
+                yield ev.MessageBounced(*fields, notification=self.failure)
+        if self.warning:
+            yield ev.MessageDelayed(message.queue_id, self.warning)
+
+
+def bare(after: Aftermath, next_at: float) -> Aftermath:
+    """Reduce it to what must not be forgotten: who has the message; all others wait."""
+    rulings = []
+    for ruling in after.rulings:
+        if ruling.end is End.AGAIN:
+            rulings.append(ruling)
+            continue
+        outcome = Outcome(ruling.outcome.result, Reply(ruling.outcome.reply.code, ""))
+        end = End.DELIVERED if ruling.end is End.DELIVERED else End.DEFERRED
+        rulings.append(Ruling(ruling.recipient, outcome, end, "", next_at=next_at))
+    changes = [
+        ruling.change(None if ruling.end is End.DELIVERED else State.DEFERRED, next_at)
+        for ruling in rulings
+        if ruling.end is not End.AGAIN
+    ]
+    return Aftermath(rulings, changes)
+
+
+class Clerk:
+    """Works out what follows from attempts, for one shard."""
+
+    def __init__(self, store: Store, notifier: Notifier) -> None:
+        self._store = store
+        self._notifier = notifier
+
+    async def work_out(
+        self, resident: Resident, rulings: Sequence[Ruling], now: float
+    ) -> Aftermath:
+        """Say what follows from the rulings on some recipients of a message.
+
+        Raises:
+            SpoolError: A notification cannot be kept for now.
+        """
+        after = Aftermath(rulings)
+        failed = []
+        is_deferred = False
+        for ruling in rulings:
+            if ruling.end is End.DELIVERED:
+                after.changes.append(ruling.change(None, now))
+            elif ruling.end is End.FAILED:
+                failed.append(ruling)
+            elif ruling.end is End.DEFERRED:
+                is_deferred = True
+                after.changes.append(ruling.change(State.DEFERRED, now))
+        if failed:
+            await self._add_failure(after, resident, failed, now)
+        if is_deferred and self._notifier.due_warnings(resident.message, now):
+            await self._add_warning(after, resident, now)
+        return after
+
+    async def _add_failure(
+        self, after: Aftermath, resident: Resident, failed: Sequence[Ruling], now: float
+    ) -> None:
+        message, state, note = resident.message, None, ""
+        withheld = self._notifier.withholds(message, now)
+        if withheld is not None:
+            after.failure = note = withheld.reason
+            state = withheld.state
+        else:
+            statuses = [_status(ruling, now) for ruling in failed]
+            submission = await self._notify(Action.FAILED, resident, statuses, now)
+            after.submissions.append(submission)
+            after.failure = submission.message.queue_id
+        after.changes += [ruling.change(state, now, note) for ruling in failed]
+
+    async def _add_warning(self, after: Aftermath, resident: Resident, now: float) -> None:
+        """Warn once of all recipients that wait, not only of those that were just tried."""
+        message = resident.message
+        due = self._notifier.due_warnings(message, now)
+        facts = msgspec.structs.replace(message.facts, delay_warnings=due)
+        # at once, so that an attempt that ends meanwhile does not warn too
+        resident.message = replace(message, facts=facts)
+        after.facts = facts
+        if not self._notifier.may_warn(message, now):
+            return
+        statuses = {
+            ruling.recipient.index: _status(ruling, now)
+            for ruling in after.rulings
+            if ruling.end is End.DEFERRED
+        }
+        ruled = {ruling.recipient.index for ruling in after.rulings}
+        stored = await self._store.get(message.queue_id)
+        for recipient in stored.recipients if stored is not None else ():
+            waits = recipient.state in {State.DEFERRED, State.ACTIVE} and recipient.attempts
+            if waits and recipient.index not in ruled:
+                statuses[recipient.index] = RecipientStatus(
+                    recipient.address,
+                    find_status(recipient.reply),
+                    recipient.reply,
+                    recipient.remote,
+                )
+        in_order = [statuses[index] for index in sorted(statuses)]
+        submission = await self._notify(Action.DELAYED, resident, in_order, now)
+        after.submissions.append(submission)
+        after.warning = submission.message.queue_id
+
+    async def _notify(
+        self, action: Action, resident: Resident, statuses: Sequence[RecipientStatus], now: float
+    ) -> Submission:
+        queue_id = resident.message.queue_id
+
+        async def read() -> Content:
+            return resident.content or await self._store.content(queue_id)
+
+        return await self._notifier.notify(action, resident.message, statuses, now, read)
+
+
+def _status(ruling: Ruling, now: float) -> RecipientStatus:
+    return RecipientStatus(
+        ruling.recipient.address, ruling.status, ruling.reply, ruling.outcome.remote, now
+    )

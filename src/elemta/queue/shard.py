@@ -1,0 +1,174 @@
+"""One worker's share of the mail: takes it in, plans it, and carries out orders about it.
+
+`submit` returns when the message is durable; that is the moment to acknowledge it. From there
+it goes to the scheduler with its content still in memory.
+"""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+from elemta.mail.address import Address
+from elemta.mail.clock import Clock
+from elemta.mail.events import Emit
+from elemta.mail.job import Courier
+from elemta.mail.message import Facts, Message, Priority, Recipient, State
+from elemta.queue.residents import Group
+from elemta.queue.scheduler import Parts, Scheduler
+from elemta.queue.settings import QueueSettings
+from elemta.queue.spool import Draft, Spool
+from elemta.queue.store import Picked, Store, Stored, Submission
+
+
+class Shard:
+    """A store, a spool, and the plan for what is in them."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - everything a shard touches
+        self,
+        store: Store,
+        spool: Spool,
+        courier: Courier,
+        settings: QueueSettings,
+        clock: Clock,
+        emit: Emit,
+        rng: random.Random,
+    ) -> None:
+        self._store = store
+        self._spool = spool
+        self._courier = courier
+        self._settings = settings
+        self._clock = clock
+        self._scheduler = Scheduler(Parts(store, spool, courier, clock, emit, rng), settings)
+
+    # ---- taking mail in
+
+    def draft(self) -> Draft:
+        """Begin a message.
+
+        Raises:
+            SpoolError: The shard is closed.
+        """
+        return self._spool.draft()
+
+    def has_room(self) -> bool:
+        """Whether there is room on the disk for another message."""
+        return self._spool.has_room()
+
+    async def submit(
+        self,
+        draft: Draft,
+        sender: Address | None,
+        recipients: Sequence[Address],
+        facts: Facts,
+    ) -> Message:
+        """Make a message durable, and plan it.
+
+        Raises:
+            SpoolError: It is not kept: the disk is full, or the shard is closed.
+        """
+        content = draft.finish_inline()
+        settings = self._settings
+        message = Message(
+            draft.queue_id,
+            sender,
+            draft.size,
+            self._clock.now(),
+            settings.priority_of(sender, recipients) if settings.priorities else Priority.NORMAL,
+            facts,
+        )
+        planned, groups = self._plan(message, recipients)
+        submission = Submission(message, planned, content or await draft.finish())
+        scheduler = self._scheduler
+        try:
+            await self._store.add(submission)
+        except asyncio.CancelledError:
+            scheduler.revisit(message.queue_id)  # it may be kept all the same
+            raise
+        scheduler.announce(submission, groups)
+        return message
+
+    def _plan(
+        self, message: Message, addresses: Sequence[Address]
+    ) -> tuple[tuple[Recipient, ...], list[Group]]:
+        """The recipients as they are stored, and those among them to be tried."""
+        now = message.received_at
+        if len(addresses) == 1:
+            destination = self._courier.destination(addresses[0], message.sender)
+            only = Recipient(0, addresses[0], destination.state, 0, now)
+            is_active = destination.state is State.ACTIVE
+            return (only,), [(destination, [only])] if is_active else []
+        recipients = [
+            Recipient(index, address, next_at=now) for index, address in enumerate(addresses)
+        ]
+        groups, others = self._scheduler.group(message, recipients)
+        for other in others:
+            recipients[other.index] = other
+        return tuple(recipients), groups
+
+    # ---- life
+
+    async def run(self) -> None:
+        """Plan until `stop`; begin with what the last stop left."""
+        await self._scheduler.run()
+
+    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - the one number callers have
+        """Begin no more attempts; wait for those under way, then cut them off.
+
+        What is cut off, and what is submitted afterwards, stays in the store.
+        """
+        await self._scheduler.stop(timeout)
+
+    def apply_settings(self, settings: QueueSettings) -> None:
+        """Take over changed settings; `max_resident` and `resident_bytes` stay as they were."""
+        self._settings = settings
+        self._scheduler.apply(settings)
+
+    def wake(self) -> None:
+        """Look at the clock and the store now: for whoever has changed either."""
+        self._scheduler.wake()
+
+    # ---- orders
+
+    async def move(self, picked: Picked, to: State, reason: str) -> list[Stored]:
+        """`Store.move`, for what waits in memory too; an attempt under way finishes."""
+        if to is not State.ACTIVE:
+            for queue_id, indexes in picked.items():
+                self._scheduler.withdraw(queue_id, indexes)
+        moved = await self._store.move(picked, to, reason)
+        if to is State.ACTIVE:
+            for stored in moved:
+                await self._scheduler.take_up(stored)
+        return moved
+
+    async def delete(self, picked: Picked, reason: str) -> list[Stored]:
+        """`Store.delete`, for what waits in memory too; an attempt under way finishes."""
+        for queue_id, indexes in picked.items():
+            self._scheduler.withdraw(queue_id, indexes)
+        return await self._store.delete(picked, reason)
+
+    # ---- figures
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing waits for an attempt, now or later; held and failed mail may be there."""
+        return self._scheduler.is_idle
+
+    @property
+    def ready(self) -> int:
+        """Recipients that are due and wait in memory."""
+        return self._scheduler.ready
+
+    @property
+    def in_flight(self) -> int:
+        """Attempts under way."""
+        return self._scheduler.in_flight
+
+    @property
+    def double_bounces(self) -> int:
+        """Notifications that could not be delivered, since the start."""
+        return self._scheduler.notifier.double_bounces
+
+    @property
+    def notifications_withheld(self) -> int:
+        """Failures and delays that nobody was told of, so as not to tell strangers."""
+        return self._scheduler.notifier.withheld

@@ -1,0 +1,167 @@
+"""What an attempt came to: from the outcomes of delivery to what becomes of each recipient.
+
+Nothing happens here; time and chance are handed in.
+"""
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from elemta.mail.dsn import find_status
+from elemta.mail.message import Message, Recipient, State
+from elemta.mail.outcome import Outcome, Result
+from elemta.mail.reply import Reply
+from elemta.queue.schedule import (
+    Trouble,
+    find_trouble,
+    next_attempt_at,
+    retry_delay,
+    with_jitter,
+)
+from elemta.queue.settings import QueueSettings
+from elemta.queue.store import Change
+
+EXPIRED = "4.4.7"  # RFC 3463 §3.5: message expired
+
+
+class End(enum.Enum):
+    """What becomes of a recipient after an attempt."""
+
+    DELIVERED = enum.auto()
+    DEFERRED = enum.auto()
+    FAILED = enum.auto()
+    AGAIN = enum.auto()
+    """It was not its turn: another transaction at once, and no attempt counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What becomes of one recipient.
+
+    Attributes:
+        reply: The reply as text, in one line.
+        status: The status code for a notification.
+        next_at: When it is tried again; for `DEFERRED` only.
+    """
+
+    recipient: Recipient
+    outcome: Outcome
+    end: End
+    reply: str
+    status: str = ""
+    next_at: float = 0.0
+
+    def change(self, state: State | None, now: float, note: str = "") -> Change:
+        """What the store is told."""
+        recipient = self.recipient
+        return Change(
+            recipient.index,
+            state,
+            recipient.attempts + 1,
+            self.next_at or now,
+            f"{self.reply} ({note})" if note else self.reply,
+            self.outcome.remote,
+        )
+
+
+def judge(
+    message: Message,
+    recipients: Sequence[Recipient],
+    outcomes: Sequence[Outcome],
+    now: float,
+    plan: tuple[QueueSettings, Callable[[], float]],
+) -> list[Ruling]:
+    """Rule on every recipient of an attempt.
+
+    Args:
+        message: The message.
+        recipients: Who was tried.
+        outcomes: What that came to, in the same order.
+        now: When the attempt ended.
+        plan: The settings, and a source of random numbers from 0 to 1.
+
+    Raises:
+        ValueError: There are more or fewer outcomes than recipients.
+    """
+    # To be tried at once needs progress: somebody settled, so that fewer are left each time.
+    has_progress = any(outcome.result is not Result.DEFERRED for outcome in outcomes)
+    rulings = []
+    for recipient, outcome in zip(recipients, outcomes, strict=True):
+        reply = str(outcome.reply)
+        if outcome.result is Result.DELIVERED:
+            ruling = Ruling(recipient, outcome, End.DELIVERED, reply)
+        elif outcome.result is Result.FAILED:
+            ruling = Ruling(recipient, outcome, End.FAILED, reply, find_status(reply))
+        elif outcome.retry_at_once and has_progress:
+            ruling = Ruling(recipient, outcome, End.AGAIN, reply)
+        else:
+            ruling = _defer(message, recipient, outcome, now, plan)
+        rulings.append(ruling)
+    return rulings
+
+
+def postpone(
+    recipients: Sequence[Recipient],
+    outcomes: Sequence[Outcome],
+    reply: Reply,
+    now: float,
+    plan: tuple[QueueSettings, Callable[[], float]],
+) -> list[Ruling]:
+    """Rule without deciding anything, where `judge` or what follows from it has failed.
+
+    Whoever has the message has it; everybody else is tried again, however old it is, with
+    `reply` as the reason. The other arguments are those of `judge`.
+    """
+    settings, draw = plan
+    rulings = []
+    for recipient, outcome in zip(recipients, outcomes, strict=True):
+        if outcome.result is Result.DELIVERED:
+            rulings.append(Ruling(recipient, outcome, End.DELIVERED, str(outcome.reply)))
+            continue
+        delay = retry_delay(settings.retry_schedule, recipient.attempts + 1, Trouble.OTHER)
+        next_at = now + with_jitter(delay, settings.jitter, draw())
+        ours = Outcome(Result.DEFERRED, reply, method=outcome.method)
+        rulings.append(Ruling(recipient, ours, End.DEFERRED, str(reply), next_at=next_at))
+    return rulings
+
+
+def _defer(
+    message: Message,
+    recipient: Recipient,
+    outcome: Outcome,
+    now: float,
+    plan: tuple[QueueSettings, Callable[[], float]],
+) -> Ruling:
+    settings, draw = plan
+    reply = str(outcome.reply)
+    delay = retry_delay(settings.retry_schedule, recipient.attempts + 1, find_trouble(outcome))
+    delay = with_jitter(delay, settings.jitter, draw())
+    next_at = next_attempt_at(now, delay, message.received_at, settings.max_age)
+    if next_at is None:
+        reply = f"451 {EXPIRED} Delivery time expired, the last reply was: {reply}"
+        return Ruling(recipient, outcome, End.FAILED, reply, EXPIRED)
+    return Ruling(recipient, outcome, End.DEFERRED, reply, find_status(reply), next_at)
+
+
+def event_fields(
+    message: Message, ruling: Ruling, took: float
+) -> tuple[str, str, str, str, str, str, int, float, str]:
+    """The fields that all events about an attempt begin with (`AttemptEvent`).
+
+    Args:
+        message: The message.
+        ruling: What became of one of its recipients.
+        took: How long the attempt took, seconds.
+    """
+    recipient, outcome = ruling.recipient, ruling.outcome
+    return (
+        message.queue_id,
+        str(recipient.address),
+        outcome.method,
+        outcome.remote,
+        outcome.address,
+        outcome.tls,
+        recipient.attempts,
+        round(took * 1000.0, 3),
+        ruling.reply,
+    )
