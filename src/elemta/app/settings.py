@@ -1,0 +1,124 @@
+"""From the configuration of the node to what each room of one worker is told.
+
+Limits that hold for the whole node are divided among the workers, never multiplied.
+"""
+
+from dataclasses import replace
+
+from elemta.config import Config
+from elemta.delivery.settings import DeliverySettings, Route, TlsPolicy, Via
+from elemta.mail.message import Priority
+from elemta.queue.settings import BounceUnverified, PriorityRule, QueueSettings
+from elemta.server import RelaySettings, SessionSettings
+from elemta.smtp import Limits
+
+
+def share(total: int, workers: int, index: int) -> int:
+    """One worker's part of a limit of the node, at least 1; the first ones get the rest."""
+    return max(1, total // workers + (index < total % workers))
+
+
+def relay_settings(config: Config) -> RelaySettings:
+    """Relay control, for the server room."""
+    relay, hostname = config.relay, config.server.hostname
+    postmaster = hostname
+    if relay.local_domains and hostname not in relay.local_domains:
+        postmaster = relay.local_domains[0]
+    return RelaySettings(
+        postmaster_domain=postmaster,
+        local_domains=frozenset(relay.local_domains),
+        relay_domains=frozenset(relay.relay_domains),
+        trusted_networks=tuple(relay.trusted_networks),
+    )
+
+
+def session_settings(config: Config) -> SessionSettings:
+    """How sessions are held, for the server room."""
+    smtp, server = config.smtp, config.server
+    limits = Limits(
+        max_message_size=server.max_message_size,
+        max_line=smtp.max_line,
+        strict_sync=smtp.strict_sync,
+    )
+    return SessionSettings(
+        hostname=server.hostname,
+        limits=limits,
+        trusted_limits=replace(limits, bare_newlines=smtp.bare_newlines),
+        smtputf8=smtp.smtputf8,
+        max_recipients=server.max_recipients,
+        max_errors=smtp.max_errors,
+        max_junk_commands=smtp.max_junk_commands,
+        max_received=smtp.max_received,
+        max_header_size=smtp.max_header_size,
+        max_header_fields=smtp.max_header_fields,
+        command_timeout=smtp.command_timeout,
+        data_timeout=smtp.data_timeout,
+        min_data_rate=smtp.min_data_rate,
+        session_timeout=smtp.session_timeout,
+        refuse_null_mx_senders=smtp.refuse_null_mx_senders,
+    )
+
+
+def queue_settings(config: Config, index: int) -> QueueSettings:
+    """How a shard of worker `index` plans its mail."""
+    queue, delivery, workers = config.queue, config.delivery, config.server.worker_count
+    return QueueSettings(
+        hostname=config.server.hostname,
+        local_domains=frozenset(config.relay.local_domains),
+        retry_schedule=tuple(queue.retry_schedule),
+        jitter=queue.jitter,
+        max_age=queue.max_age,
+        delay_warnings=tuple(queue.delay_warnings),
+        failed_retention=queue.failed_retention,
+        bounce_unverified=BounceUnverified(queue.bounce_unverified),
+        dsn_per_domain_per_hour=share_or_none(queue.dsn_per_domain_per_hour, workers, index),
+        max_resident=queue.max_resident,
+        max_concurrency=share(delivery.max_connections, workers, index),
+        max_per_destination=share(delivery.max_connections_per_destination, workers, index),
+        recipients_per_job=delivery.recipients_per_transaction,
+        priorities=tuple(
+            PriorityRule(Priority[rule.priority.upper()], tuple(rule.senders), tuple(rule.domains))
+            for rule in queue.priorities
+        ),
+    )
+
+
+def share_or_none(total: int, workers: int, index: int) -> int:
+    """As `share`, where 0 means none at all."""
+    return share(total, workers, index) if total else 0
+
+
+def delivery_settings(config: Config, index: int) -> DeliverySettings:
+    """Outgoing connections of worker `index`."""
+    delivery, workers = config.delivery, config.server.worker_count
+    return DeliverySettings(
+        hostname=config.server.hostname,
+        connect_timeout=delivery.connect_timeout,
+        timeout=delivery.timeout,
+        max_connections=share(delivery.max_connections, workers, index),
+        max_connections_per_destination=share(
+            delivery.max_connections_per_destination, workers, index
+        ),
+        max_messages_per_connection=delivery.max_messages_per_connection,
+        idle_timeout=delivery.idle_timeout,
+        recipients_per_transaction=delivery.recipients_per_transaction,
+        prohibited_networks=tuple(delivery.prohibited_networks),
+        ipv6=delivery.ipv6,
+    )
+
+
+def routes(config: Config) -> tuple[Route, ...]:
+    """The routing table."""
+    return tuple(
+        Route(
+            domains=tuple(route.domains),
+            via=Via(route.via),
+            index=index,
+            senders=tuple(route.senders),
+            path=str(route.path or ""),
+            host=str(route.host or ""),
+            port=route.port or 0,
+            tls=TlsPolicy(route.tls),
+        )
+        for index, route in enumerate(config.routes)
+    )

@@ -1,0 +1,193 @@
+"""The shards of the queue that one worker looks after: its own, and orphans.
+
+New mail goes to the worker's own shard. A shard whose number is beyond the number of workers
+belongs to nobody any more; the worker with its number modulo the number of workers adopts it,
+and delivers what is in it.
+"""
+
+import asyncio
+import os
+import random
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from elemta.app import settings as derive
+from elemta.config import Config
+from elemta.mail import events as ev
+from elemta.mail.clock import Clock
+from elemta.mail.errors import SpoolError
+from elemta.mail.job import Courier
+from elemta.net.tasks import spawn
+from elemta.queue.control import Answer, Control, Heartbeat, PlacedOrder
+from elemta.queue.shard import Shard
+from elemta.queue.spool import (
+    IdSource,
+    ShardBusyError,
+    Spool,
+    SpoolSettings,
+    find_shards,
+    shard_folder,
+)
+from elemta.queue.sqlite import SqliteStore
+
+OPEN_PATIENCE = 60.0  # seconds that a predecessor which drains may still hold the shard
+OPEN_RETRY = 0.1
+NO_ROOM = "the spool's disk is full"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A shard in use: what it consists of, and the task that runs it."""
+
+    shard: Shard
+    store: SqliteStore
+    spool: Spool
+    task: asyncio.Task[None]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The queue of a worker in numbers, all its shards together."""
+
+    recipients: dict[str, int]
+    oldest_at: float | None
+    ready: int
+    in_flight: int
+    spool_free: int
+
+
+class Shards:
+    """Opens shards, runs them, and carries out the operator's orders on them."""
+
+    def __init__(
+        self, config: Config, index: int, courier: Courier, clock: Clock, emit: ev.Emit
+    ) -> None:
+        self._config = config
+        self._index = index
+        self._courier = courier
+        self._clock = clock
+        self._emit = emit
+        self._state_dir = Path(config.server.state_dir)
+        self._control = Control(self._state_dir / "control.db")
+        self._opened: dict[int, Opened] = {}
+        self._taken: set[int] = set()
+
+    @property
+    def own(self) -> Shard:
+        """The shard that takes new mail."""
+        return self._opened[self._index].shard
+
+    async def open(self) -> None:
+        """Open this worker's shard, and those of workers that are no more.
+
+        Raises:
+            SpoolError: Its own shard cannot be opened.
+        """
+        give_up_at = self._clock.monotonic() + OPEN_PATIENCE
+        while True:
+            try:
+                self._open(self._index)
+            except ShardBusyError:
+                if self._clock.monotonic() > give_up_at:
+                    raise
+                await asyncio.sleep(OPEN_RETRY)
+            else:
+                break
+        workers = self._config.server.worker_count
+        for number in find_shards(self._state_dir):
+            if number >= workers and number % workers == self._index:
+                self._adopt(number)
+
+    def _adopt(self, number: int) -> None:
+        try:
+            self._open(number)
+        except SpoolError as error:
+            self._emit(ev.Notice(f"shard {number} not adopted", str(error)))
+        else:
+            self._emit(ev.ShardAdopted(number, self._index))
+
+    def _open(self, number: int) -> None:
+        queue = self._config.queue
+        spool = Spool(
+            shard_folder(self._state_dir, number),
+            SpoolSettings(queue.inline_size, queue.min_free_space, queue.compression),
+            IdSource(number, self._clock),
+            self._clock,
+        )
+        store = SqliteStore(spool, self._emit)
+        shard = Shard(
+            store,
+            spool,
+            self._courier,
+            derive.queue_settings(self._config, self._index),
+            self._clock,
+            self._emit,
+            random.Random(),  # noqa: S311 - it spreads retries, it guards nothing
+        )
+        task = spawn(shard.run(), f"shard {number}")
+        self._opened[number] = Opened(shard, store, spool, task)
+        _ = spawn(spool.sweep(store.spooled), f"sweep of shard {number}")
+
+    def apply(self, config: Config) -> None:
+        """Take over changed settings."""
+        self._config = config
+        for opened in self._opened.values():
+            opened.shard.apply_settings(derive.queue_settings(config, self._index))
+
+    async def beat(self) -> None:
+        """Say how this worker is, and carry out the orders that have come.
+
+        Raises:
+            SpoolError: The control database cannot be used now.
+        """
+        now = self._clock.now()
+        has_room = self.own.has_room()
+        reason = "" if has_room else NO_ROOM
+        self._control.beat(Heartbeat(self._index, os.getpid(), now, has_room, reason))
+        for placed in self._control.open_orders(self._index, now):
+            if placed.number not in self._taken:
+                self._taken.add(placed.number)
+                _ = spawn(self._carry_out(placed), f"order {placed.number}")
+
+    async def _carry_out(self, placed: PlacedOrder) -> None:
+        count, problem = 0, ""
+        try:
+            for opened in self._opened.values():
+                count += await opened.shard.apply_order(placed.order)
+        except SpoolError as error:
+            problem = str(error)
+        try:
+            self._control.answer(placed.number, Answer(self._index, count, problem))
+        finally:
+            self._taken.discard(placed.number)
+
+    async def figures(self) -> Figures:
+        """Count what is in the queue.
+
+        Raises:
+            SpoolError: A store cannot be read now.
+        """
+        recipients: Counter[str] = Counter()
+        oldest: float | None = None
+        ready = in_flight = 0
+        for opened in self._opened.values():
+            stats = await opened.store.stats()
+            recipients.update({state.value: count for state, count in stats.recipients.items()})
+            if stats.oldest_at is not None:
+                oldest = min(oldest or stats.oldest_at, stats.oldest_at)
+            ready += opened.shard.ready
+            in_flight += opened.shard.in_flight
+        disk = os.statvfs(self._state_dir)
+        return Figures(dict(recipients), oldest, ready, in_flight, disk.f_bavail * disk.f_frsize)
+
+    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - an order, not a wait of the caller's
+        """Begin no more attempts; wait for those under way."""
+        await asyncio.gather(*(each.shard.stop(timeout) for each in self._opened.values()))
+
+    def close(self) -> None:
+        """Write what is to be written and let go of the shards."""
+        for opened in self._opened.values():
+            opened.store.close()
+        self._control.forget(self._index)
+        self._control.close()

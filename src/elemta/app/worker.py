@@ -1,0 +1,246 @@
+"""One worker: everything for its share of the mail, on one event loop.
+
+It owns a shard of the queue, and those of workers that are no more; workers share nothing. It
+ends when told by SIGTERM, or when the supervisor is gone: no new connections or attempts, what
+is under way finishes until a deadline.
+"""
+
+import asyncio
+import contextlib
+import functools
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elemta.app import settings as derive
+from elemta.app.shards import Figures, Shards
+from elemta.config import Config, keep_fixed, load
+from elemta.delivery.courier import Delivery
+from elemta.mail import events as ev
+from elemta.mail.errors import ConfigError, ElemtaError, LookupFailed
+from elemta.mail.ids import SessionId
+from elemta.net.clock import SystemClock
+from elemta.net.dns_cache import DnsSettings
+from elemta.net.resolver import DnsResolver
+from elemta.net.tasks import spawn
+from elemta.observe import Log, Metrics, Sample, capture, capture_loop, fan_out
+from elemta.server import Bound, Listeners, RelayPolicy, Surroundings
+
+BEAT_EVERY = 1.0  # seconds between heartbeats, samples and looks for orders
+SURVEY_COST = 50  # counting a long queue takes a while: at most a fiftieth of the time
+SWITCH_INTERVAL = 0.0005  # seconds; the queue's writer thread must not wait for the loop's turn
+GARBAGE_THRESHOLD = 50_000  # allocations between collections: sessions make few cycles
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a worker is started with: its number, its sockets, and the pipe to the supervisor."""
+
+    config: Config
+    path: Path | None
+    index: int
+    sockets: Sequence[Bound]
+    lifeline: int
+
+
+def run_worker(
+    config: Config, path: Path | None, index: int, sockets: Sequence[Bound], lifeline: int
+) -> int:
+    """Run a worker until it is told to stop; the exit status.
+
+    Args:
+        config: Read again from `path` on SIGHUP.
+        path: None for the embedded defaults.
+        index: The worker's number, from 0.
+        sockets: Its listening sockets.
+        lifeline: Read end of a pipe whose other end dies with the supervisor.
+    """
+    start = Start(config, path, index, sockets, lifeline)
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
+    return run_loop(functools.partial(_run, start))
+
+
+def run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run a coroutine on uvloop where it is, else on asyncio's own loop."""
+    try:
+        import uvloop  # noqa: PLC0415 - not to be had on every platform
+    except ImportError:
+        return asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+async def _run(start: Start) -> int:
+    worker = Worker(start)
+    try:
+        await worker.start()
+        await worker.wait_for_stop()
+    finally:
+        await worker.stop()
+    return 0
+
+
+class Worker:
+    """The parts of a worker and how they hang together."""
+
+    def __init__(self, start: Start) -> None:
+        config = start.config
+        self._start = start
+        self._config = config
+        self._clock = SystemClock()
+        self._stop = asyncio.Event()
+        self._figures: Figures | None = None
+        self._sessions_begun = 0
+        self._session_prefix = ""
+        state_dir = Path(config.server.state_dir)
+        self._log = Log(sys.stdout.fileno(), config.logging.level, config.logging.format)
+        self._metrics = Metrics(state_dir, f"worker-{start.index}", self._log)
+        self._emit = fan_out(self._log, self._metrics)
+        capture(self._emit)
+        dns = config.dns
+        self._resolver = DnsResolver(
+            DnsSettings(
+                nameservers=tuple((each.host, each.port) for each in dns.nameservers),
+                timeout=dns.timeout,
+                cache_size=dns.cache_size,
+                min_ttl=dns.min_ttl,
+                max_ttl=dns.max_ttl,
+            ),
+            self._clock,
+        )
+        self._delivery = Delivery(
+            derive.routes(config),
+            derive.delivery_settings(config, start.index),
+            self._resolver,
+            self._clock,
+            self._emit,
+        )
+        self._shards = Shards(config, start.index, self._delivery, self._clock, self._emit)
+        self._around: dict[str, Surroundings] = {}
+        self._listeners = Listeners(
+            self._around.__getitem__, self._max_connections(), self._next_session_id
+        )
+
+    def _max_connections(self) -> int:
+        config = self._config
+        total, workers = config.smtp.max_connections, config.server.worker_count
+        return derive.share(total, workers, self._start.index)
+
+    def _next_session_id(self) -> SessionId:
+        self._sessions_begun += 1
+        return SessionId(f"{self._session_prefix}{self._sessions_begun:x}")
+
+    async def start(self) -> None:
+        """Open the queue, then the doors."""
+        loop = asyncio.get_running_loop()
+        capture_loop(loop, self._emit)
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_reader(self._start.lifeline, self._stop.set)
+        self._session_prefix = f"{self._start.index:x}-{os.getpid():x}-"
+        await self._shards.open()
+        self._apply(self._config)
+        await self._listeners.start(self._start.sockets)
+        _ = spawn(self._beat(), "beat")
+        gc.collect()
+        gc.freeze()
+        self._emit(ev.WorkerStarted(self._start.index, os.getpid()))
+
+    async def wait_for_stop(self) -> None:
+        """Wait until the worker is told to stop."""
+        await self._stop.wait()
+
+    async def stop(self) -> None:
+        """Stop politely: first the sessions, then the attempts, then the queue."""
+        self._stop.set()
+        timeout = self._config.server.drain_timeout
+        await self._listeners.stop(timeout)
+        await self._shards.stop(timeout)
+        await self._delivery.close()
+        self._shards.close()
+        self._metrics.close()
+        self._log.close()
+
+    def _apply(self, config: Config) -> None:
+        """Give every room its part of a configuration."""
+        self._config = config
+        settings = derive.session_settings(config)
+        policy = RelayPolicy(derive.relay_settings(config))
+        for kind in ("mta", "lmtp"):
+            self._around[kind] = Surroundings(
+                settings=settings,
+                policy=policy,
+                intake=self._shards.own,
+                is_null_mx=self._is_null_mx,
+                clock=self._clock,
+                emit=self._emit,
+                lmtp=kind == "lmtp",
+                listener=kind,
+            )
+        self._listeners.limit(self._max_connections())
+
+    def _reload(self) -> None:
+        """Take over what a changed configuration says and can be changed while running."""
+        try:
+            config = load(self._start.path, os.environ)
+        except ConfigError:
+            return  # the supervisor has read it before us, and told
+        config = keep_fixed(self._config, config)
+        self._apply(config)
+        self._log.set_level(config.logging.level)
+        index = self._start.index
+        self._delivery.apply(derive.routes(config), derive.delivery_settings(config, index))
+        self._shards.apply(config)
+
+    async def _is_null_mx(self, domain: str) -> bool:
+        try:
+            answer = await self._resolver.mx(domain)
+        except LookupFailed:
+            return False
+        return answer.is_null
+
+    async def _beat(self) -> None:
+        """Once a second: say that all is well, take orders, write figures down."""
+        loop = asyncio.get_running_loop()
+        survey_at, lag = 0.0, 0.0
+        while not self._stop.is_set():
+            now = loop.time()
+            try:
+                await self._shards.beat()
+                if now >= survey_at:
+                    self._figures = await self._shards.figures()
+                    survey_at = loop.time() + max(BEAT_EVERY, SURVEY_COST * (loop.time() - now))
+            except ElemtaError as error:
+                self._emit(ev.Notice("heartbeat", str(error)))
+            self._sample(lag)
+            self._metrics.flush()
+            due = loop.time() + BEAT_EVERY
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT_EVERY):
+                    await self._stop.wait()
+            lag = max(0.0, loop.time() - due)
+
+    def _sample(self, lag: float) -> None:
+        figures = self._figures
+        if figures is None:
+            return
+        cache = self._resolver.cache
+        self._metrics.sample(
+            Sample(
+                queue=figures.recipients,
+                oldest=self._clock.now() - figures.oldest_at if figures.oldest_at else 0.0,
+                ready=figures.ready,
+                in_flight=figures.in_flight,
+                loop_lag=lag,
+                spool_free=figures.spool_free,
+                resolver_hits=cache.hits,
+                resolver_misses=cache.misses,
+                log_lines_dropped=self._log.dropped,
+            )
+        )
