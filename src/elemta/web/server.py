@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,11 +36,11 @@ class Connection(H11Protocol):
     _limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a socket's, never a datagram's
-        super().connection_made(transport)
+        connected = cast("asyncio.Transport", transport)
+        super().connection_made(connected)
         self._start_limit()
         if len(self.connections) > MAX_CONNECTIONS:
-            transport.abort()
+            connected.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._limit is None:
