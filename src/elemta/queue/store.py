@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from elemta.mail.content import Content
-from elemta.mail.ids import QueueId
+from elemta.mail.ids import QueueId, parse_queue_id
 from elemta.mail.message import Facts, Message, Recipient, State
 
 PATTERN_LIMIT = 512  # letters of an address pattern
@@ -84,6 +84,8 @@ class Filter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         for pattern in (self.sender, self.recipient, self.domain):
             if pattern is not None and len(pattern) > PATTERN_LIMIT:
                 raise ValueError(f"a pattern has at most {PATTERN_LIMIT} letters")
+        for queue_id in self.ids:
+            parse_queue_id(queue_id)
 
     @property
     def is_everything(self) -> bool:

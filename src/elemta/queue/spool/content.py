@@ -80,6 +80,11 @@ class SpooledContent:
         if held is not None:
             yield held
 
+    @property
+    def name(self) -> str:
+        """The file's name: the id of its message."""
+        return self._file.name
+
     def exists(self) -> bool:
         """Whether there is a file of this name."""
         return self._file.is_file()

@@ -87,6 +87,8 @@ def _content_columns(submission: Submission) -> tuple[bytes | None, int, int]:
     """Body, sum and form; no body where it is in a file."""
     content = submission.content
     if isinstance(content, SpooledContent):
+        if content.name != submission.message.queue_id:
+            raise SpoolError(f"the content of {submission.message.queue_id} is in another file")
         return None, content.crc, PACKED_FILE if content.is_compressed else PLAIN_FILE
     data = content.data
     if data is None:
