@@ -60,10 +60,13 @@ class Residents:
     Attributes:
         fresh, reread: Recipients on each allowance.
         held: Octets of content.
+        incoming: Messages on their way into the store, not planned yet: a read of the store
+            may be the first to see that they are there.
     """
 
     def __init__(self, max_resident: int, max_bytes: int) -> None:
         self.fresh = self.reread = self.held = 0
+        self.incoming: set[QueueId] = set()
         self._by_id: dict[QueueId, Resident] = {}
         self._departed: set[tuple[QueueId, int, int]] | None = None
         self.max_bytes = max_bytes
@@ -137,11 +140,13 @@ class Residents:
         self._departed = None
 
     def strangers(self, queue_id: QueueId, recipients: Iterable[Recipient]) -> list[Recipient]:
-        """Those that are neither here nor have departed since `begin_read`.
+        """Those that are neither here nor on their way, nor have departed since `begin_read`.
 
         A recipient is known by its attempts too: one that came back after an attempt is
         another than the one that was tried.
         """
+        if queue_id in self.incoming:
+            return []
         resident = self._by_id.get(queue_id)
         departed = self._departed or ()
         here = {key for parcel in resident.parcels for key in _keys(parcel)} if resident else ()

@@ -432,14 +432,21 @@ class Scheduler:
     async def _settle(self, parcel: Parcel, after: Aftermath) -> Aftermath:
         """Have it recorded; what the store refuses for good is reduced to the bare facts."""
         queue_id = parcel.resident.message.queue_id
+        incoming = {submission.message.queue_id for submission in after.submissions}
+        self.residents.incoming |= incoming
         try:
             await self._store.settle(queue_id, after.changes, after.submissions, after.facts)
+            for submission in after.submissions:
+                to_try = [each for each in submission.recipients if each.state is State.ACTIVE]
+                self.announce(submission, self.group(submission.message, to_try)[0])
         except SpoolError as error:
             if self._is_stopping:
                 raise
             self._report("queue", error, queue_id)
             after = bare(after, self._clock.now() + REVISIT_AFTER)
             await self._store.settle(queue_id, after.changes)
+        finally:
+            self.residents.incoming -= incoming
         return after
 
     def _follow(self, parcel: Parcel, after: Aftermath, took: float) -> None:
@@ -447,9 +454,6 @@ class Scheduler:
         message = parcel.resident.message
         for event in after.events(message, took):
             self._emit(event)
-        for submission in after.submissions:
-            to_try = [each for each in submission.recipients if each.state is State.ACTIVE]
-            self.announce(submission, self.group(submission.message, to_try)[0])
         again: list[Recipient] = []
         for ruling in after.rulings:
             if ruling.end is End.AGAIN:

@@ -78,13 +78,16 @@ class Shard:
         )
         planned, groups = self._plan(message, recipients)
         submission = Submission(message, planned, content or await draft.finish())
-        scheduler = self._scheduler
+        scheduler, incoming = self._scheduler, self._scheduler.residents.incoming
+        incoming.add(message.queue_id)
         try:
             await self._store.add(submission)
+            scheduler.announce(submission, groups)
         except asyncio.CancelledError:
             scheduler.revisit(message.queue_id)  # it may be kept all the same
             raise
-        scheduler.announce(submission, groups)
+        finally:
+            incoming.discard(message.queue_id)
         return message
 
     def _plan(
