@@ -99,6 +99,8 @@ class SpooledContent:
         try:
             for piece in self._inflated() if self.is_compressed else _read(self._file):
                 size += len(piece)
+                if size > self.size:
+                    break
                 crc = zlib.crc32(piece, crc)
                 yield piece
         except (OSError, zlib.error) as error:
