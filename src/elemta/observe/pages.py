@@ -46,7 +46,7 @@ stops is not waited for: {backlog} MiB are kept, what comes after is counted and
 
 `session_id` names a connection and `queue_id` a message; both stay the same in all events. With
 `recipient` they tell the way of one message to one recipient:
-`message_received` → `message_enqueued` → `message_deferred`* → `message_delivered` or
+`message_enqueued` → `message_received` → `message_deferred`* → `message_delivered` or
 `message_bounced`.
 
 """
