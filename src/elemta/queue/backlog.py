@@ -6,6 +6,7 @@ steps back for mail that overflows behind it. Mail that is met again is known (`
 so stepping back can only cost time.
 """
 
+import asyncio
 import heapq
 import math
 from collections.abc import Awaitable, Callable
@@ -29,12 +30,15 @@ class Backlog:
             later than it really is.
         is_pending: There may be active mail that is not in memory.
         read_at: When the last page was read.
+        reading: Held while a page is read and taken up; whoever holds it changes the store
+            without a reader that has seen it as it was before.
     """
 
     def __init__(self, store: Store, residents: Residents, clock: Clock, admit: Admit) -> None:
         self.due_at = -math.inf  # ask first
         self.is_pending = True
         self.read_at = clock.now()
+        self.reading = asyncio.Lock()
         self._store = store
         self._residents = residents
         self._clock = clock
@@ -56,7 +60,8 @@ class Backlog:
             self._after = min(self._after, before)
 
     def revisit(self, queue_id: QueueId, at: float) -> None:
-        """Look later whether a message is active and not in memory."""
+        """Look later whether a message is active and not in memory; until then leave it alone."""
+        self._residents.apart.add(queue_id)
         heapq.heappush(self._revisits, (at, queue_id))
 
     def deferred(self, until: float) -> None:
@@ -89,15 +94,19 @@ class Backlog:
         """
         now = self._clock.now()
         while self._revisits and self._revisits[0][0] <= now:
-            self.overflowed(heapq.heappop(self._revisits)[1])
+            queue_id = heapq.heappop(self._revisits)[1]
+            self._residents.apart.discard(queue_id)
+            self.overflowed(queue_id)
         is_wanted = True
         while is_wanted and self._residents.room > 0:
             is_wanted = False
             if self.due_at <= now:
-                await self._read_due(now)
+                async with self.reading:
+                    await self._read_due(now)
                 is_wanted = True
             if self.is_pending and self._residents.room > 0:
-                await self._read_active()
+                async with self.reading:
+                    await self._read_active()
                 is_wanted = True
 
     async def _read_due(self, now: float) -> None:

@@ -60,13 +60,13 @@ class Residents:
     Attributes:
         fresh, reread: Recipients on each allowance.
         held: Octets of content.
-        incoming: Messages on their way into the store, not planned yet: a read of the store
-            may be the first to see that they are there.
+        apart: Messages that a read of the store does not take up: on their way in, where it
+            may be the first to see them, or to be looked at later, after a fault.
     """
 
     def __init__(self, max_resident: int, max_bytes: int) -> None:
         self.fresh = self.reread = self.held = 0
-        self.incoming: set[QueueId] = set()
+        self.apart: set[QueueId] = set()
         self._by_id: dict[QueueId, Resident] = {}
         self._departed: set[tuple[QueueId, int, int]] | None = None
         self.max_bytes = max_bytes
@@ -140,12 +140,12 @@ class Residents:
         self._departed = None
 
     def strangers(self, queue_id: QueueId, recipients: Iterable[Recipient]) -> list[Recipient]:
-        """Those that are neither here nor on their way, nor have departed since `begin_read`.
+        """Those that are neither here nor apart, and have not departed since `begin_read`.
 
         A recipient is known by its attempts too: one that came back after an attempt is
         another than the one that was tried.
         """
-        if queue_id in self.incoming:
+        if queue_id in self.apart:
             return []
         resident = self._by_id.get(queue_id)
         departed = self._departed or ()

@@ -14,7 +14,7 @@ Emits InternalError, Notice, MessageEnqueued for notifications, and the events o
 import asyncio
 import random
 import traceback
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from elemta.queue.residents import Group, Parcel, Residents
 from elemta.queue.schedule import Trouble, find_trouble
 from elemta.queue.settings import HOUR, MINUTE, QueueSettings
 from elemta.queue.spool import Spool
-from elemta.queue.store import Change, Store, Stored, Submission
+from elemta.queue.store import Change, Picked, Store, Stored, Submission
 from elemta.queue.verdict import End, judge, postpone
 
 LONGEST_WAIT = MINUTE  # so that a step of the clock is noticed
@@ -127,6 +127,7 @@ class Scheduler:
         """
         message, facts = submission.message, submission.message.facts
         sender, state = message.sender, submission.recipients[0].state
+        self.residents.apart.discard(message.queue_id)
         self._emit(
             ev.MessageEnqueued(
                 message.queue_id,
@@ -191,7 +192,24 @@ class Scheduler:
             self._report("queue", error, message.queue_id)
             self.revisit(message.queue_id)
 
-    async def take_up(self, stored: Stored) -> None:
+    async def move(self, picked: Picked, to: State, reason: str) -> list[Stored]:
+        """`Store.move`, and what it means for what is in memory."""
+        async with self._backlog.reading:
+            if to is not State.ACTIVE:
+                self._withdraw(picked)
+            moved = await self._store.move(picked, to, reason)
+            if to is State.ACTIVE:
+                for stored in moved:
+                    await self._take_up(stored)
+        return moved
+
+    async def delete(self, picked: Picked, reason: str) -> list[Stored]:
+        """`Store.delete`, and what it means for what is in memory."""
+        async with self._backlog.reading:
+            self._withdraw(picked)
+            return await self._store.delete(picked, reason)
+
+    async def _take_up(self, stored: Stored) -> None:
         """Plan recipients that an order has made active, unless their attempt is under way."""
         residents, queue_id = self.residents, stored.message.queue_id
         strangers = residents.strangers(queue_id, stored.recipients)
@@ -201,24 +219,23 @@ class Scheduler:
         elif strangers:
             await self.admit(replace(stored, recipients=tuple(strangers)))
 
-    def withdraw(self, queue_id: QueueId, indexes: Collection[int]) -> None:
+    def _withdraw(self, picked: Picked) -> None:
         """Plan no attempt for some recipients any more; one that is under way finishes."""
-        resident = self.residents.find(queue_id)
-        for parcel in list(resident.parcels) if resident is not None else ():
-            if not parcel.is_waiting:
-                continue
-            left = [each for each in parcel.recipients if each.index not in indexes]
-            if len(left) == len(parcel.recipients):
-                continue
-            if left:
-                group = (parcel.destination, left)
-                self._push(
-                    self.residents.admit(
-                        parcel.resident.message, [group], None, is_fresh=parcel.is_fresh
-                    )
-                )
-            self._ready.remove(parcel)
-            self._depart(parcel)
+        for queue_id, indexes in picked.items():
+            resident = self.residents.find(queue_id)
+            for parcel in list(resident.parcels) if resident is not None else ():
+                left = [each for each in parcel.recipients if each.index not in indexes]
+                if not parcel.is_waiting or len(left) == len(parcel.recipients):
+                    continue
+                if left:
+                    self._plan_more(parcel, left)
+                self._ready.remove(parcel)
+                self._depart(parcel)
+
+    def _plan_more(self, parcel: Parcel, recipients: list[Recipient]) -> None:
+        """Plan some of a parcel's recipients anew."""
+        message, groups = parcel.resident.message, [(parcel.destination, recipients)]
+        self._push(self.residents.admit(message, groups, None, is_fresh=parcel.is_fresh))
 
     def wake(self) -> None:
         """Look at the clock and at the store."""
@@ -402,7 +419,7 @@ class Scheduler:
         try:
             if isinstance(outcomes, CorruptError):
                 await self._store.mark_corrupt(queue_id, clean_text(str(outcomes)))
-                self.withdraw(queue_id, range(1 << 31))
+                self._withdraw({queue_id: range(1 << 31)})
             else:
                 after = await self._settle(parcel, await self._work_out(parcel, outcomes))
                 self._follow(parcel, after, took)
@@ -432,8 +449,8 @@ class Scheduler:
     async def _settle(self, parcel: Parcel, after: Aftermath) -> Aftermath:
         """Have it recorded; what the store refuses for good is reduced to the bare facts."""
         queue_id = parcel.resident.message.queue_id
-        incoming = {submission.message.queue_id for submission in after.submissions}
-        self.residents.incoming |= incoming
+        coming = {submission.message.queue_id for submission in after.submissions}
+        self.residents.apart |= coming
         try:
             await self._store.settle(queue_id, after.changes, after.submissions, after.facts)
             for submission in after.submissions:
@@ -446,7 +463,7 @@ class Scheduler:
             after = bare(after, self._clock.now() + REVISIT_AFTER)
             await self._store.settle(queue_id, after.changes)
         finally:
-            self.residents.incoming -= incoming
+            self.residents.apart -= coming
         return after
 
     def _follow(self, parcel: Parcel, after: Aftermath, took: float) -> None:
@@ -463,8 +480,7 @@ class Scheduler:
                 if ruling.next_at < self._wakes_at:
                     self.wake()
         if again:
-            groups = [(parcel.destination, again)]
-            self._push(self.residents.admit(message, groups, None, is_fresh=parcel.is_fresh))
+            self._plan_more(parcel, again)
 
     def _depart(self, parcel: Parcel) -> None:
         residents = self.residents

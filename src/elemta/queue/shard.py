@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from elemta.mail.address import Address
 from elemta.mail.clock import Clock
+from elemta.mail.errors import SpoolError
 from elemta.mail.events import Emit
 from elemta.mail.job import Courier
 from elemta.mail.message import Facts, Message, Priority, Recipient, State
@@ -78,16 +79,17 @@ class Shard:
         )
         planned, groups = self._plan(message, recipients)
         submission = Submission(message, planned, content or await draft.finish())
-        scheduler, incoming = self._scheduler, self._scheduler.residents.incoming
-        incoming.add(message.queue_id)
+        scheduler = self._scheduler
+        scheduler.residents.apart.add(message.queue_id)
         try:
             await self._store.add(submission)
-            scheduler.announce(submission, groups)
+        except SpoolError:
+            scheduler.residents.apart.discard(message.queue_id)
+            raise
         except asyncio.CancelledError:
             scheduler.revisit(message.queue_id)  # it may be kept all the same
             raise
-        finally:
-            incoming.discard(message.queue_id)
+        scheduler.announce(submission, groups)
         return message
 
     def _plan(
@@ -134,20 +136,11 @@ class Shard:
 
     async def move(self, picked: Picked, to: State, reason: str) -> list[Stored]:
         """`Store.move`, for what waits in memory too; an attempt under way finishes."""
-        if to is not State.ACTIVE:
-            for queue_id, indexes in picked.items():
-                self._scheduler.withdraw(queue_id, indexes)
-        moved = await self._store.move(picked, to, reason)
-        if to is State.ACTIVE:
-            for stored in moved:
-                await self._scheduler.take_up(stored)
-        return moved
+        return await self._scheduler.move(picked, to, reason)
 
     async def delete(self, picked: Picked, reason: str) -> list[Stored]:
         """`Store.delete`, for what waits in memory too; an attempt under way finishes."""
-        for queue_id, indexes in picked.items():
-            self._scheduler.withdraw(queue_id, indexes)
-        return await self._store.delete(picked, reason)
+        return await self._scheduler.delete(picked, reason)
 
     # ---- figures
 
