@@ -64,6 +64,7 @@ class Supervisor:
         self._path = path
         self._run_worker = run_worker
         self._children: list[Child] = []
+        self._sockets: list[socket.socket] = []
         self._is_stopping = False
         self._stop_by = 0.0
         prepare(config)
@@ -81,6 +82,7 @@ class Supervisor:
         sockets = bind_listeners(config, workers)
         web = config.metrics.listen
         web_socket = bind("metrics.listen", web, 1)[0] if web is not None else None
+        self._sockets = [bound.socket for worker in sockets for bound in worker]
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for index in range(workers):
             self._children.append(Child("worker", index, self._worker_main(index, sockets[index])))
@@ -108,7 +110,10 @@ class Supervisor:
             log = Log(sys.stdout.fileno(), config.logging.level, config.logging.format)
             capture(log)
             render = Exposition(state_dir).render
-            return serve_web(listener, state_dir, config.server.worker_count, lifeline, render)
+            try:
+                return serve_web(listener, state_dir, config.server.worker_count, lifeline, render)
+            finally:
+                log.close()
 
         return main
 
@@ -153,6 +158,7 @@ class Supervisor:
             elif number == signal.SIGHUP:
                 self._reload()
             self._reap()
+            self._log.flush()
             if self._is_stopping:
                 if time.monotonic() > self._stop_by:
                     return reason + ", cut off"
@@ -175,6 +181,8 @@ class Supervisor:
         for child in self._children:
             if child.pid:
                 os.kill(child.pid, signal.SIGTERM)
+        for bound in self._sockets:
+            bound.close()  # else clients would wait in a queue that nobody serves
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):

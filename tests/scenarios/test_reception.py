@@ -54,11 +54,15 @@ def test_a_message_by_smtplib_arrives_byte_for_byte(server):
 
 
 def test_a_message_by_swaks_arrives(server):
+    swaks = [program("swaks", "swaks"), "--server", f"127.0.0.1:{server.port}"]
+    envelope = ["--from", "a@example.org", "--to", "swaks@example.test", "--helo", "client.test"]
     done = subprocess.run(
-        [program("swaks", "swaks"), "--server", f"127.0.0.1:{server.port}", "--from", "a@example.org",
-         "--to", "swaks@example.test", "--body", "by swaks", "--helo", "client.example.org"],
-        capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+        [*swaks, *envelope, "--body", "by swaks"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
     [message] = server.wait_mail("swaks")
     assert b"\r\nby swaks\r\n" in message

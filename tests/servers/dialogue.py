@@ -10,7 +10,13 @@ class Dialogue:
         self.socket = socket.create_connection((address, port), timeout=10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
-        self.banner = self.reply() if greet else ""
+        self.banner = ""
+        if greet:
+            try:
+                self.banner = self.reply()
+            except OSError:
+                self.socket.close()
+                raise
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)

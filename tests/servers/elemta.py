@@ -95,6 +95,7 @@ class Elemta:
 
     def start(self) -> "Elemta":
         """Write the configuration, start, and wait for the banner."""
+        self.folder.mkdir(exist_ok=True)
         self.write_config()
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
