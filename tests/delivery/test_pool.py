@@ -2,7 +2,7 @@
 
 import asyncio
 
-from servers.jobs import SETTINGS, Pieces, post, summary, to_port
+from servers.jobs import SETTINGS, Pieces, post, summary, to_port, until
 
 from elemta.delivery import DeliverySettings, TlsPolicy
 from elemta.delivery.mx import Target
@@ -13,12 +13,6 @@ from elemta.testing import FakeClock
 from elemta.testing.peer import OFFERS, Drop, Peer, Slow
 
 GOOD = [("delivered", "2.0.0")]
-
-
-async def until(condition) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 async def test_one_connection_for_many_messages() -> None:

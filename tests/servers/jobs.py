@@ -1,8 +1,9 @@
 """Jobs and couriers as tests of delivery need them."""
 
+import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from elemta.delivery import Delivery, DeliverySettings, Route, TlsPolicy, Via
@@ -103,6 +104,13 @@ async def post(
         yield Post(delivery, events)
     finally:
         await delivery.close()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what another task is about to do."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 def to_port(port: int, **options) -> Route:

@@ -190,11 +190,12 @@ class _Dialogue:
         self._session = session
         self._reader = reader
         self._writer = writer
+        self._in_handshake = False
         self._buffer = b""
         self._accepted = 0
 
     async def run(self) -> None:
-        writer = self._writer
+        writer, raw = self._writer, self._writer.transport
         try:
             with contextlib.suppress(_Over, OSError):
                 await self._act("greeting", "")
@@ -202,8 +203,11 @@ class _Dialogue:
                     await self._next_command()
         finally:
             writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
+            if self._in_handshake:  # close() would wait for it
+                raw.abort()
+            else:
+                with contextlib.suppress(OSError, asyncio.CancelledError):
+                    await writer.wait_closed()
 
     async def _next_command(self) -> None:
         while b"\r\n" not in self._buffer:
@@ -248,11 +252,15 @@ class _Dialogue:
     async def _handshake(self) -> None:
         peer, action = self._peer, self._peer.action("handshake", "")
         if action:
+            await self._read()  # the client's hello: what came before it would be plaintext
+            self._buffer = b""
             await self._do(action)
             return
         if peer.tls is None:
             raise _Over
+        self._in_handshake = True
         await self._writer.start_tls(peer.tls)
+        self._in_handshake = False
         self._session.tls = self._writer.get_extra_info("ssl_object").version()
 
     async def _read(self) -> None:
