@@ -182,6 +182,7 @@ class Worker:
                 emit=self._emit,
                 lmtp=kind == "lmtp",
                 listener=kind,
+                tells_commands=self._log.is_debug,
             )
         self._listeners.limit(self._max_connections())
 
@@ -192,8 +193,8 @@ class Worker:
         except ConfigError:
             return  # the supervisor has read it before us, and told
         config = keep_fixed(self._config, config)
-        self._apply(config)
         self._log.set_level(config.logging.level)
+        self._apply(config)
         index = self._start.index
         self._delivery.apply(derive.routes(config), derive.delivery_settings(config, index))
         self._shards.apply(config)

@@ -50,7 +50,11 @@ IsNullMx = Callable[[str], Awaitable[bool]]
 
 @dataclass(slots=True)
 class Surroundings:
-    """What all sessions of a listener share; replaced as a whole when settings change."""
+    """What all sessions of a listener share; replaced as a whole when settings change.
+
+    Attributes:
+        tells_commands: Somebody wants an event for each accepted MAIL and RCPT.
+    """
 
     settings: SessionSettings
     policy: RelayPolicy
@@ -60,6 +64,7 @@ class Surroundings:
     emit: ev.Emit
     lmtp: bool = False
     listener: str = "mta"
+    tells_commands: bool = False
 
 
 class Session:
@@ -245,7 +250,8 @@ class Session:
         self._transaction = Transaction(
             event.sender, (event.body, event.smtputf8), client, around.intake, self._settings
         )
-        around.emit(ev.MailFromAccepted(self._id, str(event.sender or "")))
+        if around.tells_commands:
+            around.emit(ev.MailFromAccepted(self._id, str(event.sender or "")))
         self._answer(SENDER_OK)
 
     def _on_rcpt(self, event: smtp.Rcpt) -> None:
@@ -253,12 +259,14 @@ class Session:
         if transaction is None:
             raise LocalProtocolError("RCPT without a transaction")
         refusal = transaction.add_recipient(event.recipient, self._around.policy)
-        sender, recipient = str(transaction.sender or ""), str(event.recipient)
-        if refusal is None:
-            self._around.emit(ev.RcptToAccepted(self._id, sender, recipient))
-            self._answer(RECIPIENT_OK)
-        else:
-            self._refuse("rcpt", refusal, mail_from=sender, rcpt_to=recipient)
+        if refusal is not None:
+            sender = str(transaction.sender or "")
+            self._refuse("rcpt", refusal, mail_from=sender, rcpt_to=str(event.recipient))
+            return
+        if self._around.tells_commands:
+            sender = str(transaction.sender or "")
+            self._around.emit(ev.RcptToAccepted(self._id, sender, str(event.recipient)))
+        self._answer(RECIPIENT_OK)
 
     def _on_data(self, _event: smtp.Data) -> None:
         refusal = self._begin_data()
