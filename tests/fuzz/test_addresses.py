@@ -14,8 +14,10 @@ from elemta.smtp.events import Fault, Hello, Mail, Rcpt
 EXAMPLES = int(os.environ.get("ELEMTA_FUZZ_EXAMPLES", "200"))
 crumbs = st.one_of(
     st.sampled_from('<>@.,:"\\ aA1-_[]()=\0\r\n\t\x7f\x85\u2028\u202e\u200d\u212a\u3002ü漢'),
-    st.sampled_from("IPv6: ::1 127.0.0.1 postmaster example.test xn-- xn--bcher-kva".split()),
-    st.sampled_from("SIZE=1 BODY=8BITMIME SMTPUTF8 LAST FROM: TO:".split()),
+    st.sampled_from(
+        ["IPv6:", "::1", "127.0.0.1", "postmaster", "example.test", "xn--", "xn--bcher-kva"]
+    ),
+    st.sampled_from(["SIZE=1", "BODY=8BITMIME", "SMTPUTF8", "LAST", "FROM:", "TO:"]),
     st.just("a" * 70),
 )
 texts = st.lists(crumbs, max_size=14).map("".join) | st.text(max_size=30)
