@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from elemta.config import Config, changed, load, read
+from elemta.config import Config, changed, keep_fixed, load, read
 from elemta.config.reference import show_default, values_of, write_reference
 from elemta.config.settings import Setting, label, tables
 
@@ -112,7 +112,7 @@ format = "console"
     assert set(restart) == {"server.workers", "listeners", "queue.inline_size", "logging.format"}
     assert changed(new, new) == ((), ())
 
-    merged = new.with_restart_settings_of(old)
+    merged = keep_fixed(old, new)
     assert changed(old, merged) == (live, ())
     assert changed(merged, new) == ((), restart)
     assert merged.server.workers == 1

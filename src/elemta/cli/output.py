@@ -4,7 +4,6 @@ Text that came from outside is cleaned of controls before it reaches a terminal.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
 from typing import NoReturn
 
 import click
@@ -14,6 +13,9 @@ from elemta.mail.reply import clean_text
 OK = 0
 PROBLEM = 1
 TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h
+
+ROWS_AT_ONCE = 200
+CELL_LIMIT = 400  # letters
 
 _JSON = "elemta.json"
 
@@ -39,41 +41,50 @@ def put_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
-def put_json_list(values: Iterable[object]) -> None:
-    """Print a list as one JSON document, an item a line, however long it is."""
-    before = "["
-    for value in values:
-        click.echo(f"{before}{json.dumps(value, ensure_ascii=False)}", nl=False)
-        before = ",\n"
-    click.echo("]" if before != "[" else "[]")
+class JsonList:
+    """Prints a list as one JSON document, an item a line, however long it gets."""
+
+    def __init__(self) -> None:
+        self._before = "["
+
+    def add(self, item: object) -> None:
+        click.echo(f"{self._before}{json.dumps(item, ensure_ascii=False)}", nl=False)
+        self._before = ",\n"
+
+    def close(self) -> None:
+        click.echo("]" if self._before != "[" else "[]")
 
 
-def put_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under a heading; widths are those of the first rows, so that none waits long."""
-    widths = [len(title) for title in heading]
-    for chunk in _chunks(rows):
-        for row in chunk:
-            widths = [max(w, len(cell)) for w, cell in zip(widths, row, strict=True)]
-        if heading:
-            click.echo(_line(heading, widths))
-            heading = ()
-        for row in chunk:
-            click.echo(_line(row, widths))
+class Table:
+    """Prints rows under a heading, some hundred at a time, so that none waits long."""
 
+    def __init__(self, *heading: str) -> None:
+        self._heading: tuple[str, ...] = heading
+        self._widths = [len(title) for title in heading]
+        self._rows: list[list[str]] = []
 
-def _chunks(rows: Iterable[Sequence[str]], size: int = 200) -> Iterator[list[list[str]]]:
-    chunk: list[list[str]] = []
-    for row in rows:
-        chunk.append([clean_text(cell, 400) for cell in row])
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+    def add(self, *cells: str) -> None:
+        """Print a row; its text may come from outside."""
+        self._rows.append([clean_text(cell, CELL_LIMIT) for cell in cells])
+        if len(self._rows) == ROWS_AT_ONCE:
+            self.close()
 
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    def close(self) -> None:
+        """Print what has gathered; an empty table prints nothing."""
+        if not self._rows:
+            return
+        columns = zip(*self._rows, strict=True)
+        self._widths = [
+            max(width, *(len(cell) for cell in column))
+            for width, column in zip(self._widths, columns, strict=True)
+        ]
+        if self._heading:
+            self._rows.insert(0, list(self._heading))
+            self._heading = ()
+        for row in self._rows:
+            cells = zip(row, self._widths, strict=True)
+            click.echo("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
+        self._rows = []
 
 
 def warn(text: str) -> None:

@@ -6,9 +6,9 @@ restart (`fixed`).
 """
 
 import os
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -35,6 +35,21 @@ from elemta.config.values import (
     parse_endpoint,
     refuse_submission,
 )
+
+PROHIBITED_NETWORKS: tuple[IPv4Network | IPv6Network, ...] = tuple(
+    ip_network(text)
+    for text in (
+        "0.0.0.0/8",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/3",
+        "::/128",
+        "::1/128",
+        "fe80::/10",
+        "ff00::/8",
+    )
+)
+"""As `elemta.delivery.settings` has them, which takes longer to import than a setting is worth."""
 
 
 def live(description: str, **limits: float) -> FieldInfo:
@@ -64,20 +79,6 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
     )
-
-    def with_restart_settings_of(self, other: Self) -> Self:
-        """Take from another configuration, the one in force, all that only a restart changes.
-
-        A list of tables is taken as a whole.
-        """
-        taken: dict[str, object] = {}
-        for name, field in type(self).model_fields.items():
-            theirs, model = getattr(other, name), section_of(field)
-            if isinstance(theirs, Section):
-                taken[name] = getattr(self, name).with_restart_settings_of(theirs)
-            elif not (is_live(field) if model is None else is_all_live(model)):
-                taken[name] = theirs
-        return self.model_copy(update=taken)
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:
@@ -380,8 +381,11 @@ class DeliveryConfig(Section):
     ] = 5.0
     prohibited_networks: Annotated[
         tuple[Network, ...],
-        live("Addresses that no MX may have; next hops that a route names are not subject to it."),
-    ] = ()
+        live(
+            "Addresses that no MX may have; next hops that a route names are not subject to it. "
+            "Add private networks where a stranger's MX must not lead into them."
+        ),
+    ] = PROHIBITED_NETWORKS
     ipv6: Annotated[Switch, live("Connect to IPv6 addresses.")] = True
 
 

@@ -1,0 +1,48 @@
+"""`docs/cli.md` tells of every command and option there is."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from elemta.cli.main import LazyGroup, cli
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+EVERYWHERE = {"--json", "--help", "--config"}
+
+
+def leaves(group: LazyGroup, prefix: str) -> list[tuple[str, click.Command]]:
+    found: list[tuple[str, click.Command]] = []
+    for name in group.places:
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, LazyGroup):
+            found += leaves(command, f"{prefix} {name}")
+        elif command is not None:
+            found.append((f"{prefix} {name}", command))
+    return found
+
+
+COMMANDS = [pytest.param(name, command, id=name) for name, command in leaves(cli, "elemta")]
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS)
+def test_every_command_and_option_is_told_of(name: str, command: click.Command):
+    group, _, verb = name.rpartition(" ")
+    section = name if group == "elemta" else group
+    assert f"# {section}" in PAGE
+    assert f"`{verb}`" in PAGE or f" {verb}" in PAGE
+    for option in command.params:
+        for word in set(option.opts) - EVERYWHERE:
+            if word.startswith("--"):
+                assert word in PAGE, f"{word} of {name}"
+
+
+def test_there_are_no_others():
+    """What the page calls a command is one."""
+    known = {name for name, _ in leaves(cli, "elemta")}
+    for line in PAGE.split("\n"):
+        if line.startswith("#") and "elemta " in line:
+            heading = line.lstrip("# ")
+            for verb in heading.removeprefix("elemta queue ").split(", "):
+                name = f"elemta queue {verb}" if "queue " in heading else heading
+                assert name in known or name == "elemta queue", name
