@@ -5,8 +5,9 @@ from ipaddress import ip_network
 
 import pytest
 
+from elemta.config.models import DeliveryConfig
 from elemta.delivery.mx import MAX_ADDRESSES, MAX_HOSTS, Target, targets
-from elemta.delivery.settings import DeliverySettings
+from elemta.delivery.settings import PROHIBITED_NETWORKS, DeliverySettings
 from elemta.mail.outcome import Outcome, Result
 from elemta.testing import FakeResolver
 
@@ -198,6 +199,11 @@ async def test_what_is_prohibited_is_a_setting() -> None:
     assert await addresses("d.test", zone) == ["10.1.2.3"]
     assert await problem("d.test", zone, settings=private) == (Result.FAILED, 550, "5.4.4")
     assert await addresses("loop.test", zone, settings=private) == ["127.0.0.1"]
+
+
+def test_the_configuration_prohibits_the_same_unless_told_otherwise() -> None:
+    assert DeliveryConfig().prohibited_networks == PROHIBITED_NETWORKS
+    assert DeliverySettings().prohibited_networks == PROHIBITED_NETWORKS
 
 
 async def test_address_literals() -> None:

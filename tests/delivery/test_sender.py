@@ -27,7 +27,7 @@ def hosts(monkeypatch):
     """Let mail for a domain go to these peers, in this order: all on loopback, each by its port."""
     ports: list[int] = []
 
-    async def targets(domain, resolver, settings, rng):
+    async def targets(domain, resolver, settings, rng, port):
         return [Target(f"mx{i}.{domain}", "127.0.0.1", port) for i, port in enumerate(ports)]
 
     monkeypatch.setattr(mx_module, "targets", targets)

@@ -15,7 +15,7 @@ from elemta.delivery.connection import Connection, TargetError, Waits
 from elemta.delivery.mx import Target
 from elemta.delivery.next_hop import fixed_targets
 from elemta.delivery.pool import Pool
-from elemta.delivery.settings import DeliverySettings, Route, Via
+from elemta.delivery.settings import SMTP_PORT, DeliverySettings, Route, Via
 from elemta.delivery.smtp import Transaction
 from elemta.mail.job import Job
 from elemta.mail.message import Recipient
@@ -142,7 +142,8 @@ class Sender:
         route, settings = attempt.route, self._settings
         if route.via is Via.MX:
             domain = attempt.recipients[0].address.domain
-            return await mx.targets(domain, self._resolver, settings, self._rng)
+            port = route.port or SMTP_PORT
+            return await mx.targets(domain, self._resolver, settings, self._rng, port)
         return await fixed_targets(route, self._resolver, settings)
 
 
