@@ -1,5 +1,6 @@
 """Makers of queued mail for tests: spools, stores, messages."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,6 +34,13 @@ class Mailroom:
 
     def told(self, kind: type) -> list:
         return [event for event in self.events if isinstance(event, kind)]
+
+    async def hear(self, kind: type) -> list:
+        """What was told, as soon as there is any: for what is done in the background."""
+        async with asyncio.timeout(10):
+            while not (told := self.told(kind)):
+                await asyncio.sleep(0)
+        return told
 
     def submission(
         self,

@@ -7,11 +7,13 @@ commit. To give the same order twice does no more than to give it once.
 
 import enum
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
+from elemta.mail.ids import QueueId
 from elemta.mail.message import State
-from elemta.queue.store import Filter, Store, Stored
+from elemta.queue.store import Filter, Picked, Stored
 
 PAGE = 500  # recipients a commit
 
@@ -45,6 +47,17 @@ _SUBJECT_TO = {
 }
 _TARGETS = {Verb.HOLD: State.HOLD, Verb.RELEASE: State.ACTIVE, Verb.RETRY: State.ACTIVE}
 
+
+class Subject(Protocol):
+    """What an order is carried out on: a store, or whatever also knows what is in memory."""
+
+    async def find(self, where: Filter, after: QueueId | None, limit: int) -> list[Stored]: ...
+
+    async def move(self, picked: Picked, to: State, reason: str) -> list[Stored]: ...
+
+    async def delete(self, picked: Picked, reason: str) -> list[Stored]: ...
+
+
 Changed = Callable[[Verb, Sequence[Stored]], None]
 """Told after each commit which recipients moved (as they are now) or went (as they were)."""
 
@@ -60,7 +73,7 @@ def find_subject(order: Order) -> Filter | None:
     return msgspec.structs.replace(order.where, states=states) if states else None
 
 
-async def apply_order(store: Store, order: Order, changed: Changed | None = None) -> int:
+async def apply_order(store: Subject, order: Order, changed: Changed | None = None) -> int:
     """Carry out an order; give how many recipients moved or went.
 
     Raises:
@@ -80,7 +93,7 @@ async def apply_order(store: Store, order: Order, changed: Changed | None = None
     return count
 
 
-async def _apply_to(store: Store, order: Order, page: Sequence[Stored]) -> list[Stored]:
+async def _apply_to(store: Subject, order: Order, page: Sequence[Stored]) -> list[Stored]:
     picked = {
         stored.message.queue_id: frozenset(recipient.index for recipient in stored.recipients)
         for stored in page

@@ -51,7 +51,9 @@ def compile_filter(where: Filter) -> Condition:
     values: list[apsw.Binding] = []
     if where.states:
         codes = ", ".join(str(CODES[state]) for state in where.states)
-        terms.append(f"r.state IN ({codes})")
+        unknown = f"OR r.state NOT BETWEEN 0 AND {len(STATES) - 1}"
+        is_any = State.CORRUPT in where.states  # a number that means nothing is a damage too
+        terms.append(f"(r.state IN ({codes}) {unknown if is_any else ''})")
     if where.recipient is not None:
         terms.append("(r.local || '@' || r.domain) LIKE ? ESCAPE '\\'")
         values.append(_like(where.recipient))
@@ -154,15 +156,12 @@ def read_content(
         SpoolError: There is no such message.
         CorruptError: The content is missing, or not what was written.
     """
-    queue_id = format_queue_id(number)
-    row = connection.execute(_CONTENT, (number,)).fetchone()
-    if row is None:
-        raise SpoolError(f"there is no message {queue_id}")
-    size, crc, form, body = convert(row, tuple[int, int, int, bytes | None])
+    size, crc, form, body = _content_row(connection, number)
     if form in {PLAIN_FILE, PACKED_FILE}:
-        file = content_file(folder, queue_id)
+        file = content_file(folder, format_queue_id(number))
         content = SpooledContent(file, size, crc, is_compressed=form == PACKED_FILE)
         if not content.exists():
+            _content_row(connection, number)  # it may have gone meanwhile: first row, then file
             raise CorruptError("the content's file is missing")
         return content
     if body is None:
@@ -171,6 +170,13 @@ def read_content(
     if len(data) != size or zlib.crc32(data) != crc:
         raise CorruptError(f"{len(data)} octets of content are not the {size} that were written")
     return MemoryContent(data)
+
+
+def _content_row(connection: apsw.Connection, number: int) -> tuple[int, int, int, bytes | None]:
+    row = connection.execute(_CONTENT, (number,)).fetchone()
+    if row is None:
+        raise SpoolError(f"there is no message {format_queue_id(number)}")
+    return convert(row, tuple[int, int, int, bytes | None])
 
 
 def _unpacked(body: bytes, size: int) -> bytes:
