@@ -20,7 +20,7 @@ from elemta.queue.sqlite.store import SqliteStore
 from elemta.queue.store import Filter, Stored
 from elemta.testing import FakeClock
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 ANN = parse_address("ann@local.test")
 VERIFIED = Facts(verified=True, message_id="<1@local.test>")
 CONTENT = b"From: ann@local.test\r\nSubject: hello\r\n\r\nHello.\r\n"
@@ -200,3 +200,4 @@ class Station:
         while (await self.store.stats()).messages:
             assert asyncio.get_running_loop().time() < deadline, "mail is left"
             await asyncio.sleep(0.001)
+        await self.calm()

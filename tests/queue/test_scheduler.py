@@ -374,8 +374,8 @@ async def test_a_destination_that_fills_the_memory_gives_way(tmp_path):
 
     courier.deliver = deliver
     await until(lambda: station.shard.ready >= 9)
-    for _ in range(40):
-        station.clock.advance(10)
+    for _ in range(100):
+        station.clock.advance(31)
         await asyncio.sleep(0.005)
         if len(station.of(ev.MessageDelivered)) == 20:
             break

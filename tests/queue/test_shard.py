@@ -18,7 +18,9 @@ from shards import (
 from elemta.mail import events as ev
 from elemta.mail.errors import SpoolError
 from elemta.mail.message import Priority, State
+from elemta.queue.admin import Order, Verb
 from elemta.queue.settings import PriorityRule
+from elemta.queue.store import Filter
 
 
 async def test_a_message_is_durable_then_delivered_then_gone(tmp_path):
@@ -65,12 +67,12 @@ async def test_without_memory_for_content_it_is_read_at_the_attempt(tmp_path):
         station.courier.gate.clear()
         for number in range(5):
             await station.submit(f"u{number}@there.test")
-        assert station.shard._scheduler.residents.held == len(CONTENT)
+        assert station.shard._plan.residents.held == len(CONTENT)
         station.courier.gate.set()
         await station.empty()
         assert station.courier.contents == [CONTENT] * 5
         await station.calm()
-        assert station.shard._scheduler.residents.held == 0
+        assert station.shard._plan.residents.held == 0
 
 
 async def test_large_content_goes_through_the_spool(tmp_path):
@@ -152,7 +154,7 @@ async def test_what_does_not_fit_into_memory_is_read_back_in_order_and_once(tmp_
         station.courier.gate.clear()
         for number in range(300):
             await station.submit(f"u{number}@d{number % 3}.test", f"v{number}@d{number % 3}.test")
-            assert station.shard._scheduler.residents.recipients <= 44
+            assert station.shard._plan.residents.recipients <= 44
         station.courier.gate.set()
         await station.empty()
         tried = station.courier.tried
@@ -331,8 +333,9 @@ async def test_a_message_whose_submission_is_cancelled_is_not_forgotten(tmp_path
 # ---- orders
 
 
-def picked(*messages, indexes=(0,)):
-    return {message.queue_id: indexes for message in messages}
+async def order(station: Station, verb: Verb, *messages, **conditions) -> int:
+    where = Filter(ids=tuple(message.queue_id for message in messages), **conditions)
+    return await station.shard.apply_order(Order(verb, where, "test"))
 
 
 async def test_held_and_deleted_messages_are_not_delivered(tmp_path):
@@ -344,8 +347,8 @@ async def test_held_and_deleted_messages_are_not_delivered(tmp_path):
         held = await station.submit("held@there.test")
         deleted = await station.submit("deleted@there.test")
         kept = await station.submit("kept@there.test")
-        assert len(await station.shard.move(picked(held), State.HOLD, "test")) == 1
-        assert len(await station.shard.delete(picked(deleted), "test")) == 1
+        assert await order(station, Verb.HOLD, held) == 1
+        assert await order(station, Verb.DELETE, deleted) == 1
         assert station.shard.ready == 1
         station.courier.gate.set()
         await until(lambda: len(station.of(ev.MessageDelivered)) == 2)
@@ -354,7 +357,7 @@ async def test_held_and_deleted_messages_are_not_delivered(tmp_path):
         assert await station.states(held) == {0: State.HOLD}
         assert await station.states(deleted) == await station.states(kept) == {}
 
-        await station.shard.move(picked(held), State.ACTIVE, "test")
+        await order(station, Verb.RELEASE, held)
         await station.empty()
         assert station.courier.tried[2:] == ["held@there.test"]
 
@@ -366,7 +369,7 @@ async def test_some_recipients_of_a_waiting_job_can_be_held(tmp_path):
         await station.submit("first@there.test")
         await until(lambda: station.shard.in_flight == 1)
         message = await station.submit("a@there.test", "b@there.test", "c@there.test")
-        await station.shard.move(picked(message, indexes=(1,)), State.HOLD, "test")
+        await order(station, Verb.HOLD, message, recipient="b@*")
         assert station.shard.ready == 2
         station.courier.gate.set()
         await until(lambda: len(station.of(ev.MessageDelivered)) == 3)
@@ -383,7 +386,7 @@ async def test_an_attempt_under_way_finishes_whatever_the_order(tmp_path):
         delivered = await station.submit("bob@there.test")
         deferred = await station.submit("later@there.test")
         await until(lambda: station.shard.in_flight == 2)
-        await station.shard.move(picked(delivered, deferred), State.HOLD, "test")
+        await order(station, Verb.HOLD, delivered, deferred)
         station.courier.gate.set()
         await until(lambda: station.of(ev.MessageDeferred))
         await station.calm()
@@ -398,8 +401,8 @@ async def test_held_and_released_during_its_attempt_it_is_not_tried_twice(tmp_pa
         station.courier.gate.clear()
         message = await station.submit("bob@there.test")
         await until(lambda: station.shard.in_flight == 1)
-        await station.shard.move(picked(message), State.HOLD, "test")
-        await station.shard.move(picked(message), State.ACTIVE, "test")
+        await order(station, Verb.HOLD, message)
+        await order(station, Verb.RELEASE, message)
         await station.calm()
         station.courier.gate.set()
         await station.empty()
@@ -412,7 +415,7 @@ async def test_a_deferred_message_can_be_tried_now(tmp_path):
         message = await station.submit("bob@there.test")
         await until(lambda: station.of(ev.MessageDeferred))
         await station.calm()
-        assert await station.shard.move(picked(message), State.ACTIVE, "retry")
+        assert await order(station, Verb.RETRY, message) == 1
         await station.empty()
         assert len(station.courier.jobs) == 2
 
@@ -421,13 +424,14 @@ async def test_trying_everything_now_stays_within_memory(tmp_path):
     settings = replace(SETTINGS, max_resident=20, max_concurrency=2)
     async with Station(tmp_path, settings) as station:
         station.courier.answer = DEFERRED
-        messages = [await station.submit(f"u{number}@there.test") for number in range(100)]
+        for number in range(100):
+            await station.submit(f"u{number}@there.test")
         await until(lambda: len(station.of(ev.MessageDeferred)) == 100)
         await station.calm()
         station.courier.answer = DELIVERED
         station.courier.gate.clear()
-        await station.shard.move(picked(*messages), State.ACTIVE, "retry")
-        assert station.shard._scheduler.residents.recipients <= 20
+        assert await order(station, Verb.RETRY) == 100
+        assert station.shard._plan.residents.recipients <= 20
         station.courier.gate.set()
         await station.empty()
         assert Counter(station.courier.tried) == {

@@ -28,6 +28,7 @@ class Backlog:
     Attributes:
         due_at: When the next deferred or scheduled recipient is due, as far as known; never
             later than it really is.
+        is_starved: At the last look something was to be read, and there was no room for it.
         is_pending: There may be active mail that is not in memory.
         read_at: When the last page was read.
         reading: Held while a page is read and taken up; whoever holds it changes the store
@@ -37,6 +38,7 @@ class Backlog:
     def __init__(self, store: Store, residents: Residents, clock: Clock, admit: Admit) -> None:
         self.due_at = -math.inf  # ask first
         self.is_pending = True
+        self.is_starved = False
         self.read_at = clock.now()
         self.reading = asyncio.Lock()
         self._store = store
@@ -80,12 +82,6 @@ class Backlog:
         """Nothing in the store waits for an attempt, now or later."""
         return not self.is_pending and self.due_at == math.inf and not self._revisits
 
-    @property
-    def is_starved(self) -> bool:
-        """Something is to be read, and there is no room for it."""
-        wanted = self.is_pending or self.due_at <= self._clock.now()
-        return wanted and self._residents.room <= 0
-
     async def fill(self) -> None:
         """Read until there is nothing to read, or no room.
 
@@ -108,9 +104,14 @@ class Backlog:
                 async with self.reading:
                     await self._read_active()
                 is_wanted = True
+        is_wanted = self.is_pending or self.due_at <= now
+        self.is_starved = is_wanted and self._residents.room <= 0
 
     async def _read_due(self, now: float) -> None:
-        limit = min(PAGE, self._residents.room)
+        room = self._residents.room
+        if self.is_pending:  # the walk gets its half
+            room = max(room // 2, 1)
+        limit = min(PAGE, room)
         self.due_at = math.inf  # what is deferred while we read lowers it again
         try:
             taken = await self._store.take_due(now, limit)

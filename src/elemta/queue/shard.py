@@ -14,11 +14,13 @@ from elemta.mail.errors import SpoolError
 from elemta.mail.events import Emit
 from elemta.mail.job import Courier
 from elemta.mail.message import Facts, Message, Priority, Recipient, State
+from elemta.queue.admin import Order, apply_order
+from elemta.queue.plan import Parts
 from elemta.queue.residents import Group
-from elemta.queue.scheduler import Parts, Scheduler
+from elemta.queue.scheduler import Scheduler
 from elemta.queue.settings import QueueSettings
 from elemta.queue.spool import Draft, Spool
-from elemta.queue.store import Picked, Store, Stored, Submission
+from elemta.queue.store import Store, Submission
 
 
 class Shard:
@@ -40,6 +42,7 @@ class Shard:
         self._settings = settings
         self._clock = clock
         self._scheduler = Scheduler(Parts(store, spool, courier, clock, emit, rng), settings)
+        self._plan = self._scheduler.plan
 
     # ---- taking mail in
 
@@ -77,22 +80,22 @@ class Shard:
             settings.priority_of(sender, recipients) if settings.priorities else Priority.NORMAL,
             facts,
         )
-        planned, groups = self._plan(message, recipients)
+        planned, groups = self._sort(message, recipients)
         submission = Submission(message, planned, content or await draft.finish())
-        scheduler = self._scheduler
-        scheduler.residents.apart.add(message.queue_id)
+        plan = self._plan
+        plan.residents.apart.add(message.queue_id)
         try:
             await self._store.add(submission)
         except SpoolError:
-            scheduler.residents.apart.discard(message.queue_id)
+            plan.residents.apart.discard(message.queue_id)
             raise
         except asyncio.CancelledError:
-            scheduler.revisit(message.queue_id)  # it may be kept all the same
+            plan.revisit(message.queue_id)  # it may be kept all the same
             raise
-        scheduler.announce(submission, groups)
+        plan.announce(submission, groups)
         return message
 
-    def _plan(
+    def _sort(
         self, message: Message, addresses: Sequence[Address]
     ) -> tuple[tuple[Recipient, ...], list[Group]]:
         """The recipients as they are stored, and those among them to be tried."""
@@ -105,7 +108,7 @@ class Shard:
         recipients = [
             Recipient(index, address, next_at=now) for index, address in enumerate(addresses)
         ]
-        groups, others = self._scheduler.group(message, recipients)
+        groups, others = self._plan.group(message, recipients)
         for other in others:
             recipients[other.index] = other
         return tuple(recipients), groups
@@ -132,15 +135,16 @@ class Shard:
         """Look at the clock and the store now: for whoever has changed either."""
         self._scheduler.wake()
 
-    # ---- orders
+    async def apply_order(self, order: Order) -> int:
+        """Carry out an operator's order, also on what waits in memory; what is tried finishes.
 
-    async def move(self, picked: Picked, to: State, reason: str) -> list[Stored]:
-        """`Store.move`, for what waits in memory too; an attempt under way finishes."""
-        return await self._scheduler.move(picked, to, reason)
+        Returns:
+            How many recipients moved or went.
 
-    async def delete(self, picked: Picked, reason: str) -> list[Stored]:
-        """`Store.delete`, for what waits in memory too; an attempt under way finishes."""
-        return await self._scheduler.delete(picked, reason)
+        Raises:
+            SpoolError: The store cannot do it now; what was done before stays done.
+        """
+        return await apply_order(self._plan, order)
 
     # ---- figures
 
