@@ -74,12 +74,13 @@ def build_field(name: str, value: str, *, utf8: bool = False) -> bytes:
     """
     if not _NAME_TEXT(name):
         raise HeaderError(f"not a field name: {name[:40]!r}")
+    value = value.strip(" \t")
     if not (value.isascii() and value.isprintable()):
         if _FORBIDDEN.search(value):
             raise HeaderError(f"the value of {name} has control characters")
         if not (utf8 or value.isascii()):
             value = _encode_words(value)
-    line = f"{name}: " + value.strip(" \t")
+    line = f"{name}: {value}"
     if len(line) > FOLD_AT:
         line = _fold(line, len(name) + 2)
     return f"{line}\r\n".encode()
@@ -129,7 +130,9 @@ def _fold(line: str, start: int) -> str:
 def _encode_words(value: str) -> str:
     """Encode each run of words that is not ASCII, the spaces inside the run with it."""
     words = value.split(" ")
-    wide = [not word.isascii() for word in words]
+    wide: list[bool] = []
+    for word in words:  # "" stands between two spaces: those in a run must be encoded with it
+        wide.append(wide[-1:] == [True] if not word else not word.isascii())
     parts: list[str] = []
     at = 0
     while at < len(words):
