@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from elemta.net import fsync_folder, make_folders_durably, replace_durably
+from elemta.net import fsync_folder, make_folders_durably
 
 
 @pytest.fixture
@@ -28,17 +28,6 @@ def test_a_folder_is_synced_and_closed(tmp_path, synced) -> None:
     fsync_folder(tmp_path)
     assert synced == [str(tmp_path)]
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-
-
-def test_a_replacement_syncs_the_folder_of_its_new_name(tmp_path, synced) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    source, target = tmp_path / "a/file", tmp_path / "b/name"
-    source.write_text("new")
-    target.write_text("old")
-    replace_durably(source, target)
-    assert (target.read_text(), source.exists()) == ("new", False)
-    assert synced == [str(tmp_path / "b")]
 
 
 def test_folders_are_made_from_the_top_each_synced_in_the_one_above(tmp_path, synced) -> None:

@@ -2,7 +2,7 @@
 
 from elemta.net.clock import SystemClock
 from elemta.net.dns_cache import DnsSettings
-from elemta.net.durable import fsync_folder, make_folders_durably, replace_durably
+from elemta.net.durable import fsync_folder, make_folders_durably
 from elemta.net.resolver import DnsResolver, Family, MxAnswer, Resolver
 from elemta.net.stream import Stream, connect, connect_unix
 from elemta.net.tasks import spawn
@@ -19,6 +19,5 @@ __all__ = [
     "connect_unix",
     "fsync_folder",
     "make_folders_durably",
-    "replace_durably",
     "spawn",
 ]
