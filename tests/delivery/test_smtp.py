@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 from servers.jobs import (
@@ -9,6 +10,7 @@ from servers.jobs import (
     DEFERRED,
     DELIVERED,
     FAILED,
+    SETTINGS,
     Pieces,
     Text,
     post,
@@ -348,6 +350,24 @@ class TestContent:
                 await office.send(content=Pieces([CONTENT], broken=True))
             assert office.delivery.pool.in_use == 0
         assert peer.contents == []
+
+    async def test_corrupt_content_after_some_have_it(self) -> None:
+        """They must not get it again: the others wait, and the next attempt tells."""
+
+        class Rotting(Pieces):
+            async def chunks(self):
+                async for chunk in super().chunks():
+                    yield chunk
+                self.broken = True
+
+        peer = Peer()
+        settings = replace(SETTINGS, recipients_per_transaction=2)
+        async with peer, post(to_port(peer.port), settings) as office:
+            outcomes = await office.send(
+                *(f"u{n}@b.test" for n in range(5)), content=Rotting([CONTENT])
+            )
+        assert summary(outcomes) == [("delivered", "2.0.0")] * 2 + [("deferred", "4.3.0")] * 3
+        assert len(peer.contents) == 1
 
     async def test_too_large_for_the_next_hop(self) -> None:
         peer = Peer(offers=("PIPELINING", "SIZE 20"))

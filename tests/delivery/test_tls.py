@@ -85,6 +85,12 @@ class TestOffered:
                 assert summary(await office.send()) == [("deferred", "4.7.5")]
         assert len(peer.contents) == 1
 
+    async def test_421(self) -> None:
+        peer = Peer({"starttls": Drop("421 4.3.2 closing")}, tls=server_context())
+        async with peer, hop(peer, TlsPolicy.OPPORTUNISTIC) as office:
+            assert summary(await office.send()) == [("deferred", "4.3.2")]
+        assert len(peer.sessions) == 1
+
 
 class TestWhoseCertificate:
     @pytest.mark.parametrize(

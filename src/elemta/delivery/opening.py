@@ -122,6 +122,8 @@ class Opener:
             reply = await connection.reply(self._waits.command)
             if reply.code == 220:
                 return True
+            if machine.is_closing:
+                raise TargetError(reply)
             text = f"TLS is required but refused: {reply}"
         if policy is not TlsPolicy.OPPORTUNISTIC:
             raise TargetError(Reply(451, text, "4.7.5"))

@@ -17,6 +17,7 @@ from elemta.delivery.next_hop import fixed_targets
 from elemta.delivery.pool import Pool
 from elemta.delivery.settings import SMTP_PORT, DeliverySettings, Route, Via
 from elemta.delivery.smtp import Transaction
+from elemta.mail.errors import CorruptError
 from elemta.mail.job import Job
 from elemta.mail.message import Recipient
 from elemta.mail.outcome import Outcome, Result
@@ -74,8 +75,7 @@ class Sender:
         """Make one attempt; one outcome for each recipient, in their order.
 
         Raises:
-            CorruptError: The content could not be read; nobody got it in this attempt's last
-                transaction.
+            CorruptError: The content could not be read; nobody got it.
         """
         most, recipients = self._settings.recipients_per_transaction, job.recipients
         if len(recipients) <= most:
@@ -83,7 +83,12 @@ class Sender:
         outcomes: list[Outcome] = []
         for start in range(0, len(recipients), most):
             attempt = _Attempt(job, route, recipients[start : start + most])
-            outcomes += await self._send_to(attempt)
+            try:
+                outcomes += await self._send_to(attempt)
+            except CorruptError:
+                if not outcomes:
+                    raise
+                outcomes.append(_UNREADABLE)  # and who has it must be known to have it
             if not attempt.is_answered:  # nobody there: the others need not wait for that
                 outcomes += [outcomes[-1]] * (len(recipients) - len(outcomes))
                 break
@@ -147,4 +152,5 @@ class Sender:
         return await fixed_targets(route, self._resolver, settings)
 
 
+_UNREADABLE = Outcome(Result.DEFERRED, Reply(451, "the content cannot be read", "4.3.0"))
 _NOBODY = Outcome(Result.DEFERRED, Reply(451, "no host took the message", "4.4.1"))

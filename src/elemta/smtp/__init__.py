@@ -4,7 +4,8 @@ The events of the server's side are named in `elemta.smtp.events`.
 """
 
 from elemta.smtp import events
+from elemta.smtp.client import ClientMachine
 from elemta.smtp.limits import Limits
 from elemta.smtp.server import ServerMachine
 
-__all__ = ["Limits", "ServerMachine", "events"]
+__all__ = ["ClientMachine", "Limits", "ServerMachine", "events"]
