@@ -123,12 +123,14 @@ def test_folders_that_may_not_be_written(check):
     assert f"cannot be made in {Path.cwd()}/sealed" in result.output
 
 
-def test_a_state_folder_that_is_open_to_all(check):
-    Path("var").mkdir()
-    Path("var").chmod(0o755)
+def test_a_queue_that_is_open_to_others(check):
+    Path("var/queue").mkdir(parents=True)
+    Path("var/queue").chmod(0o700)
+    assert check(BASE).output == "elemta.toml: fine\n"
+    Path("var/queue").chmod(0o750)
     result = check(BASE)
     assert result.exit_code == 0
-    assert "everyone on this machine may look into it" in result.output
+    assert "others on this machine may look into the queue" in result.output
 
 
 def test_too_little_room(check):

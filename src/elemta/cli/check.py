@@ -63,8 +63,10 @@ def _state_folder(loaded: Loaded, config: Config) -> Iterator[Problem]:
     trouble = unusable(folder)
     if trouble:
         yield loaded.problem(path, trouble)
-    elif folder.is_dir() and folder.stat().st_mode & 0o007:
-        text = "everyone on this machine may look into it: chmod o-rwx"
+        return
+    queue = folder / "queue"
+    if queue.is_dir() and queue.stat().st_mode & 0o077:
+        text = f"others on this machine may look into the queue: chmod go= {queue}"
         yield loaded.problem(path, text, is_error=False)
 
 

@@ -174,7 +174,7 @@ _MEANING = {
 
 def _useless(route: RouteConfig) -> Iterator[str]:
     if route.via == "lmtp":
-        meaning = {"path"} if route.path is not None else {"host", "port", "tls"}
+        meaning = {"path", "tls"} if route.path is not None else {"host", "port", "tls"}
     else:
         meaning = _MEANING[route.via]
     for name in ("path", "host", "port", "tls"):

@@ -274,7 +274,7 @@ class RouteConfig(Section):
     tls: Annotated[
         Literal["none", "opportunistic", "required", "verify"],
         live(
-            'For smtp and mx. "opportunistic": where the next hop offers it; "required": or '
+            'For smtp, mx and lmtp. "opportunistic": where the next hop offers it; "required": or '
             'no delivery; "verify": with a valid certificate for its name, or no delivery.'
         ),
     ] = "opportunistic"
