@@ -59,6 +59,11 @@ class TestOpening:
             pass
         await room.add()
 
+    async def test_mail_is_for_its_owner_only(self, room, tmp_path):
+        await room.add_large()
+        for path in (tmp_path, *tmp_path.rglob("*")):
+            assert path.stat().st_mode & 0o077 == 0, path
+
     async def test_ids_go_on_though_the_clock_stepped_back(self, tmp_path):
         with mailroom(tmp_path) as room:
             last = (await room.add()).message.queue_id

@@ -230,12 +230,12 @@ def _open(path: Path) -> apsw.Connection:
 
 
 def _prepared(path: Path) -> apsw.Connection:
+    path.touch(mode=0o600)  # the log and its index get the same mode
     connection = apsw.Connection(str(path))
     try:
         connection.set_busy_timeout(_BUSY_TIMEOUT)
         connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
         if connection.pragma("schema_version") == 0:
-            path.chmod(0o600)
             connection.execute(f"BEGIN IMMEDIATE; {_TABLES} COMMIT")
         connection.execute("SELECT max(id) FROM orders; SELECT max(worker) FROM heartbeats")
     except BaseException:

@@ -114,6 +114,7 @@ def open_database(folder: Path, now: float) -> tuple[apsw.Connection, str]:
 
 
 def _open(folder: Path) -> apsw.Connection:
+    (folder / DATABASE).touch(mode=0o600)  # the log and its index get the same mode
     connection = apsw.Connection(str(folder / DATABASE), statementcachesize=128)
     try:
         connection.set_busy_timeout(5000)  # a reader that recovers the log after a crash

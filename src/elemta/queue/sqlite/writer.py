@@ -193,10 +193,10 @@ class Writer:
             self._delay = 0.0
             self._sort_out(works, error)
         else:
-            self._answer(works)
             if self._delay:
                 self._tell("deliveries are recorded again", f"{len(works)} had to wait")
             self._delay = 0.0
+            self._answer(works)
 
     def _commit(self, works: list[_Work]) -> None:
         submissions = [work.task for work in works if isinstance(work.task, Submission)]
