@@ -46,11 +46,9 @@ class Parcel(Entry):
     __slots__ = ("destination", "is_fresh", "recipients", "resident")
 
     def __init__(self, resident: Resident, group: Group, *, is_fresh: bool) -> None:
-        destination, recipients = group
-        super().__init__(len(recipients))
+        self.destination, self.recipients = group
+        super().__init__(len(self.recipients))
         self.resident = resident
-        self.destination = destination
-        self.recipients = recipients
         self.is_fresh = is_fresh
 
 
@@ -98,9 +96,13 @@ class Residents:
         if resident is None:
             content, held = self._afford(content)
             resident = self._by_id[message.queue_id] = Resident(message, content, held)
-        parcels = [Parcel(resident, group, is_fresh=is_fresh) for group in groups]
+        parcels = []
+        count = 0
+        for group in groups:
+            parcel = Parcel(resident, group, is_fresh=is_fresh)
+            count += parcel.cost
+            parcels.append(parcel)
         resident.parcels += parcels
-        count = sum(parcel.cost for parcel in parcels)
         if is_fresh:
             self.fresh += count
         else:

@@ -12,7 +12,7 @@ Emits InternalError, Notice, MessageEnqueued for notifications, and the events o
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 
 from elemta.mail import events as ev
 from elemta.mail.errors import CorruptError, SpoolError
@@ -32,6 +32,7 @@ from elemta.queue.verdict import End, judge, postpone
 LONGEST_WAIT = MINUTE  # so that a step of the clock is noticed
 TRY_STORE_AGAIN = 5.0
 PURGE_EVERY = HOUR
+SILENT_ATTEMPTS = 2  # in a row, until what waits for a destination need not try for itself
 STUCK_FOR = 30.0  # without room to read anything, until the most crowded destination gives way
 
 INTERNAL_ERROR = Reply(451, "internal error, it will be tried again", "4.3.0")
@@ -60,7 +61,7 @@ class Scheduler:
         self._draw = parts.rng.random
         self._settings = settings
         self._clerk = Clerk(parts.store, self.notifier)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[Parcel, asyncio.Task[None]] = {}
         self._wakeup = asyncio.Event()
         self._is_kicked = False
         self._is_stopping = False
@@ -113,8 +114,8 @@ class Scheduler:
         self._is_stopping = self.plan.is_closed = True
         self.wake()
         if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=timeout)
-        left = set(self._tasks)
+            await asyncio.wait(self._tasks.values(), timeout=timeout)
+        left = list(self._tasks.values())
         for task in left:
             task.cancel()
         if left:
@@ -164,30 +165,25 @@ class Scheduler:
                 break
             self.in_flight += 1
             self._trying += parcel.cost
-            self._spawn(self._attempt(parcel), "attempt")
-
-    def _spawn(self, coroutine: Coroutine[object, object, None], name: str) -> None:
-        task = spawn(coroutine, name)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._kick()
+            self._tasks[parcel] = spawn(self._attempt(parcel), "attempt")
 
     async def _attempt(self, parcel: Parcel) -> None:
         monotonic = self._clock.monotonic
         began = monotonic()
         try:
-            outcomes = await self._deliver(parcel)
-        except BaseException:  # cut off: the store still has it
-            self._end_delivery(parcel)
-            self.plan.depart(parcel)
-            raise
-        took = monotonic() - began
-        self._observe(parcel, outcomes)
-        self._end_delivery(parcel)
-        await self._conclude(parcel, outcomes, took)
+            try:
+                outcomes = await self._deliver(parcel)
+                took = monotonic() - began
+                silence = self._observe(parcel, outcomes)
+            finally:
+                self._end_delivery(parcel)
+            if silence is not None:
+                await self._suspend(parcel, silence)
+            await self._conclude(parcel, outcomes, took)
+        finally:
+            self.plan.depart(parcel)  # when cut off too: the store still has it
+            del self._tasks[parcel]
+            self._kick()
 
     def _end_delivery(self, parcel: Parcel) -> None:
         self.in_flight -= 1
@@ -197,13 +193,13 @@ class Scheduler:
 
     async def _deliver(self, parcel: Parcel) -> Sequence[Outcome] | CorruptError:
         """Make the attempt, and guard the others from whatever goes wrong with it."""
-        resident, recipients = parcel.resident, parcel.recipients
+        resident = parcel.resident
         message = resident.message
         try:
             content = resident.content
             if content is None:
                 content = await self._store.content(message.queue_id)
-            job = Job(message, tuple(recipients), parcel.destination, content)
+            job = Job(message, tuple(parcel.recipients), parcel.destination, content)
             return _checked(await self._courier.deliver(job), job)
         except CorruptError as error:
             return error
@@ -213,24 +209,32 @@ class Scheduler:
             self._emit(internal_error("delivery", error, message.queue_id))
             return _all_deferred(parcel, INTERNAL_ERROR)
 
-    def _observe(self, parcel: Parcel, outcomes: Sequence[Outcome] | CorruptError) -> None:
-        """Learn whether the destination answers."""
+    def _observe(self, parcel: Parcel, outcomes: Sequence[Outcome] | CorruptError) -> Reply | None:
+        """Learn whether the destination answers; what to tell those who wait, if it does not."""
         if isinstance(outcomes, CorruptError):
-            return
-        if all(find_trouble(outcome) is Trouble.UNREACHABLE for outcome in outcomes):
-            if self.plan.ready.suspect(parcel) > 1:
-                self._spawn(self._suspend(parcel, outcomes[0]), "suspend")
-        elif any(outcome.remote for outcome in outcomes):
-            self.plan.ready.trust(parcel)
+            return None
+        ready, first = self.plan.ready, outcomes[0]
+        if first.result is Result.DEFERRED and all(
+            find_trouble(outcome) is Trouble.UNREACHABLE for outcome in outcomes
+        ):
+            if ready.suspect(parcel) < SILENT_ATTEMPTS:
+                return None
+            return Reply(451, f"delivery suspended: {first.reply.text}", first.reply.enhanced)
+        if first.result is Result.DELIVERED or any(outcome.remote for outcome in outcomes):
+            ready.trust(parcel)
+        return None
 
-    async def _suspend(self, probe: Parcel, outcome: Outcome) -> None:
+    async def _suspend(self, probe: Parcel, reply: Reply) -> None:
         """Defer what waits for a destination that does not answer: the probe spoke for it."""
-        reply = Reply(451, f"delivery suspended: {outcome.reply.text}", outcome.reply.enhanced)
         while not self._is_stopping and (parcels := self.plan.ready.withdraw(probe, BATCH)):
             self.suspended += sum(parcel.cost for parcel in parcels)
-            await asyncio.gather(
-                *(self._conclude(each, _all_deferred(each, reply), 0.0) for each in parcels)
-            )
+            await asyncio.gather(*(self._suspend_one(parcel, reply) for parcel in parcels))
+
+    async def _suspend_one(self, parcel: Parcel, reply: Reply) -> None:
+        try:
+            await self._conclude(parcel, _all_deferred(parcel, reply), 0.0)
+        finally:
+            self.plan.depart(parcel)
 
     async def _conclude(
         self, parcel: Parcel, outcomes: Sequence[Outcome] | CorruptError, took: float
@@ -249,8 +253,6 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001 - the guard of one message
             self._emit(internal_error("queue", error, queue_id))
             self.plan.revisit(queue_id)
-        finally:
-            self.plan.depart(parcel)
 
     async def _work_out(self, parcel: Parcel, outcomes: Sequence[Outcome]) -> Aftermath:
         resident, recipients = parcel.resident, parcel.recipients
@@ -270,10 +272,11 @@ class Scheduler:
     async def _settle(self, parcel: Parcel, after: Aftermath) -> Aftermath:
         """Have it recorded; what the store refuses for good is reduced to the bare facts."""
         queue_id = parcel.resident.message.queue_id
-        coming = {submission.message.queue_id for submission in after.submissions}
-        self.plan.residents.apart |= coming
+        settle, apart = self._store.settle, self.plan.residents.apart
+        coming = [submission.message.queue_id for submission in after.submissions]
+        apart.update(coming)
         try:
-            await self._store.settle(queue_id, after.changes, after.submissions, after.facts)
+            await settle(queue_id, after.changes, after.submissions, after.facts)
             for submission in after.submissions:
                 to_try = [each for each in submission.recipients if each.state is State.ACTIVE]
                 self.plan.announce(submission, self.plan.group(submission.message, to_try)[0])
@@ -282,9 +285,9 @@ class Scheduler:
                 raise
             self._emit(internal_error("queue", error, queue_id))
             after = bare(after, self._clock.now() + REVISIT_AFTER)
-            await self._store.settle(queue_id, after.changes)
+            await settle(queue_id, after.changes)
         finally:
-            self.plan.residents.apart -= coming
+            apart.difference_update(coming)
         return after
 
     def _follow(self, parcel: Parcel, after: Aftermath, took: float) -> None:

@@ -83,8 +83,6 @@ def judge(
     Raises:
         ValueError: There are more or fewer outcomes than recipients.
     """
-    # To be tried at once needs progress: somebody settled, so that fewer are left each time.
-    has_progress = any(outcome.result is not Result.DEFERRED for outcome in outcomes)
     rulings = []
     for recipient, outcome in zip(recipients, outcomes, strict=True):
         reply = str(outcome.reply)
@@ -92,7 +90,7 @@ def judge(
             ruling = Ruling(recipient, outcome, End.DELIVERED, reply)
         elif outcome.result is Result.FAILED:
             ruling = Ruling(recipient, outcome, End.FAILED, reply, find_status(reply))
-        elif outcome.retry_at_once and has_progress:
+        elif outcome.retry_at_once and _has_progress(outcomes):
             ruling = Ruling(recipient, outcome, End.AGAIN, reply)
         else:
             ruling = _defer(message, recipient, outcome, now, plan)
@@ -123,6 +121,11 @@ def postpone(
         ours = Outcome(Result.DEFERRED, reply, method=outcome.method)
         rulings.append(Ruling(recipient, ours, End.DEFERRED, str(reply), next_at=next_at))
     return rulings
+
+
+def _has_progress(outcomes: Sequence[Outcome]) -> bool:
+    """Somebody is settled, so that fewer are left each time: nobody is tried in a circle."""
+    return any(outcome.result is not Result.DEFERRED for outcome in outcomes)
 
 
 def _defer(
