@@ -1,14 +1,16 @@
 """The content reader against a plain model of RFC 5321 §4.5.2."""
 
+import os
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elemta.smtp.data import BARE_NEWLINE, LONG_LINE, NUL, TOO_BIG, ContentReader
 from elemta.smtp.limits import Limits
 
+EXAMPLES = int(os.environ.get("ELEMTA_FUZZ_EXAMPLES", "500"))
 SMALL = Limits(max_message_size=40, max_line=12, max_drain=60)
 MENDING = Limits(max_message_size=40, max_line=12, max_drain=60, bare_newlines="normalise")
 
@@ -70,11 +72,13 @@ STREAMS = st.lists(PIECES, max_size=30).map(b"".join)
 CUTS = st.lists(st.integers(0, 120), max_size=12)
 
 
+@settings(max_examples=EXAMPLES)
 @given(STREAMS, CUTS)
 def test_the_model_agrees(stream, cuts):
     assert read(SMALL, stream, cuts) == model(SMALL, stream)
 
 
+@settings(max_examples=EXAMPLES)
 @given(STREAMS, CUTS)
 def test_mending_does_not_depend_on_cuts(stream, cuts):
     whole = read(MENDING, stream, [])
@@ -84,6 +88,7 @@ def test_mending_does_not_depend_on_cuts(stream, cuts):
         assert not any(b"\r" in line or b"\n" in line or 0 in line for line in lines)
 
 
+@settings(max_examples=EXAMPLES)
 @given(STREAMS.filter(lambda stream: not {13, 10} & set(stream.replace(b"\r\n", b""))), CUTS)
 def test_mending_leaves_good_lines_alone(stream, cuts):
     assert read(MENDING, stream, cuts) == read(SMALL, stream, cuts)
@@ -99,6 +104,7 @@ def read_chunks(limits: Limits, stream: bytes, cuts: list[int]) -> tuple[bytes, 
     return (b"" if reader.fault else content), reader.kind
 
 
+@settings(max_examples=EXAMPLES)
 @given(STREAMS, CUTS)
 def test_chunks_are_exact(stream, cuts):
     content, fault = read_chunks(SMALL, stream, cuts)
@@ -113,6 +119,7 @@ def test_chunks_are_exact(stream, cuts):
     assert all(len(line) <= SMALL.max_line for line in lines)
 
 
+@settings(max_examples=EXAMPLES)
 @given(STREAMS, CUTS)
 def test_chunks_are_mended_alike(stream, cuts):
     content, fault = read_chunks(MENDING, stream, cuts)
@@ -135,6 +142,7 @@ def test_chunks_are_mended_alike(stream, cuts):
         (b"12345678\r\n" * 4 + b"\n\r\n.\r\n", BARE_NEWLINE),
         (b"12345678\r\n" * 5 + b"\n\r\n.\r\n", TOO_BIG),
         (b"\n" + b"x" * 100, BARE_NEWLINE),
+        (b"\0" + b"x" * 100, NUL),
     ],
 )
 def test_the_first_fault_is_named(stream, fault):
@@ -149,3 +157,20 @@ def test_size_is_what_was_given_out():
     reader = ContentReader(SMALL)
     assert reader.read_dotted(b"..a\r\n..\r\nb", 0) == (b".a\r\n.\r\n", 9, False)
     assert reader.size == 7
+
+
+@pytest.mark.parametrize("before", [b"", b"123456\r\n", b"123456\r\n123456\r\n"])
+@pytest.mark.parametrize(("length", "close"), [(60, False), (61, True)])
+def test_patience_counts_from_the_line_at_fault(before, length, close):
+    stream = before + b"x" * length + b"\r\n.\r\n"
+    for cuts in ([], range(len(stream))):
+        result = read(SMALL, stream + b"more", list(cuts))
+        assert result == (b"", "line_too_long", close, b"" if close else b"more")
+
+
+def test_a_mended_line_is_as_long_as_it_gets():
+    """Four short lines are not a long one, whatever separates them."""
+    stream = b"12345678\n12345678\r12345678\r\n.\r\n"
+    assert read(MENDING, stream, []) == (b"12345678\r\n" * 3, "", False, b"")
+    assert read(MENDING, b"1234567890\n.\n\r\n.\r\n", [])[1] == ""
+    assert read(MENDING, b"12345678901\n\r\n.\r\n", [])[1] == "line_too_long"

@@ -261,3 +261,69 @@ def test_work_is_linear():
         machine._buffer = Counting(machine._buffer)
         assert machine.next_event() is None
     assert 0 < Counting.searched <= 3 * limit * limit
+
+
+def answers(limits: Limits, stream: bytes, *, single: bool) -> tuple[bytes, bool]:
+    session = BareSession(limits)
+    for piece in [stream[at : at + 1] for at in range(len(stream))] if single else [stream]:
+        if not session.closed:
+            session.feed(piece)
+    return session.output, session.closed
+
+
+@pytest.mark.parametrize(
+    ("stream", "code", "close"),
+    [
+        (b"NOOP " + b"x" * 505 + b"\r\n", b"250", False),
+        (b"NOOP " + b"x" * 506 + b"\r\n", b"500", False),
+        (b"VRFY " + b"x" * 515 + b"\r\n", b"252", False),
+        (b"VRFY " + b"x" * 516 + b"\r\n", b"500", False),
+        (b"MAIL " + b"x" * 558 + b"\r\n", b"503", False),
+        (b"MAIL " + b"x" * 559 + b"\r\n", b"500", False),
+        (b"x" * 999 + b"\r\n", b"500", False),
+        (b"x" * 1000 + b"\n", b"500", False),
+        (b"x" * 1001 + b"\n", b"500", True),
+        (b"x" * 1000 + b"\r\n", b"500", True),
+        (b"x" * 1001, b"500", True),
+    ],
+)
+def test_command_lengths(stream, code, close):
+    """Octets with CRLF: 512, what extensions add, and where patience ends."""
+    limits = Limits(max_buffer=1000)
+    for single in (False, True):
+        output, closed = answers(limits, stream, single=single)
+        assert output.startswith(code)
+        assert closed == close
+        assert output.count(b"\r\n") == 1
+
+
+def test_the_tail_of_a_long_line_is_no_command():
+    machine = ServerMachine(Limits())
+    machine.receive(b"x" * 600)
+    assert machine.next_event() is None
+    machine.receive(b"NOOP\r\nHELP\r\n")
+    event = machine.next_event()
+    assert isinstance(event, events.Fault)
+    assert event.kind == "too_long"
+    machine.reply(event.reply)
+    assert machine.next_event() == events.Help()
+
+
+def test_content_behind_a_refused_data_is_no_command():
+    machine = open_transaction(Limits(strict_sync=False))
+    machine.receive(b"DATA\r\nRSET\r\n")
+    assert machine.next_event() == events.Data()
+    machine.reply(NO)
+    assert machine.is_closed
+    assert machine.next_event() is None
+
+
+def test_chunks_may_fill_the_limit():
+    for sizes, fits in [((60,), True), ((61,), False), ((30, 30), True), ((30, 31), False)]:
+        session = BareSession(Limits(max_message_size=60))
+        session.feed(HELLO)
+        session.feed(ENVELOPE)
+        for size in sizes:
+            session.feed(b"BDAT %d\r\n" % size + b"x" * size)
+        assert session.output.endswith(b"250 2.0.0 Done\r\n" if fits else b"the limit\r\n")
+        assert not session.closed

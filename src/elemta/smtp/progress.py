@@ -94,7 +94,7 @@ class Progress:
             self.reader = ContentReader(self.limits)
         if self._declared > self.limits.max_message_size and self.reader.fault is None:
             self.reader.refuse(TOO_BIG)
-        self.reader.close = self.reader.close or endless
+        self.reader.close = endless
         return None
 
     def _judge_content(self) -> Fault | None:
