@@ -352,6 +352,14 @@ class TestOrders:
         assert filled.run("hold", "--all").exit_code == 75
         assert filled.run("list").exit_code == 75
 
+    def test_a_folder_that_cannot_be_looked_into(self, node):
+        node.state.mkdir()
+        (node.state / "queue").write_text("")
+        for arguments in (("list",), ("stats",), ("hold", "--all"), ("show", "0000000000001")):
+            result = node.run(*arguments)
+            assert result.exit_code == 75
+            assert "Not a directory" in result.output
+
 
 class TestOrdersToWorkers:
     def test_are_carried_out_by_them(self, filled):

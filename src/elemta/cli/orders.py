@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from elemta.cli.output import warn
+from elemta.cli.queue_view import list_shards
 from elemta.config import Config
 from elemta.mail.clock import Clock
 from elemta.mail.errors import SpoolError
 from elemta.mail.events import Event, MessageCorrupt, Notice
 from elemta.queue.admin import Order, apply_order
 from elemta.queue.control import Answer, Control
-from elemta.queue.spool.folder import ShardBusyError, find_shards, shard_folder
+from elemta.queue.spool.folder import ShardBusyError, shard_folder
 from elemta.queue.spool.ids import IdSource
 from elemta.queue.spool.spool import Spool, SpoolSettings
-from elemta.queue.sqlite.schema import DATABASE
 from elemta.queue.sqlite.store import SqliteStore
 
 ANSWER_TIMEOUT = 5.0  # seconds for the workers to answer
@@ -55,14 +55,12 @@ async def carry_out(
     """Carry out an order on all shards of a node; workers have `patience` seconds to answer.
 
     Raises:
-        SpoolError: The control database cannot be used.
+        SpoolError: The control database cannot be used, or the folder not looked into.
     """
     carried = Carried()
     state_dir = config.server.state_dir
     held, ours = [], []
-    for shard in find_shards(state_dir):
-        if not (shard_folder(state_dir, shard) / DATABASE).exists():
-            continue
+    for shard in list_shards(state_dir):
         try:
             carried.count += await _apply_here(config, shard, order, clock)
             ours.append(shard)

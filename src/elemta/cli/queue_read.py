@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
@@ -33,10 +33,12 @@ T = TypeVar("T")
 HEADER_LIMIT = 1 << 20  # octets of a header section that are shown
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a question about the queue, or say why it cannot be answered."""
+def ask(config_path: Path | None, question: Callable[[QueueView], Coroutine[Any, Any, T]]) -> T:
+    """Ask the queue of a configuration something, or say why it cannot be answered."""
+    state_dir = load_config(config_path).server.state_dir
     try:
-        return asyncio.run(work)
+        with QueueView(state_dir) as view:
+            return asyncio.run(question(view))
     except CorruptError as error:
         fail(str(error), PROBLEM)
     except SpoolError as error:
@@ -60,10 +62,8 @@ def list_messages(**options: Unpack[ListOptions]) -> None:
     All conditions that are given must hold; without any, everything is listed.
     """
     where = make_filter(options)
-    state_dir = load_config(options["config_path"]).server.state_dir
-    show_page = _list_json if options["as_json"] else _list_text
-    with QueueView(state_dir) as view:
-        run(show_page(view, where, options["limit"]))
+    put = _list_json if options["as_json"] else _list_text
+    ask(options["config_path"], lambda view: put(view, where, options["limit"]))
 
 
 async def _list_json(view: QueueView, where: Filter, limit: int | None) -> None:
@@ -123,9 +123,7 @@ def show(**options: Unpack[ShowOptions]) -> None:
     With --content the message itself goes to standard output, octet by octet; on a terminal
     it is cleaned of control characters first.
     """
-    state_dir = load_config(options["config_path"]).server.state_dir
-    with QueueView(state_dir) as view:
-        run(_show(view, options))
+    ask(options["config_path"], lambda view: _show(view, options))
 
 
 async def _show(view: QueueView, options: ShowOptions) -> None:
@@ -229,14 +227,13 @@ def stats(**options: Unpack[StatsOptions]) -> None:
     many have waited for how many minutes: a queue that is stuck is seen at a glance.
     """
     where = make_filter(options)
-    state_dir = load_config(options["config_path"]).server.state_dir
-    by, as_json = options["by"], options["as_json"]
-    with QueueView(state_dir) as view:
-        if by is None and where.is_everything and options["limit"] is None:
-            _put_stats(run(view.stats()), as_json=as_json)
-            return
-        tally = run(_tally(view, where, options["limit"], by or "state"))
-    put_tally(tally, options["top"], as_json=as_json)
+    path, by = options["config_path"], options["by"]
+    limit, as_json = options["limit"], options["as_json"]
+    if by is None and where.is_everything and limit is None:
+        _put_stats(ask(path, lambda view: view.stats()), as_json=as_json)
+    else:
+        tally = ask(path, lambda view: _tally(view, where, limit, by or "state"))
+        put_tally(tally, options["top"], as_json=as_json)
 
 
 async def _tally(view: QueueView, where: Filter, limit: int | None, by: str) -> Tally:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from elemta.mail.content import Content
+from elemta.mail.errors import SpoolError
 from elemta.mail.ids import QueueId
 from elemta.mail.message import State
 from elemta.queue.spool.folder import find_shards, shard_folder
@@ -24,8 +25,7 @@ class QueueView:
     """
 
     def __init__(self, state_dir: Path) -> None:
-        folders = (shard_folder(state_dir, shard) for shard in find_shards(state_dir))
-        self._readers = [SqliteReader(folder) for folder in folders if (folder / DATABASE).exists()]
+        self._readers = [SqliteReader(shard_folder(state_dir, n)) for n in list_shards(state_dir)]
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +75,20 @@ class QueueView:
             if stats.oldest_at is not None:
                 oldest.append(stats.oldest_at)
         return Stats(recipients, messages, size, min(oldest, default=None))
+
+
+def list_shards(state_dir: Path) -> list[int]:
+    """Give the numbers of the shards that have a database.
+
+    Raises:
+        SpoolError: The folder cannot be looked into.
+    """
+    try:
+        return [
+            n for n in find_shards(state_dir) if (shard_folder(state_dir, n) / DATABASE).exists()
+        ]
+    except OSError as error:
+        raise SpoolError(f"{state_dir}: {error.strerror}") from error
 
 
 Head = tuple[Stored, AsyncIterator[Stored]]
