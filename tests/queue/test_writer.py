@@ -8,6 +8,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+import apsw
 import pytest
 from mailroom import deferred, mailroom, settled, stored
 
@@ -31,6 +32,44 @@ def reached(monkeypatch):
     names: list[str] = []
     monkeypatch.setattr(steps, "on_step", names.append)
     return names
+
+
+class WatchedFiles(apsw.VFS):
+    """The system's files, with a record of what was synced."""
+
+    def __init__(self) -> None:
+        self.synced: list[str] = []
+        super().__init__("watched", base="unix", makedefault=True)
+
+    def xOpen(self, name, flags):  # noqa: N802 - SQLite's own name
+        watched = self
+
+        class File(apsw.VFSFile):
+            def __init__(self) -> None:
+                super().__init__("unix", name, flags)
+                self._name = name if isinstance(name, str) else name.filename()
+
+            def xSync(self, how) -> None:  # noqa: N802
+                super().xSync(how)
+                watched.synced.append(Path(self._name).name)
+
+        return File()
+
+
+async def test_each_commit_syncs_the_log_before_anybody_hears_of_it(tmp_path):
+    files = WatchedFiles()
+    try:
+        with mailroom(tmp_path) as room:
+            for _ in range(3):
+                files.synced.clear()
+                added = await room.add()
+                assert files.synced == ["queue.db-wal"]
+                files.synced.clear()
+                await room.store.settle(added.message.queue_id, (settled(),))
+                assert files.synced == ["queue.db-wal"]
+    finally:
+        files.unregister()
+        apsw.set_default_vfs("unix")
 
 
 class Gate:
