@@ -36,11 +36,13 @@ class TargetError(ElemtaError):
 
     Attributes:
         reply: What to tell if no other does; permanent where trying again cannot help.
+        is_answered: Somebody was there; else the reply is our own word.
     """
 
-    def __init__(self, reply: Reply):
+    def __init__(self, reply: Reply, *, is_answered: bool = True):
         super().__init__(str(reply))
         self.reply = reply
+        self.is_answered = is_answered
 
 
 class Connection:

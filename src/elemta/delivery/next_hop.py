@@ -34,7 +34,7 @@ async def fixed_targets(
         except LookupFailed as error:
             problem = f"{route.host} cannot be found: {error}"
     if not addresses:
-        return Outcome(Result.DEFERRED, Reply(451, problem, "4.4.3"), route.host, method=method)
+        return Outcome(Result.DEFERRED, Reply(451, problem, "4.4.3"), method=method)
     return [Target(route.host, address, port) for address in addresses]
 
 

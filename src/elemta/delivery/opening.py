@@ -100,7 +100,8 @@ class Opener:
             return await connect_unix(target.address, timeout=timeout)
         except OSError as error:  # TimeoutError is one
             what = "timed out" if isinstance(error, TimeoutError) else describe(error)
-            raise TargetError(Reply(451, f"cannot connect: {what}", "4.4.1")) from error
+            reply = Reply(451, f"cannot connect to {target.host}: {what}", "4.4.1")
+            raise TargetError(reply, is_answered=False) from error
 
     async def _hello(self, connection: Connection) -> None:
         """Introduce ourselves; HELO for a peer that knows no EHLO (RFC 5321 §3.2)."""

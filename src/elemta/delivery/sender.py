@@ -43,7 +43,9 @@ class _Attempt:
     def pending(self) -> list[int]:
         return [place for place, outcome in enumerate(self.outcomes) if outcome is None]
 
-    def note(self, reply: Reply, target: Target, tls: str = "") -> None:
+    def note(
+        self, reply: Reply, target: Target, tls: str = "", *, is_answered: bool = True
+    ) -> None:
         """Remember why a target did not do; a reason that may pass outweighs one that will not."""
         if self.problem is not None and reply.is_permanent:
             return
@@ -52,7 +54,8 @@ class _Attempt:
         address = target.address
         if target.port:
             address = f"[{address}]:{target.port}" if ":" in address else f"{address}:{target.port}"
-        self.problem = Outcome(result, reply, target.host, address, method, tls)
+        remote = target.host if is_answered else ""
+        self.problem = Outcome(result, reply, remote, address, method, tls)
 
     def concluded(self, otherwise: Outcome) -> list[Outcome]:
         """Give an outcome to everyone."""
@@ -106,7 +109,7 @@ class Sender:
             try:
                 connection = await self._pool.open(target, attempt.route.tls, lmtp=lmtp)
             except TargetError as error:
-                attempt.note(error.reply, target)
+                attempt.note(error.reply, target, is_answered=error.is_answered)
                 continue
             await self._transact(connection, attempt)
             if None not in attempt.outcomes:
