@@ -59,6 +59,7 @@ _TABLES = """
     ) STRICT;
     PRAGMA user_version = 1;
 """
+_TOUCH = "SELECT max(id) FROM orders; SELECT max(worker) FROM heartbeats"
 _OPEN_ORDERS = """
     SELECT id, body FROM orders WHERE expires_at > ?
     AND NOT EXISTS (SELECT 1 FROM answers WHERE order_id = orders.id AND worker = ?) ORDER BY id
@@ -234,10 +235,10 @@ def _prepared(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     try:
         connection.set_busy_timeout(_BUSY_TIMEOUT)
-        connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL").fetchall()
         if connection.pragma("schema_version") == 0:
-            connection.execute(f"BEGIN IMMEDIATE; {_TABLES} COMMIT")
-        connection.execute("SELECT max(id) FROM orders; SELECT max(worker) FROM heartbeats")
+            connection.execute(f"BEGIN IMMEDIATE; {_TABLES} COMMIT").fetchall()
+        connection.execute(_TOUCH).fetchall()
     except BaseException:
         connection.close()
         raise

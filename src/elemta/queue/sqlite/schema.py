@@ -118,9 +118,9 @@ def _open(folder: Path) -> apsw.Connection:
     connection = apsw.Connection(str(folder / DATABASE), statementcachesize=128)
     try:
         connection.set_busy_timeout(5000)  # a reader that recovers the log after a crash
-        connection.execute(_PRAGMAS)
+        connection.execute(_PRAGMAS).fetchall()  # it stops at each answer that nobody takes
         if connection.pragma("schema_version") == 0:
-            connection.execute(f"BEGIN IMMEDIATE; {_TABLES} COMMIT")
+            connection.execute(f"BEGIN IMMEDIATE; {_TABLES} COMMIT").fetchall()
             fsync_folder(folder)
         else:
             _check_version(connection)
@@ -176,7 +176,7 @@ def _checked(name: str, flags: int) -> apsw.Connection:
     connection = apsw.Connection(name, flags=flags)
     try:
         connection.set_busy_timeout(5000)
-        connection.execute("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF").fetchall()
         _check_version(connection)
     except BaseException:
         connection.close()
