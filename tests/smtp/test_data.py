@@ -66,9 +66,25 @@ def drain(limits: Limits, rest: bytes, fault: str) -> tuple[bytes, str, bool, by
 
 
 PIECES = st.sampled_from(
-    [b"\r\n", b"\r\n", b".", b"..", b"\r", b"\n", b"\0", b"x", b"\r\n.\r\n", b"12345678", b"\xff"]
+    [
+        b"\r\n",
+        b"\r\n",
+        b"\r\n.",
+        b"\r\n..",
+        b".",
+        b"..",
+        b"\r",
+        b"\n",
+        b"\0",
+        b"x",
+        b"\r\n.\r\n",
+        b"12345678",
+        b"\xff",
+    ]
 )
-STREAMS = st.lists(PIECES, max_size=30).map(b"".join)
+STREAMS = st.tuples(
+    st.lists(PIECES, max_size=20).map(b"".join), st.sampled_from([b"", b"\r\n.\r\n", b"\r\n.\r\nx"])
+).map(b"".join)
 CUTS = st.lists(st.integers(0, 120), max_size=12)
 
 
@@ -174,3 +190,24 @@ def test_a_mended_line_is_as_long_as_it_gets():
     assert read(MENDING, stream, []) == (b"12345678\r\n" * 3, "", False, b"")
     assert read(MENDING, b"1234567890\n.\n\r\n.\r\n", [])[1] == ""
     assert read(MENDING, b"12345678901\n\r\n.\r\n", [])[1] == "line_too_long"
+
+
+@pytest.mark.parametrize(
+    ("sent", "meant"),
+    [
+        (b"..\r\n", b".\r\n"),
+        (b"...\r\n", b"..\r\n"),
+        (b".x\r\n", b"x\r\n"),
+        (b"x\r\n..\r\ny\r\n", b"x\r\n.\r\ny\r\n"),
+        (b"x\r\n..y\r\n", b"x\r\n.y\r\n"),
+        (b"x\r\n..\r\n..\r\n", b"x\r\n.\r\n.\r\n"),
+        (b"x..\r\n .\r\n", b"x..\r\n .\r\n"),
+        (b"", b""),
+        (b"\r\n", b"\r\n"),
+    ],
+)
+def test_dots_are_unstuffed(sent, meant):
+    stream = sent + b".\r\nrest"
+    for cuts in ([], [1], [len(sent)], [len(sent) + 1], range(len(stream))):
+        assert read(SMALL, stream, list(cuts)) == (meant, "", False, b"rest")
+        assert read(MENDING, stream, list(cuts)) == (meant, "", False, b"rest")
