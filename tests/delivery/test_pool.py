@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from servers.jobs import SETTINGS, Pieces, post, summary, to_port, until
 
 from elemta.delivery import DeliverySettings, TlsPolicy
@@ -92,6 +93,39 @@ class TestPeerClosed:
             await office.send()
             await peer.__aexit__(None, None, None)
             assert summary(await office.send()) == [("deferred", "4.4.1")]
+            assert office.delivery.pool.in_use == 0
+
+    @pytest.mark.parametrize("unasked", [b"250 2.1.0 ok\r\n", b"250 2.1.0", b"421 4.4.2 idle\r\n"])
+    async def test_what_comes_unasked_is_no_answer(self, unasked) -> None:
+        """Else each reply would be taken for that of the command before."""
+        async with Peer() as peer, post(to_port(peer.port)) as office:
+            await office.send()
+            peer.say(unasked)
+            [kept] = office.delivery.pool._idle
+            await until(lambda: kept.stream.has_input)
+            assert summary(await office.send()) == GOOD
+            assert [len(session.contents) for session in peer.sessions] == [1, 1]
+
+    async def test_one_that_says_421_is_not_kept(self) -> None:
+        peer = Peer({"dot": ["421 4.3.2 closing", "250 2.0.0 ok"]})
+        async with peer, post(to_port(peer.port)) as office:
+            assert summary(await office.send()) == [("deferred", "4.3.2")]
+            assert office.delivery.pool.idle == 0
+
+    async def test_it_says_nothing_about_the_next_hop(self) -> None:
+        """A dead connection is no reason to wait where the next hop itself says never."""
+        offers = ("PIPELINING",)
+        peer = Peer({"mail": ["250 ok", Drop(), "250 ok"]}, offers=offers)
+        async with peer, post(to_port(peer.port)) as office:
+            await office.send()
+            outcomes = await office.send("bob@example.org", "grün@example.org")
+        assert summary(outcomes) == [*GOOD, ("failed", "5.6.7")]
+
+    async def test_alive_but_it_lacks_what_a_message_needs(self) -> None:
+        async with Peer(offers=()) as peer, post(to_port(peer.port)) as office:
+            await office.send()
+            assert summary(await office.send("grün@example.org")) == [("failed", "5.6.7")]
+            assert office.delivery.pool.reused == 1
 
 
 class TestReset:
@@ -162,6 +196,12 @@ class TestBounds:
             await until(lambda: [s.verbs()[-1] for s in peer.sessions[:3]] == ["QUIT"] * 3)
             pool.give_back("key 3", taken)
             await pool.close()
+
+    async def test_so_many_of_one_destination(self) -> None:
+        settings = DeliverySettings(hostname="me.test", max_connections_per_destination=2)
+        async with Peer() as peer, post(to_port(peer.port), settings) as office:
+            await asyncio.gather(*(office.send() for _ in range(4)))
+            assert office.delivery.pool.idle == 2
 
     async def test_idle_for_too_long(self) -> None:
         settings = DeliverySettings(hostname="me.test", idle_timeout=5)

@@ -16,6 +16,7 @@ from servers.jobs import (
     post,
     summary,
     to_port,
+    until,
 )
 
 from elemta.delivery import DeliverySettings
@@ -268,6 +269,15 @@ class TestBrokenPeer:
         peer = Peer({"content": Drop(last)})
         content = Pieces([b"a line of text\r\n" * 16384] * 40)
         assert summary(await deliver(peer, content=content)) == [expected]
+        assert peer.contents == []
+
+    async def test_a_refusal_in_the_middle_of_the_content(self) -> None:
+        """The peer goes on reading, but the content is never ended: its answer is known."""
+        peer = Peer({"content": ["552 5.3.4 enough", ""]})
+        content = Pieces([b"a line of text\r\n" * 16384] * 40)
+        async with peer, post(to_port(peer.port)) as office:
+            assert summary(await office.send(content=content)) == [("failed", "5.3.4")]
+            await until(lambda: not peer._tasks)
         assert peer.contents == []
 
     async def test_an_extra_reply_after_the_end(self) -> None:

@@ -113,10 +113,11 @@ class TestReplies:
         assert len(reply.text) <= 4096
 
     def test_a_reply_to_nothing(self) -> None:
-        machine = greeted()
-        machine.receive(b"250 surprise\r\n")
-        with pytest.raises(RemoteProtocolError, match="no command"):
-            machine.next_reply()
+        for code in (b"250", b"550"):
+            machine = greeted()
+            machine.receive(code + b" surprise\r\n")
+            with pytest.raises(RemoteProtocolError, match="no command"):
+                machine.next_reply()
 
     def test_an_unasked_421_is_good_bye(self) -> None:
         machine = greeted()

@@ -23,12 +23,7 @@ from elemta.smtp.client import ClientMachine
 BROKEN_TLS_FOR = 3600.0
 BROKEN_TLS_HOSTS = 4096
 
-_TLS_ERRORS = (
-    ssl.SSLError,
-    OSError,
-    ValueError,
-    RemoteProtocolError,
-)  # ValueError: a host name unfit for SNI
+_TLS_ERRORS = (OSError, ValueError, RemoteProtocolError)  # ValueError: a name unfit for SNI
 
 
 class _TlsBroken(Exception):  # noqa: N818 - a turn in the dialogue, seen by nobody else

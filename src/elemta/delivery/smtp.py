@@ -106,7 +106,6 @@ class Transaction:
         if 0 < machine.size_limit < size:
             text = f"the message has {size} octets, the next hop takes {machine.size_limit}"
             self._settle(range(len(self._recipients)), Reply(552, text, "5.3.4"))
-            self.is_answered = True
             return False
         self._told = list(range(len(self._recipients)))
         utf8_content = facts.smtputf8 and facts.has_8bit  # else the declaration asked too much

@@ -171,7 +171,6 @@ class ClientMachine:
             keyword, _, parameters = line.strip().partition(" ")
             offered[keyword.upper()] = parameters.strip()
         self._offer(offered)
-        self.in_transaction = False
 
     def _offer(self, extensions: Mapping[str, str]) -> None:
         self.extensions = extensions

@@ -118,6 +118,7 @@ class Peer:
         self.sessions: list[Session] = []
         self._places: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
         if self.path is not None:
@@ -149,12 +150,19 @@ class Peer:
         """The contents of all sessions."""
         return [content for session in self.sessions for content in session.contents]
 
+    def say(self, octets: bytes) -> None:
+        """Send something to every client that is connected, unasked."""
+        for writer in self._writers:
+            writer.write(octets)
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = Session()
         self.sessions.append(session)
         task = spawn(_Dialogue(self, session, reader, writer).run(), "peer session")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        self._writers.add(writer)
+        task.add_done_callback(lambda _: self._writers.discard(writer))
 
     def action(self, stage: str, command: str) -> Action:
         """What to do at this stage, now."""
