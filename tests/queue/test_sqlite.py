@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from elemta.queue.spool import MemoryContent, ShardBusyError, SpoolSettings
 from elemta.queue.sqlite import SqliteReader
 from elemta.queue.sqlite.edits import insert
 from elemta.queue.store import Filter, Submission
+from elemta.testing import FakeClock
 
 EVERYTHING = Filter()
 
@@ -117,6 +119,76 @@ class TestOpening:
         (tmp_path / "queue.db").rmdir()
         with mailroom(tmp_path) as room:  # the lock was let go
             await room.add()
+
+    async def test_a_spool_in_the_way(self, tmp_path):
+        (tmp_path / "spool").symlink_to("/tmp")
+        with pytest.raises(SpoolError), mailroom(tmp_path):
+            pass
+        (tmp_path / "spool").unlink()
+        with mailroom(tmp_path) as room:
+            await room.add_large()
+
+    async def test_the_sweep_of_a_store_that_closes_ends(self, tmp_path):
+        with mailroom(tmp_path) as room:
+            await room.add_large()
+        clock = FakeClock()
+        clock.advance(1)
+        with mailroom(tmp_path, clock=clock) as room:
+            sweep = asyncio.ensure_future(room.spool.sweep(room.store.spooled))
+            await asyncio.sleep(0)
+            room.store.close()
+            assert await sweep == 0
+        assert len(list((tmp_path / "spool").iterdir())) == 1
+
+
+async def use(room: Mailroom) -> list[BaseException | None]:
+    """Do a bit of everything; give what went wrong."""
+
+    async def attempt(coroutine) -> BaseException | None:
+        try:
+            async with asyncio.timeout(20):
+                await coroutine
+        except SpoolError as error:
+            return error
+        return None
+
+    store, queue_id = room.store, room.spool.ids.next()
+    return [
+        await attempt(coroutine)
+        for coroutine in (
+            store.stats(),
+            store.find(Filter(sender="x*"), None, 5000),
+            store.take_active(None, 5000),
+            store.take_due(1e9, 5000),
+            store.content(queue_id),
+            room.add(),
+            store.move({queue_id: (0,)}, State.HOLD, ""),
+            store.purge_failed(1e9),
+        )
+    ]
+
+
+@pytest.mark.parametrize("place", range(0, 100, 4))
+async def test_a_damaged_page_anywhere_is_an_error_never_a_hang(tmp_path, place):
+    """Pages are written over with noise, from the first to the last."""
+    with mailroom(tmp_path) as room:
+        added = [room.submission(body=b"x" * 100) for _ in range(600)]
+        await asyncio.gather(*map(room.store.add, added))
+        await asyncio.gather(
+            *(room.store.settle(one.message.queue_id, (deferred(5.0),)) for one in added[::3])
+        )
+    file = tmp_path / "queue.db"
+    data = bytearray(file.read_bytes())
+    page = len(data) // 8192 * place // 100 * 8192
+    data[page : page + 8192] = random.Random(place).randbytes(8192)
+    file.write_bytes(data)
+    with mailroom(tmp_path) as room:
+        wrong = await use(room)
+        assert all(error is None or isinstance(error, SpoolError) for error in wrong)
+        is_new = bool(room.told(Notice))
+        assert is_new or page
+        if is_new:
+            assert wrong[:4] == [None] * 4
 
 
 DAMAGES = {

@@ -9,11 +9,7 @@ table: the scheduler's outcomes (`Store.settle`), an operator's orders (`Store.m
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from elemta.mail.errors import ElemtaError
 from elemta.mail.message import State
-
-INITIAL = frozenset({State.ACTIVE, State.SCHEDULED, State.HOLD, State.QUARANTINE})
-"""How a recipient may enter the queue."""
 
 TRANSITIONS: Mapping[State, frozenset[State]] = MappingProxyType(
     {
@@ -37,28 +33,9 @@ TRANSITIONS: Mapping[State, frozenset[State]] = MappingProxyType(
 )
 
 
-class IllegalMoveError(ElemtaError):
-    """A recipient cannot go from one state to another."""
-
-    def __init__(self, before: State, after: State):
-        super().__init__(f"a recipient cannot go from {before} to {after}")
-        self.before = before
-        self.after = after
-
-
 def may_move(before: State, after: State) -> bool:
     """Say whether the table knows this move; to stay where it is is no move."""
     return after in TRANSITIONS[before]
-
-
-def check_move(before: State, after: State) -> None:
-    """Raise where `may_move` says no.
-
-    Raises:
-        IllegalMoveError: The table does not know this move.
-    """
-    if after not in TRANSITIONS[before]:
-        raise IllegalMoveError(before, after)
 
 
 def sources(after: State) -> frozenset[State]:

@@ -37,8 +37,3 @@ class IdSource:
         """Let all ids to come be greater than this number: it is in use already."""
         seen = number >> _TIME_SHIFT << _TIME_SHIFT | self._bits | number & _COUNTER
         self._last = max(self._last, seen)
-
-    @property
-    def last(self) -> int:
-        """The greatest number that is in use, as far as known."""
-        return self._last

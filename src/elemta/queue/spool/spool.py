@@ -137,7 +137,10 @@ class Spool:
         loop, folder, removed = asyncio.get_running_loop(), self._desk.spool_fd, 0
         with os.scandir(folder) as entries:
             while names := await loop.run_in_executor(None, self._some_names, entries):
-                stray = set(names) - await known(names)
+                try:
+                    stray = set(names) - await known(names)
+                except SpoolError:
+                    break  # closed: the next start sweeps again
                 await loop.run_in_executor(None, self.remove, stray)
                 removed += len(stray)
         return removed
