@@ -126,7 +126,7 @@ def test_mail_of_a_worker_that_is_no_more_is_adopted(tmp_path):
         server.start()
         adopted = {event["shard"] for event in server.wait_event("shard_adopted", 2)}
         assert adopted == {1, 2}
-        server.cli("queue", "release", "--state", "hold", "--yes")
+        server.cli("queue", "release", "--state", "hold")
         server.wait_mail("orphan", 60)
         assert len(server.mailbox("orphan")) == 60
 
