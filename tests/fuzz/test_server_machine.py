@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from smtp.bare_session import BareSession
 
-from elemta.smtp import Limits, events
+from elemta.smtp import Limits
+from elemta.smtp.commands import SYNC
 
 EXAMPLES = int(os.environ.get("ELEMTA_FUZZ_EXAMPLES", "200"))
 SMALL = {"max_message_size": 60, "max_line": 30, "max_command": 60, "max_buffer": 200}
@@ -46,11 +47,6 @@ def run(session: BareSession, stream: bytes, places: list[int]) -> BareSession:
     return session
 
 
-def closes_for_doubt(event: events.Event) -> bool:
-    """A refused DATA ends the session if more has come already: that is for the cut to say."""
-    return isinstance(event, events.Fault) and event.close and event.kind in ("sequence", "syntax")
-
-
 @settings(max_examples=EXAMPLES)
 @given(streams, cuts, dialects)
 def test_pieces_do_not_matter(stream, places, dialect):
@@ -60,10 +56,9 @@ def test_pieces_do_not_matter(stream, places, dialect):
     parts = run(BareSession(limits, lmtp=lmtp), stream, places)
     single = run(BareSession(limits, lmtp=lmtp), stream, list(range(len(stream))))
     for session in (parts, single):
-        if whole.trace and closes_for_doubt(whole.trace[-1]):
+        if whole.trace[-1:] == [SYNC]:  # more had come behind a refused DATA: a matter of time
             sure = len(whole.trace) - 1
             assert session.trace[:sure] == whole.trace[:sure]
-            assert session.output.startswith(whole.output)
         else:
             assert session.trace == whole.trace
             assert session.output == whole.output

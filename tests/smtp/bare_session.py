@@ -61,7 +61,7 @@ class BareSession:
                 continue
             self._note(event)
             self.output += self._answer(event)
-            self.closed = self.machine.is_closed
+            self.closed = isinstance(event, events.Quit) or getattr(event, "close", False)
         return self.output[before:]
 
     def _note(self, event: events.Event) -> None:

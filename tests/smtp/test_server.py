@@ -149,11 +149,24 @@ def test_a_refused_chunk_refuses_the_rest():
     machine.reply(NO)
     for _ in range(2):
         event = machine.next_event()
-        assert isinstance(event, events.BodyEnd)
-        assert event.fault is not None
-        assert (event.fault.code, event.close, event.kind) == (503, False, "sequence")
-        machine.reply(event.fault)
+        assert isinstance(event, events.Fault)
+        assert (event.reply.code, event.close, event.kind) == (503, False, "sequence")
+        machine.reply(event.reply)
     assert machine.next_event() == events.Mail(None)
+
+
+def test_a_refused_last_chunk_in_lmtp_is_refused_for_each_recipient():
+    machine = open_transaction(lmtp=True)
+    machine.receive(b"RCPT TO:<b@example.test>\r\nBDAT 1\r\nxBDAT 1 LAST\r\nyMAIL FROM:<>\r\n")
+    machine.next_event()
+    machine.reply(OK)
+    assert machine.next_event() == events.ChunkEnd(1)
+    assert machine.reply(NO) == NO.encode()
+    event = machine.next_event()
+    assert isinstance(event, events.Fault)
+    assert machine.reply(event.reply) == event.reply.encode() * 2
+    assert machine.next_event() == events.Mail(None)
+    assert machine.reply(OK) == OK.encode()
 
 
 def test_input_is_known_to_be_there():
@@ -180,9 +193,7 @@ def test_nothing_is_read_after_the_end():
         machine = ServerMachine(Limits())
         machine.receive(last)
         machine.next_event()
-        assert not machine.is_closed
         machine.reply(OK)
-        assert machine.is_closed
         machine.receive(b"NOOP\r\n" * 10)
         assert machine.next_event() is None
         assert machine._buffer == b""
@@ -220,7 +231,7 @@ def test_memory_is_bounded(start, filler):
             if not isinstance(event, events.Body):
                 faults += 1
                 machine.reply(event.reply if isinstance(event, events.Fault) else OK)
-        if faults >= 100 or machine.is_closed:
+        if faults >= 100:
             break
         assert held(machine) <= limits.max_line
 
@@ -314,7 +325,10 @@ def test_content_behind_a_refused_data_is_no_command():
     machine.receive(b"DATA\r\nRSET\r\n")
     assert machine.next_event() == events.Data()
     machine.reply(NO)
-    assert machine.is_closed
+    event = machine.next_event()
+    assert isinstance(event, events.Fault)
+    assert (event.kind, event.close) == ("sync", True)
+    machine.reply(event.reply)
     assert machine.next_event() is None
 
 

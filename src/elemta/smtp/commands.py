@@ -55,7 +55,7 @@ MAIL_FIRST = _fault(503, "5.5.1", "MAIL first", "sequence")
 RCPT_FIRST = _fault(503, "5.5.1", "RCPT first", "sequence")
 NO_RECIPIENTS = _fault(554, "5.5.1", "No valid recipients", "sequence")
 CHUNKS_BEGUN = _fault(503, "5.5.1", "Message is being sent with BDAT", "sequence")
-CHUNKS_REFUSED = Reply(503, "An earlier chunk was refused", "5.5.1")
+CHUNKS_REFUSED = _fault(503, "5.5.1", "An earlier chunk was refused", "sequence")
 
 BAD_MAIL = _fault(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]", "syntax")
 BAD_RCPT = _fault(501, "5.5.4", "Syntax: RCPT TO:<address>", "syntax")

@@ -70,7 +70,7 @@ class ContentReader:
     @property
     def kind(self) -> str:
         """The name of the fault."""
-        return "" if self.fault is None else _KINDS.get(self.fault, "sequence")
+        return "" if self.fault is None else _KINDS[self.fault]
 
     def refuse(self, fault: Reply) -> None:
         """Give out no more content."""

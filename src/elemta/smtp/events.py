@@ -60,7 +60,7 @@ class BodyEnd(Event, frozen=True, gc=False):
 
     If `fault` is set the content must be dropped, and `fault` is the answer. `close`: after the
     answer the connection must be closed. `kind` names the fault: "bare_newline", "nul",
-    "line_too_long", "size", "sequence".
+    "line_too_long", "size".
     """
 
     fault: Reply | None = None

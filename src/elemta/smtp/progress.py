@@ -29,6 +29,7 @@ class Progress:
         "_chunks_begun",
         "_declared",
         "_in_mail",
+        "_is_refused",
         "_lmtp",
         "_refused",
         "accepted",
@@ -56,6 +57,7 @@ class Progress:
         self._refused = False
         self._chunks_begun = False
         self._declared = 0  # octets of all chunks
+        self._is_refused = False  # a chunk was
         self.accepted = 0
         self.wide = False
         self.reader: ContentReader | None = None
@@ -86,7 +88,7 @@ class Progress:
         self.is_last = is_last
         self._declared += size
         endless = self._declared > self.limits.drain_limit
-        fault = self._judge_content()
+        fault = commands.CHUNKS_REFUSED if self._is_refused else self._judge_content()
         if fault is not None:
             return Fault(fault.reply, close=True, kind=fault.kind) if endless else fault
         self._chunks_begun = True
@@ -126,8 +128,8 @@ class Progress:
             elif isinstance(event, Data):
                 self.reader = ContentReader(self.limits)
                 self.is_last = True
-        elif isinstance(event, ChunkEnd) and self.reader is not None:
-            self.reader.refuse(commands.CHUNKS_REFUSED)
+        elif isinstance(event, ChunkEnd):
+            self._is_refused = True
 
     def note_recipient(self, *, accepted: bool) -> None:
         """Count a recipient, so that DATA without any can say why."""
@@ -139,5 +141,5 @@ class Progress:
     def _settle_content(self) -> None:
         if self.is_last:
             self.end_transaction()
-        elif self.reader is not None:  # a chunk has failed: so will all that follow
-            self.reader.refuse(commands.CHUNKS_REFUSED)
+        else:  # a chunk has failed: so will all that follow
+            self._is_refused = True

@@ -24,7 +24,8 @@ from elemta.smtp.limits import Limits
 from elemta.smtp.progress import Progress
 from elemta.smtp.verbs import LMTP_VERBS, SMTP_VERBS, SYNC_POINTS
 
-_COMMANDS, _DOTTED, _CHUNK, _CONTENT_END, _CLOSED = range(5)  # how input is read
+# how input is read: `_UNSYNCED` is input that could be commands or content, so it is neither
+_COMMANDS, _DOTTED, _CHUNK, _CONTENT_END, _UNSYNCED, _CLOSED = range(6)
 _CR = ord("\r")
 _LONGEST_GROWTH = max(commands.COMMAND_GROWTH.values())
 
@@ -40,6 +41,7 @@ class ServerMachine:
         "_asked",
         "_at",
         "_buffer",
+        "_due",
         "_left",
         "_limits",
         "_lmtp",
@@ -73,6 +75,7 @@ class ServerMachine:
         self._refusal: Fault | None = None  # of the chunk being read
         self._mode = _COMMANDS
         self._asked: Event | None = None
+        self._due = 1  # replies to it
 
     @property
     def hello(self) -> str:
@@ -88,11 +91,6 @@ class ServerMachine:
     def has_input(self) -> bool:
         """Whether there may be more events without more input: replies can wait to go together."""
         return not self._starved and self._at < len(self._buffer)
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the connection must be closed: nothing more is read."""
-        return self._mode == _CLOSED
 
     def receive(self, data: bytes) -> None:
         """Take what came from the client. Best called when `next_event` has given None."""
@@ -118,6 +116,8 @@ class ServerMachine:
             event = self._next_dotted()
         elif mode == _CHUNK:
             event = self._next_chunk()
+        elif mode == _UNSYNCED:
+            event = commands.SYNC
         else:
             self._buffer, self._at = b"", 0
             event = None
@@ -132,17 +132,13 @@ class ServerMachine:
 
         In LMTP the answer to the end of content is repeated for each accepted recipient.
         """
-        times = 1
-        if self._lmtp and isinstance(self._asked, BodyEnd) and self._progress.is_last:
-            times = self._progress.accepted
+        due = self._due
         self._settle(reply)
-        return reply.encode() * times
+        return reply.encode() * due
 
     def replies(self, replies: Sequence[Reply]) -> bytes:
         """Answer the end of content in LMTP, for each accepted recipient in order."""
-        if not (self._lmtp and isinstance(self._asked, BodyEnd) and self._progress.is_last):
-            raise LocalProtocolError("no replies for each recipient are due")
-        if len(replies) != self._progress.accepted:
+        if not self._lmtp or not isinstance(self._asked, BodyEnd) or len(replies) != self._due:
             raise LocalProtocolError("one reply is due for each accepted recipient")
         self._settle(replies[0])
         return b"".join(reply.encode() for reply in replies)
@@ -152,12 +148,13 @@ class ServerMachine:
         if event is None:
             raise LocalProtocolError("there is nothing to answer")
         self._asked = None
+        self._due = 1
         self._progress.settle(event, reply)
         if isinstance(event, Data):
             if reply.is_positive:
                 self._mode = _DOTTED
-            elif self._buffer:  # it could be content: it must not be read as commands
-                self._mode = _CLOSED
+            elif self._buffer:
+                self._mode = _UNSYNCED
         elif isinstance(event, (Fault, BodyEnd)):
             if event.close:
                 self._mode = _CLOSED
@@ -200,8 +197,7 @@ class ServerMachine:
             return commands.SYNC
         event = self._verbs[verb](self._progress, argument)
         if verb == b"DATA" and isinstance(event, Fault):
-            # what follows could be content: it must not be read as commands
-            return Fault(event.reply, close=True, kind=event.kind)
+            self._mode = _UNSYNCED
         return event
 
     def _hold_line(self) -> Fault | None:
@@ -282,6 +278,8 @@ class ServerMachine:
     def _end_content(self) -> Event:
         self._mode = _COMMANDS
         progress = self._progress
+        if self._lmtp and progress.is_last:
+            self._due = max(progress.accepted, 1)
         refusal = self._refusal
         if refusal is not None:
             self._refusal = None
