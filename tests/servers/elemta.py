@@ -95,6 +95,12 @@ class Elemta:
 
     def start(self) -> "Elemta":
         """Write the configuration, start, and wait for the banner."""
+        self.spawn()
+        self.wait_for(self.greets, "the banner")
+        return self
+
+    def spawn(self) -> None:
+        """Write the configuration and start."""
         self.folder.mkdir(exist_ok=True)
         self.write_config()
         with self.log_file.open("ab") as log:
@@ -104,10 +110,9 @@ class Elemta:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.wait_for(self._greets, "the banner")
-        return self
 
-    def _greets(self) -> bool:
+    def greets(self) -> bool:
+        """Whether it takes connections; an error when it has ended."""
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"the server ended:\n{self.log_file.read_text()[-3000:]}")
         try:
