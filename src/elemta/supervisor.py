@@ -26,6 +26,7 @@ from typing import NoReturn
 
 from elemta import __version__
 from elemta.config import Config, Endpoint, changed, keep_fixed, load
+from elemta.config.lint import find_all
 from elemta.mail import events as ev
 from elemta.mail.errors import ConfigError
 from elemta.net.binding import bind_tcp, bind_unix
@@ -38,6 +39,7 @@ WorkerMain = Callable[[Config, Path | None, int, Sequence[Bound], int], int]
 """Runs a worker: configuration, its file, number, sockets, lifeline; gives the exit status."""
 
 RESTART_DELAYS = (0.1, 1.0, 5.0, 15.0, 30.0)  # after 1, 2... deaths in a row
+LOCK_PATIENCE = (0.05, 0.2, 0.0)  # seconds between attempts
 STEADY_AFTER = 60.0  # a child that lived so long starts a new row
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -219,11 +221,13 @@ class Supervisor:
         """Read the configuration again; a bad one changes nothing."""
         try:
             config = load(self._path, os.environ)
+            applicable = keep_fixed(self._config, config)
+            refuse_errors(applicable)
         except ConfigError as error:
             self._emit(ev.ConfigChanged([], [], str(error)))
             return
         changes = changed(self._config, config)
-        self._config = keep_fixed(self._config, config)
+        self._config = applicable
         self._log.set_level(config.logging.level)
         for child in self._children:
             if child.pid and child.name == "worker":
@@ -262,13 +266,42 @@ def prepare(config: Config) -> None:
     state_dir = Path(config.server.state_dir)
     try:
         (state_dir / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(state_dir / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until this process ends
+        take_lock(state_dir / "run" / "lock")
         prepare_metrics(state_dir)
     except BlockingIOError as error:
         raise ConfigError("server.state_dir", f"{state_dir} is in use by another server") from error
     except OSError as error:
         raise ConfigError("server.state_dir", f"cannot be used: {error}") from error
+
+
+def take_lock(path: Path) -> None:
+    """Lock a file until this process ends; `elemta check` may hold it for an instant.
+
+    Raises:
+        BlockingIOError: Another server holds it.
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for patience in LOCK_PATIENCE:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not patience:
+                os.close(lock)
+                raise
+            time.sleep(patience)
+        else:
+            return
+
+
+def refuse_errors(config: Config) -> None:
+    """Judge settings that come from two files: what still runs, and what was read now.
+
+    Raises:
+        ConfigError: They do not fit together.
+    """
+    for finding in find_all(config):
+        if finding.is_error:
+            raise ConfigError("reload", f"{finding.text}; a restart may be needed")
 
 
 def raise_file_limit() -> None:
