@@ -191,6 +191,17 @@ def test_a_newcomer_does_not_overtake_those_who_are_parked():
     assert senders([item, *drain(queue)]) == "abcn"
 
 
+def test_a_lane_whose_turn_it_was_keeps_its_place():
+    queue = ReadyQueue(1)
+    put(queue, "n")  # offered
+    put(queue, "m")  # parked behind it
+    critical = put(queue, "c", priority=Priority.CRITICAL)
+    assert queue.pop() is critical
+    assert queue.pop() is None  # it was the turn of n, and there is no room now
+    queue.finish(critical)
+    assert senders(drain(queue)) == "nm"
+
+
 def test_a_busy_destination_holds_up_nobody_else():
     queue = ReadyQueue(2)
     for _ in range(1000):

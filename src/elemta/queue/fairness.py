@@ -202,7 +202,6 @@ class ReadyQueue(Generic[E]):
             if lane is None:
                 ring.popleft()
                 flow.is_in_ring = False
-                flow.deficit = min(flow.deficit, 0)  # no saving up while parked
             elif flow.deficit <= 0:
                 flow.deficit += QUANTUM
                 ring.rotate(-1)
