@@ -139,6 +139,7 @@ class ContentReader:
 
     def _judge(self, block: bytes, *, stuffed: bool) -> bytes | None:
         """Give the content of complete lines; None if they are refused."""
+        # tells which line ends it has seen, in a third of the time that counting them takes
         newlines = IncrementalNewlineDecoder(None, translate=False)
         newlines.decode(block.decode("latin-1"), final=True)
         content = lines = block
