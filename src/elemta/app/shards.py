@@ -144,11 +144,16 @@ class Shards:
         now = self._clock.now()
         has_room = self.own.has_room()
         reason = "" if has_room else NO_ROOM
-        self._control.beat(Heartbeat(self._index, os.getpid(), now, has_room, reason))
-        for placed in self._control.open_orders(self._index, now):
+        heartbeat = Heartbeat(self._index, os.getpid(), now, has_room, reason)
+        # in a thread: another process may write to the control database just now
+        for placed in await asyncio.to_thread(self._report, heartbeat):
             if placed.number not in self._taken:
                 self._taken.add(placed.number)
                 _ = spawn(self._carry_out(placed), f"order {placed.number}")
+
+    def _report(self, heartbeat: Heartbeat) -> list[PlacedOrder]:
+        self._control.beat(heartbeat)
+        return self._control.open_orders(heartbeat.index, heartbeat.beat_at)
 
     async def _carry_out(self, placed: PlacedOrder) -> None:
         count, problem = 0, ""
@@ -158,7 +163,10 @@ class Shards:
         except SpoolError as error:
             problem = str(error)
         try:
-            self._control.answer(placed.number, Answer(self._index, count, problem))
+            answer = Answer(self._index, count, problem)
+            await asyncio.to_thread(self._control.answer, placed.number, answer)
+        except SpoolError as error:
+            self._emit(ev.Notice(f"order {placed.number} not answered", str(error)))
         finally:
             self._taken.discard(placed.number)
 

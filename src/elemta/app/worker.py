@@ -96,6 +96,7 @@ class Worker:
         self._clock = SystemClock()
         self._stop = asyncio.Event()
         self._figures: Figures | None = None
+        self._beating: asyncio.Task[None] | None = None
         self._sessions_begun = 0
         self._session_prefix = ""
         state_dir = Path(config.server.state_dir)
@@ -147,7 +148,7 @@ class Worker:
         await self._shards.open()
         self._apply(self._config)
         await self._listeners.start(self._start.sockets)
-        _ = spawn(self._beat(), "beat")
+        self._beating = spawn(self._beat(), "beat")
         gc.collect()
         gc.freeze()
         self._emit(ev.WorkerStarted(self._start.index, os.getpid()))
@@ -159,6 +160,8 @@ class Worker:
     async def stop(self) -> None:
         """Stop politely: first the sessions, then the attempts, then the queue."""
         self._stop.set()
+        if self._beating is not None:
+            await self._beating
         timeout = self._config.server.drain_timeout
         await self._listeners.stop(timeout)
         await self._shards.stop(timeout)
