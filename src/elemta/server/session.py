@@ -42,7 +42,7 @@ TOO_MANY_COMMANDS = Reply(421, "Too many commands without mail, closing connecti
 DEFECT = Reply(421, "Internal error, closing connection", "4.3.0")
 NULL_MX = Reply(550, "The sender's domain accepts no mail", "5.7.27")
 
-ATTACKS = frozenset({"sync", "cross_protocol"})  # no client that means well does these
+ATTACKS = frozenset({"sync", "cross_protocol", "bare_newline", "nul"})  # no client that means well does these
 REFUSALS_PER_ERROR = 10  # a mailing to stale addresses is no attack: ten refusals are one error
 
 IsNullMx = Callable[[str], Awaitable[bool]]
@@ -304,6 +304,7 @@ class Session:
         if transaction is None:
             raise LocalProtocolError("end of content without a transaction")
         if event.fault is not None:
+            self._suspect(event.kind, event.fault)
             self._drop_transaction()
             self._answer(self._rejected(transaction, event.fault))
             if event.close:
@@ -345,11 +346,7 @@ class Session:
 
     def _on_fault(self, event: smtp.Fault) -> None:
         """Answer a broken command, and end the session when there have been too many."""
-        around = self._around
-        if event.kind in ATTACKS:
-            around.emit(
-                ev.SecurityEvent(event.kind, str(event.reply), self._id, self._stream.peer_ip)
-            )
+        self._suspect(event.kind, event.reply)
         self._errors += 1
         if event.close:
             self._answer(event.reply)
@@ -358,6 +355,11 @@ class Session:
             self._end("too many errors", TOO_MANY_ERRORS)
         else:
             self._refuse(event.kind, event.reply)
+
+    def _suspect(self, kind: str, reply: Reply) -> None:
+        if kind in ATTACKS:
+            ip = self._stream.peer_ip
+            self._around.emit(ev.SecurityEvent(kind, str(reply), self._id, ip))
 
     def _refuse(self, stage: str, reply: Reply, *, mail_from: str = "", rcpt_to: str = "") -> None:
         self._report(stage, reply, mail_from, rcpt_to)
