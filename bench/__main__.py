@@ -60,12 +60,11 @@ def _play(
     folder = stack.enter_context(temporary_folder(options.folder))
     spool = open_spool(folder, loop=options.loop, size=spool_size(options))
     stack.callback(spool.close)
-    postfix = [f"Postfix {peer.version}" for peer in peers if isinstance(peer, Postfix)]
+    versions = [f"Postfix {peer.version}" for peer in peers if isinstance(peer, Postfix)]
     header += [
-        f"{time.strftime('%Y-%m-%d %H:%M')}, {machine.describe()}",
-        f"Spool: {spool.description}. {options.sessions} sessions, {options.runs} runs of about "
-        f"{options.seconds:g} s each, medians; load generator and sink on the same machine. "
-        + " ".join(postfix),
+        ", ".join([time.strftime("%Y-%m-%d %H:%M"), machine.describe(), *versions]),
+        f"Spool: {spool.description}. {options.sessions} sessions; medians of {options.runs} runs "
+        f"of about {options.seconds:g} s; load generator and sink on the same machine.",
     ]
     for text in header:
         tell(text)

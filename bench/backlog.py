@@ -39,7 +39,7 @@ def measure_backlog(place: Place, messages: int, tell: Callable[[str], None]) ->
     state = place.spool / "state"
     begin = time.monotonic()
     try:
-        asyncio.run(_fill(state, messages))
+        due = asyncio.run(_fill(state, messages))
     except SpoolError as error:
         raise BenchError(f"the queue could not be filled: {error}") from error
     if (queued := count(state)) != messages:
@@ -59,7 +59,8 @@ def measure_backlog(place: Place, messages: int, tell: Callable[[str], None]) ->
     tell(
         f"{messages:,} queued messages: a new one is taken {ready:.2f} s after the start; after "
         f"{_WATCH:.0f} s the worker's RSS is {now.peak.biggest / 2**20:,.0f} MiB (peak "
-        f"{sampler.peak.biggest / 2**20:,.0f}), {delivered:,} messages delivered"
+        f"{sampler.peak.biggest / 2**20:,.0f}), {delivered:,} messages of {due + 1:,} "
+        "that were due have been delivered"
     )
 
 
@@ -71,18 +72,21 @@ def _send(port: int) -> None:
         session.close()
 
 
-async def _fill(state_dir: Path, messages: int) -> None:
-    """Write messages into the first shard, as the server itself would."""
+async def _fill(state_dir: Path, messages: int) -> int:
+    """Write messages into the first shard, as the server itself would; how many are due."""
     clock = SystemClock()
     ids = IdSource(0, clock)
     folder = shard_folder(state_dir, 0)
     store = SqliteStore(Spool(folder, SpoolSettings(), ids, clock), _ignore)
+    now, due = clock.now(), 0
     try:
-        submissions = _submissions(ids, clock.now(), messages)
+        submissions = _submissions(ids, now, messages)
         while batch := list(islice(submissions, _BATCH)):
             await asyncio.gather(*map(store.add, batch))
+            due += sum(submission.recipients[0].next_at <= now for submission in batch)
     finally:
         store.close()
+    return due
 
 
 def _submissions(ids: IdSource, now: float, messages: int) -> Iterator[Submission]:

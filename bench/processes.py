@@ -41,19 +41,25 @@ def start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, its output appended to a file.
 
     A Ctrl-C at the terminal thus reaches the benchmark alone, which ends what it started.
+
+    Raises:
+        BenchError: It is not there, or may not be run.
     """
     environment = {
         name: text for name, text in os.environ.items() if not name.startswith("ELEMTA_")
     }
     with log.open("ab") as output:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise BenchError(f"cannot start {command[0]}: {error.strerror}") from error
 
 
 def finish(process: subprocess.Popen[bytes], limit: float) -> tuple[int, float]:
