@@ -130,7 +130,7 @@ class Notifier:
             queue_id=message.queue_id,
             arrived_at=message.received_at,
             message_id=message.facts.message_id,
-            headers=await _read_headers(message, read),
+            headers=await _read_headers(read),
             recipients=recipients,
             notification_id=draft.queue_id,
             made_at=now,
@@ -172,9 +172,9 @@ def _facts(notification: Notification) -> Facts:
     )
 
 
-async def _read_headers(message: Message, read: ReadContent) -> bytes:
+async def _read_headers(read: ReadContent) -> bytes:
     """The beginning of the message, as far as it may go back; nothing where it is unreadable."""
-    limit = min(message.facts.header_size or RETURNED_LIMIT, RETURNED_LIMIT) + 4
+    limit = RETURNED_LIMIT + 4  # so that an end right at the limit is seen
     headers = b""
     try:
         content = await read()
