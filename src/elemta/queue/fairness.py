@@ -176,11 +176,6 @@ class ReadyQueue(Generic[E]):
         """How many destinations have something waiting or under way."""
         return len(self._sites)
 
-    def waiting_for(self, destination: str) -> int:
-        """How many entries wait for a destination."""
-        site = self._sites.get(destination)
-        return 0 if site is None else site.waiting
-
     def push(self, entry: E, priority: int, sender: str, destination: str) -> None:
         """Let an entry wait for its turn."""
         key = (priority, sender, destination)

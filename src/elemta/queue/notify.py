@@ -50,15 +50,15 @@ class Notifier:
 
     Attributes:
         settings: As they are now.
-        sent, double_bounces, withheld: Counts since the start; `withheld` has those not sent
-            for other reasons than the null sender.
+        double_bounces, withheld: Counts since the start; `withheld` has those not sent for
+            other reasons than the null sender.
     """
 
     def __init__(
         self, spool: Spool, courier: Courier, settings: QueueSettings, rng: random.Random
     ) -> None:
         self.settings = settings
-        self.sent = self.double_bounces = self.withheld = 0
+        self.double_bounces = self.withheld = 0
         self._spool = spool
         self._courier = courier
         self._rng = rng
@@ -144,7 +144,6 @@ class Notifier:
         except BaseException:
             draft.discard()
             raise
-        self.sent += 1
         about = Message(
             queue_id=draft.queue_id,
             sender=None,

@@ -164,6 +164,16 @@ class Shard:
         return self._scheduler.in_flight
 
     @property
+    def destinations(self) -> int:
+        """Destinations that something in memory waits for, or is under way to."""
+        return self._plan.ready.destinations
+
+    @property
+    def suspended(self) -> int:
+        """Recipients deferred untried since the start, as their destination did not answer."""
+        return self._scheduler.suspended
+
+    @property
     def double_bounces(self) -> int:
         """Notifications that could not be delivered, since the start."""
         return self._scheduler.notifier.double_bounces
