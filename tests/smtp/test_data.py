@@ -34,14 +34,14 @@ def read(limits: Limits, stream: bytes, cuts: list[int]) -> tuple[bytes, str, bo
 def model(limits: Limits, stream: bytes) -> tuple[bytes, str, bool, bytes] | None:
     """What `read` must give, by the letter: one line after the other."""
     content, rest = b"", stream
-    while b"\r\n" in rest or len(rest) > limits.max_line:
+    while b"\r\n" in rest or len(rest) > limits.max_line + rest.startswith(b"."):
         line, _, after = rest.partition(b"\r\n")
         if line == b".":
             return content, "", False, after
-        fault = ""
+        fault, line = "", line.removeprefix(b".")  # which does not count: RFC 5321 §4.5.3.1.6
         if len(line) + 2 > limits.max_line:
             line, fault = line[: limits.max_line - 1], "line_too_long"
-        unstuffed = line.removeprefix(b".") + b"\r\n"
+        unstuffed = line + b"\r\n"
         if 0 in line:
             fault = "nul"
         elif b"\r" in line or b"\n" in line:
@@ -211,3 +211,12 @@ def test_dots_are_unstuffed(sent, meant):
     for cuts in ([], [1], [len(sent)], [len(sent) + 1], range(len(stream))):
         assert read(SMALL, stream, list(cuts)) == (meant, "", False, b"rest")
         assert read(MENDING, stream, list(cuts)) == (meant, "", False, b"rest")
+
+
+@pytest.mark.parametrize("limits", [SMALL, MENDING])
+def test_a_doubled_dot_makes_no_line_too_long(limits):
+    """It does not count: what came by BDAT can be passed on by DATA (RFC 5321 §4.5.3.1.6)."""
+    line = b".123456789\r\n"  # 12 octets
+    for cuts in ([], [10], [11], range(40)):
+        assert read(limits, b"." + line + b".\r\n", list(cuts))[:2] == (line, "")
+        assert read(limits, b"." + line[:-2] + b"0\r\n.\r\n", list(cuts))[1] == "line_too_long"

@@ -99,10 +99,11 @@ class ContentReader:
             if content is not None:
                 return content, end + 5 if end >= 0 else stop, end >= 0
             at += self._bad_at
-        elif len(buffer) - at > self._max_line:
-            self.refuse(self._long_line_fault(buffer[at : at + self._max_line]))
         else:
-            return b"", at, False
+            line_at = at + (self._fresh and buffer.startswith(b".", at))  # behind a stuffed dot
+            if len(buffer) - line_at <= self._max_line:
+                return b"", at, False
+            self.refuse(self._long_line_fault(buffer[line_at : line_at + self._max_line]))
         return self._skip(buffer, at)
 
     def read_chunk(self, data: bytes, *, final: bool) -> bytes:
@@ -142,7 +143,7 @@ class ContentReader:
         # tells which line ends it has seen, in a third of the time that counting them takes
         newlines = IncrementalNewlineDecoder(None, translate=False)
         newlines.decode(block.decode("latin-1"), final=True)
-        content = lines = block
+        content = block
         if stuffed:
             content = content.replace(b"\r\n.", b"\r\n")
             if self._fresh and content[0] == _DOT:
@@ -151,10 +152,9 @@ class ContentReader:
             if not self._mends:
                 self._refuse_block(block, stuffed=stuffed)
                 return None
-            lines = _ANY_NEWLINE.sub(b"\r\n", block)
             content = _ANY_NEWLINE.sub(b"\r\n", content)
         size = self.size + len(content)
-        if size > self._max_size or 0 in block or self._has_long_line(lines):
+        if size > self._max_size or 0 in block or self._has_long_line(content):
             self._refuse_block(block, stuffed=stuffed)
             return None
         self.size = size
@@ -177,9 +177,11 @@ class ContentReader:
         fault: Reply | None = None
         for match in (_ANY_NEWLINE if self._mends else _CRLF).finditer(block + b"\r\n"):
             line = block[at : match.start()]
+            if stuffed and fresh:
+                line = line.removeprefix(b".")
             newline = 2 if match.start() < len(block) else 0
             fault = self._line_fault(line, newline)
-            size += len(line) + newline - (stuffed and fresh and line.startswith(b"."))
+            size += len(line) + newline
             if fault is not None or size > self._max_size:
                 break
             at, fresh = match.end(), match.group() == b"\r\n"

@@ -10,8 +10,8 @@ class Limits:
 
     Attributes:
         max_message_size: Of the content as it is kept; advertised (RFC 1870).
-        max_line: Of a line of content, CRLF included. RFC 5321 §4.5.3.1.6 asks for 1000, mail
-            in use is not that tidy.
+        max_line: Of a line of content, CRLF included, a dot doubled for DATA not counted.
+            RFC 5321 §4.5.3.1.6 asks for 1000, mail in use is not that tidy.
         max_command: Of a command line, CRLF included (RFC 5321 §4.5.3.1.4); what an extension
             adds to a command is allowed on top.
         max_buffer: Of a command line that does not end: more closes the connection.
