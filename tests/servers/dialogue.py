@@ -1,14 +1,28 @@
 """A bare SMTP client for tests: it sends just the bytes it is told, and reads whole replies."""
 
 import socket
+from pathlib import Path
 
 
 class Dialogue:
-    """One connection; `say` sends a line and gives the reply."""
+    """One connection, from the loopback address `source`; `say` sends a line, gives the reply."""
 
-    def __init__(self, port: int, *, greet: bool = True, address: str = "127.0.0.1"):
-        self.socket = socket.create_connection((address, port), timeout=10)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(
+        self,
+        place: int | Path,
+        *,
+        greet: bool = True,
+        address: str = "127.0.0.1",
+        source: str | None = None,
+    ):
+        if isinstance(place, Path):
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(10)
+            self.socket.connect(str(place))
+        else:
+            near = (source, 0) if source else None
+            self.socket = socket.create_connection((address, place), 10, near)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
         self.banner = ""
         if greet:
