@@ -65,9 +65,12 @@ class ScriptedCourier:
         self.most = 0
         self.most_by_key: Counter[str] = Counter()
 
-    def destination(self, recipient: Address, sender: Address | None) -> Destination:
-        held = recipient.domain in self.held_domains
-        return Destination(f"to:{recipient.domain}", 0, State.HOLD if held else State.ACTIVE)
+    def destination(
+        self, recipient: Address, sender: Address | None, *, is_new: bool = True
+    ) -> Destination:
+        held = is_new and recipient.domain in self.held_domains
+        state = State.HOLD if held else State.ACTIVE
+        return Destination(f"to:{recipient.domain}", None, state)
 
     async def deliver(self, job: Job) -> Sequence[Outcome]:
         key = job.destination.key

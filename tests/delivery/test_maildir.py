@@ -71,7 +71,7 @@ class Post:
                 received_at=1_700_000_000.25,
             ),
             tuple(Recipient(index, address) for index, address in enumerate(parsed)),
-            Destination("maildir:test", 0),
+            Destination("maildir:test"),
             content,
         )
 

@@ -15,21 +15,7 @@ def to(text: str) -> Address:
 
 
 def table(*routes: Route) -> Router:
-    return Router(
-        [
-            Route(
-                domains=route.domains,
-                via=route.via,
-                index=index,
-                senders=route.senders,
-                path=route.path,
-                host=route.host,
-                port=route.port,
-                tls=route.tls,
-            )
-            for index, route in enumerate(routes)
-        ]
-    )
+    return Router(routes)
 
 
 def key(router: Router, recipient: str, sender: Address | None = SENDER) -> str:
@@ -59,9 +45,9 @@ def test_domain_patterns(pattern: str, domain: str, expected: bool) -> None:
 def test_without_routes_mail_goes_to_the_mail_exchangers() -> None:
     router = table()
     destination = router.destination(to("u@example.test"), SENDER)
-    assert (destination.key, destination.route) == ("mx:example.test", -1)
+    assert destination.key == "mx:example.test"
     assert destination.state is State.ACTIVE
-    assert router.route(destination) is MX_ROUTE
+    assert destination.way is MX_ROUTE
 
 
 def test_the_first_match_wins() -> None:
@@ -74,7 +60,7 @@ def test_the_first_match_wins() -> None:
     assert key(router, "u@deep.example.test") == "maildir:/m/{local}"
     assert key(router, "u@other.test") == "smtp:127.0.0.1:2700"
     destination = router.destination(to("u@other.test"), None)
-    assert router.route(destination).via is Via.SMTP
+    assert destination.way == Route(domains=("*",), via=Via.SMTP, host="127.0.0.1", port=2700)
 
 
 def test_every_way_out_has_its_key() -> None:
@@ -140,10 +126,17 @@ def test_routes_that_demand_different_tls_do_not_share_connections() -> None:
     assert key(router, "u@e.test") == "mx:e.test"
 
 
-def test_a_destination_of_an_earlier_table_falls_back_to_mx() -> None:
-    before = table(Route(domains=("*",), via=Via.DISCARD))
-    after = table()
-    assert after.route(before.destination(to("u@d.test"), None)) is MX_ROUTE
+def test_what_is_not_new_passes_routes_that_hold() -> None:
+    router = table(
+        Route(domains=("d.test",), via=Via.HOLD),
+        Route(domains=("d.test",), via=Via.DISCARD, senders=("other.test",)),
+        Route(domains=("*",), via=Via.HOLD),
+    )
+    assert key(router, "u@d.test") == "hold"
+    known = router.destination(to("u@d.test"), SENDER, is_new=False)
+    assert (known.key, known.state) == ("mx:d.test", State.ACTIVE)
+    from_other = router.destination(to("u@d.test"), to("x@other.test"), is_new=False)
+    assert from_other.key == "discard"
 
 
 def test_what_is_remembered_of_domains_is_bounded() -> None:

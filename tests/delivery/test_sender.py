@@ -207,10 +207,6 @@ class TestOtherRoutes:
         assert outcome.result is DELIVERED
         assert outcome.method == "discard"
 
-    async def test_hold_is_never_delivered(self) -> None:
-        async with post(Route(("*",), Via.HOLD)) as office:
-            assert summary(await office.send()) == [("deferred", "4.3.5")]
-
     async def test_maildir(self, tmp_path) -> None:
         route = Route(("*",), Via.MAILDIR, path=f"{tmp_path}/{{domain}}/{{local}}")
         async with post(route) as office:

@@ -28,9 +28,11 @@ from elemta.mail.errors import CorruptError, SpoolError
 from elemta.mail.message import Facts, State
 from elemta.mail.outcome import Outcome, Result
 from elemta.mail.reply import Reply
+from elemta.queue.admin import Order, Verb
 from elemta.queue.settings import DAY, HOUR, BounceUnverified
 from elemta.queue.spool import SpoolSettings
 from elemta.queue.sqlite.store import SqliteStore
+from elemta.queue.store import Filter
 
 STRANGER = parse_address("someone@stranger.test")
 
@@ -492,17 +494,29 @@ async def test_what_cannot_be_recorded_at_all_is_tried_again_after_a_while(tmp_p
         assert len(station.courier.jobs) == 2
 
 
-async def test_a_route_that_says_hold_later_holds_what_comes_due(tmp_path):
+async def test_a_route_that_says_hold_later_leaves_what_is_in_the_queue(tmp_path):
     async with Station(tmp_path) as station:
         station.courier.answer = DEFERRED
-        message = await station.submit("bob@there.test")
+        await station.submit("bob@there.test")
         await until(lambda: station.of(ev.MessageDeferred))
         await station.calm()
         station.courier.held_domains.add("there.test")
+        station.courier.answer = DELIVERED
         await station.pass_time(60)
-        await until(lambda: station.of(ev.StateChanged))
+        await station.empty()
+        assert len(station.courier.jobs) == 2
+
+
+async def test_what_a_route_held_is_tried_once_it_is_released(tmp_path):
+    async with Station(tmp_path) as station:
+        station.courier.held_domains.add("there.test")
+        message = await station.submit("bob@there.test")
         await station.calm()
         assert await station.states(message) == {0: State.HOLD}
+        assert not station.courier.jobs
+        where = Filter(states=(State.HOLD,))
+        assert await station.shard.apply_order(Order(Verb.RELEASE, where)) == 1
+        await station.empty()
         assert len(station.courier.jobs) == 1
 
 

@@ -12,6 +12,8 @@ from elemta.queue.settings import BounceUnverified, PriorityRule, QueueSettings
 from elemta.server import RelaySettings, SessionSettings
 from elemta.smtp import Limits
 
+DATA_GRACE = 60.0  # seconds before the minimum rate holds, where silence may last so long
+
 
 def share(total: int, workers: int, index: int) -> int:
     """One worker's part of a limit of the node, at least 1; the first ones get the rest."""
@@ -53,6 +55,7 @@ def session_settings(config: Config) -> SessionSettings:
         max_header_fields=smtp.max_header_fields,
         command_timeout=smtp.command_timeout,
         data_timeout=smtp.data_timeout,
+        data_grace=min(DATA_GRACE, smtp.data_timeout),
         min_data_rate=smtp.min_data_rate,
         session_timeout=smtp.session_timeout,
         refuse_null_mx_senders=smtp.refuse_null_mx_senders,
@@ -113,12 +116,11 @@ def routes(config: Config) -> tuple[Route, ...]:
         Route(
             domains=tuple(route.domains),
             via=Via(route.via),
-            index=index,
             senders=tuple(route.senders),
             path=str(route.path or ""),
             host=str(route.host or ""),
             port=route.port or 0,
             tls=TlsPolicy(route.tls),
         )
-        for index, route in enumerate(config.routes)
+        for route in config.routes
     )

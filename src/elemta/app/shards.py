@@ -55,6 +55,8 @@ class Figures:
     ready: int
     in_flight: int
     spool_free: int
+    double_bounces: int
+    notifications_withheld: int
 
 
 class Shards:
@@ -178,16 +180,22 @@ class Shards:
         """
         recipients: Counter[str] = Counter()
         oldest: float | None = None
-        ready = in_flight = 0
         for opened in self._opened.values():
             stats = await opened.store.stats()
             recipients.update({state.value: count for state, count in stats.recipients.items()})
             if stats.oldest_at is not None:
                 oldest = min(oldest or stats.oldest_at, stats.oldest_at)
-            ready += opened.shard.ready
-            in_flight += opened.shard.in_flight
         disk = os.statvfs(self._state_dir)
-        return Figures(dict(recipients), oldest, ready, in_flight, disk.f_bavail * disk.f_frsize)
+        shards = [opened.shard for opened in self._opened.values()]
+        return Figures(
+            recipients=dict(recipients),
+            oldest_at=oldest,
+            ready=sum(shard.ready for shard in shards),
+            in_flight=sum(shard.in_flight for shard in shards),
+            spool_free=disk.f_bavail * disk.f_frsize,
+            double_bounces=sum(shard.double_bounces for shard in shards),
+            notifications_withheld=sum(shard.notifications_withheld for shard in shards),
+        )
 
     async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - an order, not a wait of the caller's
         """Begin no more attempts; wait for those under way."""

@@ -246,5 +246,7 @@ class Worker:
                 resolver_hits=cache.hits,
                 resolver_misses=cache.misses,
                 log_lines_dropped=self._log.dropped,
+                double_bounces=figures.double_bounces,
+                notifications_withheld=figures.notifications_withheld,
             )
         )

@@ -7,6 +7,7 @@ deferral and an `internal_error` event, and the message is tried again later.
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
 
 from elemta.delivery.connection import describe
 from elemta.delivery.maildir import Maildir
@@ -28,7 +29,6 @@ from elemta.net.tls import verified_context
 Transport = Callable[[Job, Route], Awaitable[Sequence[Outcome]]]
 
 _DISCARDED = Outcome(Result.DELIVERED, Reply(250, "discarded", "2.0.0"), method="discard")
-_HELD = Outcome(Result.DEFERRED, Reply(451, "the route says hold", "4.3.5"))
 
 
 class Delivery:
@@ -67,7 +67,6 @@ class Delivery:
             Via.LMTP: sender.send,
             Via.MAILDIR: self._maildir.deliver,
             Via.DISCARD: _discard,
-            Via.HOLD: _hold,
         }
 
     def apply(self, routes: Sequence[Route], settings: DeliverySettings) -> None:
@@ -79,9 +78,11 @@ class Delivery:
         self._set_up(routes, settings)
         before.shut()
 
-    def destination(self, recipient: Address, sender: Address | None) -> Destination:
+    def destination(
+        self, recipient: Address, sender: Address | None, *, is_new: bool = True
+    ) -> Destination:
         """Say where a recipient goes, by the routing table alone."""
-        return self._router.destination(recipient, sender)
+        return self._router.destination(recipient, sender, is_new=is_new)
 
     async def deliver(self, job: Job) -> Sequence[Outcome]:
         """Make one attempt; one outcome for each recipient, in their order.
@@ -89,7 +90,7 @@ class Delivery:
         Raises:
             CorruptError: The content cannot be read back; nothing more can be said.
         """
-        route = self._router.route(job.destination)
+        route = cast("Route", job.destination.way)
         try:
             return await self._transports[route.via](job, route)
         except CorruptError:
@@ -108,7 +109,3 @@ class Delivery:
 
 async def _discard(job: Job, _route: Route) -> Sequence[Outcome]:
     return [_DISCARDED] * len(job.recipients)
-
-
-async def _hold(job: Job, _route: Route) -> Sequence[Outcome]:
-    return [_HELD] * len(job.recipients)

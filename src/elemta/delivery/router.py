@@ -2,6 +2,9 @@
 
 No look-up and no waiting: the answer depends on the table, the recipient's domain and the
 sender only. Where no route matches, mail goes to the mail exchangers of the domain.
+
+A route that holds does so with mail as it arrives. Mail that is in the queue already goes the
+next way that fits: that is what releasing it means.
 """
 
 from collections.abc import Sequence
@@ -25,37 +28,36 @@ class Router:
     """
 
     def __init__(self, routes: Sequence[Route]):
-        self._routes = {route.index: route for route in routes} | {MX_ROUTE.index: MX_ROUTE}
         self._table = (*routes, MX_ROUTE)
         self._suffixes = _suffixes(self._table)
         self._choices: dict[str, tuple[_Choice, ...]] = {}
 
-    def destination(self, recipient: Address, sender: Address | None) -> Destination:
+    def destination(
+        self, recipient: Address, sender: Address | None, *, is_new: bool = True
+    ) -> Destination:
         """Say where a recipient goes (`elemta.mail.job.Courier.destination`)."""
         domain = recipient.domain
         choices = self._choices.get(domain)
         if choices is None:
             choices = self._learn(domain)
         for senders, destination in choices:
-            if not senders or _matches_sender(senders, sender):
+            if (not senders or _matches_sender(senders, sender)) and (
+                is_new or destination.state is State.ACTIVE
+            ):
                 return destination
         raise AssertionError("the last choice is for all senders")
 
-    def route(self, destination: Destination) -> Route:
-        """Give the route that a destination came from; the MX look-up if it is no more."""
-        return self._routes.get(destination.route, MX_ROUTE)
-
     def _learn(self, domain: str) -> tuple[_Choice, ...]:
-        """Find the routes of a domain, up to the first that is for all senders."""
+        """Find the routes of a domain, up to the first that takes mail of all senders."""
         choices: list[_Choice] = []
         for route in self._table:
             if not any(matches_domain(pattern, domain) for pattern in route.domains):
                 continue
-            key = _key(route, domain) + self._suffixes[route.index]
+            key = _key(route, domain) + self._suffixes[route]
             state = State.HOLD if route.via is Via.HOLD else State.ACTIVE
             senders = tuple(_sender_pattern(text) for text in route.senders)
-            choices.append((senders, Destination(key, route.index, state)))
-            if not route.senders:
+            choices.append((senders, Destination(key, route, state)))
+            if not route.senders and state is State.ACTIVE:
                 break
         if len(self._choices) >= KNOWN_DOMAINS:
             self._choices.clear()
@@ -108,18 +110,18 @@ def _endpoint(route: Route, port: int) -> str:
     return f"{host}:{route.port or port}"
 
 
-def _suffixes(routes: Sequence[Route]) -> dict[int, str]:
+def _suffixes(routes: Sequence[Route]) -> dict[Route, str]:
     """Tell routes apart that share a key but not their manners, such as what TLS they demand.
 
     Else mail of the one could go over a connection of the other.
     """
     manners: dict[str, list[tuple[object, ...]]] = {}
-    suffixes: dict[int, str] = {}
+    suffixes: dict[Route, str] = {}
     for route in (MX_ROUTE, *(route for route in routes if route is not MX_ROUTE)):
         known = manners.setdefault(_key(route, ""), [])
         manner = (route.via, route.path, route.host, route.port, route.tls)
         if manner not in known:
             known.append(manner)
         place = known.index(manner)
-        suffixes[route.index] = f"#{place + 1}" if place else ""
+        suffixes[route] = f"#{place + 1}" if place else ""
     return suffixes

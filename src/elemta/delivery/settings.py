@@ -71,12 +71,10 @@ class Route:
             `{local}` to be filled in.
         host: Name or IP address of the next hop.
         port: 0 means the port of the protocol.
-        index: Its place in the table, as `Destination.route` names it.
     """
 
     domains: tuple[str, ...]
     via: Via
-    index: int = 0
     senders: tuple[str, ...] = ()
     path: str = ""
     host: str = ""
@@ -84,7 +82,7 @@ class Route:
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC
 
 
-MX_ROUTE = Route(domains=("*",), via=Via.MX, index=-1)
+MX_ROUTE = Route(domains=("*",), via=Via.MX)
 """The way out where no route matches."""
 
 

@@ -17,12 +17,12 @@ class Destination:
     Attributes:
         key: Names it in logs and metrics: "mx:example.org", "smtp:127.0.0.1:2700",
             "lmtp:/run/lmtp".
-        route: Index of the route in the configuration; -1 for the MX look-up of last resort.
+        way: How delivery gets there; nobody else looks at it.
         state: `ACTIVE`, or `HOLD` where the route says so: then nothing is attempted.
     """
 
     key: str
-    route: int = -1
+    way: object = None
     state: State = State.ACTIVE
 
 
@@ -39,8 +39,13 @@ class Job:
 class Courier(Protocol):
     """What the queue needs of delivery."""
 
-    def destination(self, recipient: Address, sender: Address | None) -> Destination:
-        """Say where a recipient goes, by the routing table alone: no look-up, no waiting."""
+    def destination(
+        self, recipient: Address, sender: Address | None, *, is_new: bool = True
+    ) -> Destination:
+        """Say where a recipient goes, by the routing table alone: no look-up, no waiting.
+
+        What is not new has passed the routes that hold, or was released by an operator.
+        """
         ...
 
     async def deliver(self, job: Job) -> Sequence[Outcome]:

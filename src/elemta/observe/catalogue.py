@@ -133,6 +133,13 @@ DNS_MISSES = _counter("elemta_resolver_cache_misses", "Names that a name server 
 LOG_DROPPED = _counter(
     "elemta_log_lines_dropped", "Log lines lost because nobody read them in time."
 )
+DOUBLE_BOUNCES = _counter(
+    "elemta_double_bounces", "Notifications that could not be delivered; they are kept as failed."
+)
+WITHHELD = _counter(
+    "elemta_notifications_withheld",
+    "Failures and delays that nobody was told of, so as not to tell strangers.",
+)
 RESTARTS = _counter(
     "elemta_restarts", "Workers and other processes that died and were started again.", "process"
 )
@@ -174,4 +181,6 @@ CATALOGUE: tuple[Metric, ...] = (
     DNS_HITS,
     DNS_MISSES,
     LOG_DROPPED,
+    DOUBLE_BOUNCES,
+    WITHHELD,
 )

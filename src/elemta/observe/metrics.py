@@ -24,6 +24,14 @@ MAX_VALUES = 100  # values of a metric's labels in one process, "other" not coun
 MAX_LABEL = 100  # characters of a label's value
 MAX_METHODS = 20  # ways of delivery; there are fewer
 OTHER = "other"
+TOTALS: Mapping[Metric, str] = {
+    cat.DNS_HITS: "resolver_hits",
+    cat.DNS_MISSES: "resolver_misses",
+    cat.LOG_DROPPED: "log_lines_dropped",
+    cat.DOUBLE_BOUNCES: "double_bounces",
+    cat.WITHHELD: "notifications_withheld",
+}
+"""Counters that a sample carries as totals, and the fields that they are in."""
 RESULTS = ("delivered", "deferred", "bounced")
 
 Histogram = dict[tuple[str, ...], list[float]]  # sum, then a count for each bucket
@@ -39,7 +47,8 @@ class Sample:
         ready: Recipients due and waiting, `in_flight` attempts under way.
         loop_lag: The longest delay of the event loop since the last sample, seconds.
         spool_free: Octets free on the spool's file system.
-        resolver_hits, resolver_misses, log_lines_dropped: Totals.
+        resolver_hits, resolver_misses, log_lines_dropped, double_bounces,
+            notifications_withheld: Totals.
     """
 
     queue: Mapping[str, int] = field(default_factory=dict)
@@ -51,6 +60,8 @@ class Sample:
     resolver_hits: int = 0
     resolver_misses: int = 0
     log_lines_dropped: int = 0
+    double_bounces: int = 0
+    notifications_withheld: int = 0
 
 
 def metrics_folder(state_dir: Path) -> Path:
@@ -81,10 +92,7 @@ class Metrics:
         self._file = SnapshotFile(folder, process)
         earlier = find_snapshot(folder / f"{process}{ENDING}")
         self._snapshot = _continue(process, earlier)
-        self._base = {
-            metric.name: self._values(metric).get((), 0)
-            for metric in (cat.DNS_HITS, cat.DNS_MISSES, cat.LOG_DROPPED)
-        }
+        self._base = {metric.name: self._values(metric).get((), 0) for metric in TOTALS}
         self._last_notification = ""
         self._sessions = self._values(cat.SESSIONS)
         self._connections = self._values(cat.CONNECTIONS)
@@ -135,12 +143,8 @@ class Metrics:
             cat.LOOP_LAG.name: {(number,): sample.loop_lag},
             cat.SPOOL_FREE.name: {(): sample.spool_free},
         }
-        for metric, total in (
-            (cat.DNS_HITS, sample.resolver_hits),
-            (cat.DNS_MISSES, sample.resolver_misses),
-            (cat.LOG_DROPPED, sample.log_lines_dropped),
-        ):
-            self._values(metric)[()] = self._base[metric.name] + total
+        for metric, name in TOTALS.items():
+            self._values(metric)[()] = self._base[metric.name] + getattr(sample, name)
 
     def flush(self) -> None:
         """Write the numbers down, for `/metrics`; to be called every second. Never raises."""

@@ -106,12 +106,12 @@ class Plan:
         self._push(residents.admit(message, groups, submission.content, is_fresh=True))
 
     def group(
-        self, message: Message, recipients: Iterable[Recipient]
+        self, message: Message, recipients: Iterable[Recipient], *, is_new: bool
     ) -> tuple[list[Group], list[Recipient]]:
         """Sort recipients into groups of a job's size, one destination each.
 
         Returns:
-            The groups, and those who are not to be tried, in the state that their route says.
+            The groups, and those of a new message whose route holds them.
         """
         destination_of, sender = self._parts.courier.destination, message.sender
         most = self.settings.recipients_per_job
@@ -119,7 +119,7 @@ class Plan:
         groups: list[Group] = []
         others: list[Recipient] = []
         for recipient in recipients:
-            destination = destination_of(recipient.address, sender)
+            destination = destination_of(recipient.address, sender, is_new=is_new)
             if destination.state is not State.ACTIVE:
                 others.append(replace(recipient, state=destination.state))
                 continue
@@ -134,14 +134,8 @@ class Plan:
         """Plan recipients that the store has just made, or found, active."""
         message = stored.message
         try:
-            groups, others = self.group(message, stored.recipients)
-            if others:
-                indexes = [recipient.index for recipient in others]
-                await self._store.move({message.queue_id: indexes}, others[0].state, "route")
-            if groups:
-                self._push(self.residents.admit(message, groups, None, is_fresh=False))
-        except SpoolError:
-            self.revisit(message.queue_id)
+            groups, _held = self.group(message, stored.recipients, is_new=False)
+            self._push(self.residents.admit(message, groups, None, is_fresh=False))
         except Exception as error:  # noqa: BLE001 - the guard of one message
             self._report(error, message.queue_id)
             self.revisit(message.queue_id)

@@ -279,7 +279,8 @@ class Scheduler:
             await settle(queue_id, after.changes, after.submissions, after.facts)
             for submission in after.submissions:
                 to_try = [each for each in submission.recipients if each.state is State.ACTIVE]
-                self.plan.announce(submission, self.plan.group(submission.message, to_try)[0])
+                groups, _held = self.plan.group(submission.message, to_try, is_new=True)
+                self.plan.announce(submission, groups)
         except SpoolError as error:
             if self._is_stopping:
                 raise

@@ -108,7 +108,7 @@ class Shard:
         recipients = [
             Recipient(index, address, next_at=now) for index, address in enumerate(addresses)
         ]
-        groups, others = self._plan.group(message, recipients)
+        groups, others = self._plan.group(message, recipients, is_new=True)
         for other in others:
             recipients[other.index] = other
         return tuple(recipients), groups

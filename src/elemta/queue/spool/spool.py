@@ -26,6 +26,7 @@ from elemta.queue.spool.ids import IdSource
 
 _ROOM_AGE = 1.0  # seconds that one look at the free space serves
 _FREE_INODES = 1000
+_OUTCOME_ROOM = 4 << 20  # octets kept for recording what becomes of mail that is here
 _SWEEP_STEP = 1000  # names held at a time
 
 Compression = Literal["none", "zlib"]
@@ -61,6 +62,7 @@ class Spool:
         self._desk: Desk | None = None
         self._room = False
         self._room_until = float("-inf")
+        self._owed = 0
         self._first_number = 0
 
     def open(self) -> None:
@@ -81,7 +83,7 @@ class Spool:
             spool_fd,
             self.settings.inline_size,
             self.settings.compression == "zlib",
-            self.has_room,
+            self.look_for_room,
         )
         self._first_number = parse_queue_id(self.ids.next())
 
@@ -98,11 +100,24 @@ class Spool:
         return Draft(self._desk, self.ids.next())
 
     def has_room(self) -> bool:
-        """Whether free space and free inodes are over the reserve; looked at once a second."""
-        now = self.clock.monotonic()
-        if now >= self._room_until:
-            self._room_until = now + _ROOM_AGE
-            self._room = self._look_for_room()
+        """Whether there is room for new mail, as it was seen within the last second."""
+        if self.clock.monotonic() >= self._room_until:
+            self.look_for_room()
+        return self._room
+
+    def look_for_room(self, owed: int | None = None) -> bool:
+        """Whether free space and free inodes are over the reserve, now.
+
+        However small the reserve is set, enough is left to record what becomes of mail that is
+        here already: a disk filled by mail alone empties by itself.
+
+        Args:
+            owed: Octets that the store is yet to write for mail it has; None: as it last said.
+        """
+        if owed is not None:
+            self._owed = owed
+        self._room_until = self.clock.monotonic() + _ROOM_AGE
+        self._room = self._measure()
         return self._room
 
     def remove(self, ids: Iterable[QueueId]) -> None:
@@ -112,14 +127,16 @@ class Spool:
                 with contextlib.suppress(OSError):
                     remove(queue_id, self._desk.spool_fd)
 
-    def _look_for_room(self) -> bool:
+    def _measure(self) -> bool:
         try:
             disk = os.statvfs(self.folder)
         except OSError:
             return False
         if disk.f_files and disk.f_favail < _FREE_INODES:  # f_files is 0 where there is no limit
             return False
-        return disk.f_bavail * disk.f_frsize >= self.settings.min_free_space
+        size, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+        needed = self._owed + min(_OUTCOME_ROOM, size // 8)
+        return free >= max(self.settings.min_free_space, needed)
 
     async def sweep(self, known: Callable[[Sequence[QueueId]], Awaitable[set[QueueId]]]) -> int:
         """Remove files that no row names: what a crash left between file and row.

@@ -43,7 +43,7 @@ PLAIN, PACKED, PLAIN_FILE, PACKED_FILE = range(4)
 """What the numbers in `message.form` mean: in a row or in a file, plain or as a zlib stream."""
 
 _PRAGMAS = """
-    PRAGMA page_size = 8192;
+    PRAGMA page_size = {PAGE_SIZE};
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
     PRAGMA wal_autocheckpoint = 0;

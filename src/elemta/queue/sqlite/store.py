@@ -63,7 +63,7 @@ class SqliteStore:
         if aside:
             detail = f"it was malformed and is now {spool.folder / aside}; a new one is in use"
             emit(Notice("queue database moved aside", detail))
-        self._writer = Writer(connection, spool.remove, self._notify)
+        self._writer = Writer(connection, spool.remove, self._notify, spool.look_for_room)
         self._lookups = ReaderThread(spool.folder)
         self._surveys = ReaderThread(spool.folder)
 

@@ -7,6 +7,9 @@ When a commit fails, everything in it is taken back. What can be refused is refu
 settlements cannot, they say what has happened to mail. They are tried again by themselves,
 with a growing delay, until the disk takes them or the store is closed.
 
+Where the disk is nearly full, new mail is refused before it takes what settlements need, and
+the log is copied back after each commit, so that the next one takes no more of the disk.
+
 Raises:
     SpoolError: It is closed, or could not write.
 Logs:
@@ -28,6 +31,7 @@ from elemta.mail.ids import QueueId
 from elemta.net import steps
 from elemta.queue.spool.content import SpooledContent
 from elemta.queue.sqlite.edits import Settlement, insert, settle
+from elemta.queue.sqlite.schema import PAGE_SIZE
 from elemta.queue.store import Submission
 
 CHECKPOINT_PAGES = 1024  # 8 MiB of log; copying them back takes 3 to 30 ms
@@ -74,6 +78,8 @@ class Writer:
         connection: Used by this object alone from now on, and closed with it.
         discard: Told in the writer's thread, after a commit, whose content files may go.
         notify: Told in the loop what an operator should know: subject and detail.
+        has_room: Asked in the writer's thread, before a commit, whether new mail may come in;
+            told how many octets of the log the database has yet to take.
     """
 
     def __init__(
@@ -81,10 +87,13 @@ class Writer:
         connection: apsw.Connection,
         discard: Callable[[Iterable[QueueId]], None],
         notify: Callable[[str, str], None],
+        has_room: Callable[[int], bool],
     ):
         self._connection = connection
         self._discard = discard
         self._notify = notify
+        self._has_room = has_room
+        self._is_tight = False
         self._queue: queue.SimpleQueue[list[_Work] | None] = queue.SimpleQueue()
         self._gathered: list[_Work] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -92,7 +101,7 @@ class Writer:
         self._unsettled: list[_Work] = []
         self._delay = 0.0
         self._retry_at = 0.0
-        self._log_pages = self._copied_pages = 0
+        self._log_pages = self._copied_pages = self._tried_pages = 0
         connection.set_wal_hook(self._note_log)
         self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
         self._thread.start()
@@ -136,6 +145,8 @@ class Writer:
                 self._unsettled += [work for work in works if isinstance(work.task, Settlement)]
                 works = [work for work in works if not isinstance(work.task, Settlement)]
             if works:
+                works = self._within_room(works)
+            if works:
                 self._serve(works)
             if self._unsettled and (not is_open or time.monotonic() >= self._retry_at):
                 self._retry()
@@ -154,6 +165,16 @@ class Writer:
                 batch = self._queue.get_nowait()
             return works, False
         return works, True
+
+    def _within_room(self, works: list[_Work]) -> list[_Work]:
+        """Refuse new mail where there is no room for it; give the rest."""
+        self._is_tight = not self._has_room((self._log_pages - self._copied_pages) * PAGE_SIZE)
+        if not self._is_tight:
+            return works
+        refused = [work for work in works if isinstance(work.task, Submission)]
+        if refused:
+            self._refuse(refused, SpoolError("its disk has no room for new mail"))
+        return [work for work in works if not isinstance(work.task, Submission)]
 
     def _serve(self, works: list[_Work]) -> None:
         try:
@@ -248,19 +269,21 @@ class Writer:
 
     def _note_log(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         if pages < self._log_pages:  # it began anew
-            self._copied_pages = 0
+            self._copied_pages = self._tried_pages = 0
         self._log_pages = pages
         return apsw.SQLITE_OK
 
     def _checkpoint(self) -> None:
         """Keep the log short; done when everyone has been answered."""
-        if self._log_pages - self._copied_pages >= CHECKPOINT_PAGES:
+        limit = 1 if self._is_tight else CHECKPOINT_PAGES
+        if self._log_pages - self._tried_pages >= limit:
             self._copy_log()
 
     def _copy_log(self) -> None:
-        self._copied_pages = self._log_pages  # if it fails, the next time is a while away
+        self._tried_pages = self._log_pages  # if it fails, the next time is a while away
         with contextlib.suppress(apsw.Error):
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            mode = apsw.SQLITE_CHECKPOINT_PASSIVE
+            _, self._copied_pages = self._connection.wal_checkpoint(mode=mode)
 
 
 def _carry_out(connection: apsw.Connection, works: list[_Work], gone: list[QueueId]) -> None:
