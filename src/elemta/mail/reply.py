@@ -7,6 +7,7 @@ notifications, headers, logs and terminals.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 TEXT_LIMIT = 480  # octets of text a reply line; RFC 5321 §4.5.3.1.5 allows 512 with code and CRLF
 
@@ -54,19 +55,24 @@ class Reply:
 
     def encode(self) -> bytes:
         """The bytes on the wire, CRLF included; the class digits always agree."""
-        prefix = ""
-        if self.enhanced is not None:
-            prefix = self._agreeing_enhanced() + " "
-        if "\n" not in self.text:
-            return f"{self.code} {prefix}{clean_text(self.text, TEXT_LIMIT)}\r\n".encode()
-        lines = [clean_text(line, TEXT_LIMIT) for line in self.text.split("\n")]
-        head = "".join(f"{self.code}-{prefix}{line}\r\n" for line in lines[:-1])
-        return f"{head}{self.code} {prefix}{lines[-1]}\r\n".encode()
-
-    def _agreeing_enhanced(self) -> str:
-        enhanced, digit = self.enhanced or "", str(self.code // 100)
-        return enhanced if enhanced[:1] == digit else digit + enhanced[1:]
+        return _encode(self)
 
     def __str__(self) -> str:
         parts = (str(self.code), self.enhanced, clean_text(self.text.replace("\n", " ")))
         return " ".join(part for part in parts if part)
+
+
+@lru_cache(maxsize=256)  # most replies are the same few
+def _encode(reply: Reply) -> bytes:
+    prefix = f"{_agreeing(reply.enhanced, reply.code)} " if reply.enhanced is not None else ""
+    if "\n" not in reply.text:
+        return f"{reply.code} {prefix}{clean_text(reply.text, TEXT_LIMIT)}\r\n".encode()
+    lines = [clean_text(line, TEXT_LIMIT) for line in reply.text.split("\n")]
+    head = "".join(f"{reply.code}-{prefix}{line}\r\n" for line in lines[:-1])
+    return f"{head}{reply.code} {prefix}{lines[-1]}\r\n".encode()
+
+
+def _agreeing(enhanced: str, code: int) -> str:
+    """The enhanced code with the class digit of the reply code (RFC 3463 §3.1)."""
+    digit = str(code // 100)
+    return enhanced if enhanced[:1] == digit else digit + enhanced[1:]
