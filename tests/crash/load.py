@@ -22,7 +22,7 @@ class Habits:
     Attributes:
         large: How often a message is large, from 0 to 1; of `sizes` the first two bound the
             octets of a small one, the last two of a large one.
-        recipients: Whom it may go to: one to four of these.
+        recipients: Whom it may go to: one to three of these.
         pause: Most seconds between two messages of a client.
     """
 
@@ -67,7 +67,7 @@ class Client(threading.Thread):
         self._count += 1
         name = f"{self.name}-{self._count}"
         content = self._content(name)
-        recipients = rng.sample(self._habits.recipients, rng.choice((1, 1, 1, 2, 4)))
+        recipients = rng.sample(self._habits.recipients, rng.choice((1, 1, 1, 2, 3)))
         ledger.begin(name, recipients, content)
         if rng.random() < 0.5:
             reply = dialogue.deliver(content, "sender@example.org", *recipients)

@@ -42,7 +42,8 @@ CODES = {state: code for code, state in enumerate(STATES)}
 PLAIN, PACKED, PLAIN_FILE, PACKED_FILE = range(4)
 """What the numbers in `message.form` mean: in a row or in a file, plain or as a zlib stream."""
 
-_PRAGMAS = """
+PAGE_SIZE = 8192
+_PRAGMAS = f"""
     PRAGMA page_size = {PAGE_SIZE};
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
