@@ -8,9 +8,12 @@ connections twice a second, so it is kept to within half a second.
 
 import asyncio
 import contextlib
+import fcntl
 import math
 import socket
 import ssl
+import struct
+import termios
 import weakref
 from collections.abc import Callable
 from typing import cast
@@ -21,6 +24,7 @@ from elemta.net.clock import SystemClock
 READ_LIMIT = 256 * 1024  # octets held before reading from the socket pauses
 WRITE_LIMIT = 64 * 1024  # octets unsent before `drain` waits
 SWEEP_EVERY = 0.5
+_INT = struct.Struct("i")
 
 
 class Stream(asyncio.Protocol):
@@ -131,6 +135,14 @@ class Stream(asyncio.Protocol):
     def has_input(self) -> bool:
         """Whether bytes have arrived that nobody has read."""
         return self._held > 0
+
+    def has_early_input(self) -> bool:
+        """Whether the peer has sent something already, even if only the kernel knows of it."""
+        if self._held or self._transport is None:
+            return self._held > 0
+        raw = self._transport.get_extra_info("socket")
+        waiting = fcntl.ioctl(raw.fileno(), termios.FIONREAD, bytes(_INT.size))
+        return _INT.unpack(waiting) != (0,)
 
     async def start_tls(
         self,

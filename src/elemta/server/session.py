@@ -40,10 +40,16 @@ SHUTDOWN = Reply(421, "Service shutting down, try again later", "4.3.2")
 TOO_MANY_ERRORS = Reply(421, "Too many errors, closing connection", "4.7.0")
 TOO_MANY_COMMANDS = Reply(421, "Too many commands without mail, closing connection", "4.7.0")
 DEFECT = Reply(421, "Internal error, closing connection", "4.3.0")
+EARLY_TALK = Reply(554, "Input before the banner, closing connection", "5.5.0")
 NULL_MX = Reply(550, "The sender's domain accepts no mail", "5.7.27")
 
-ATTACKS = frozenset({"sync", "cross_protocol", "bare_newline", "nul"})  # no client that means well does these
+ATTACKS = frozenset(
+    {"sync", "cross_protocol", "bare_newline", "nul"}
+)  # no client that means well does these
 REFUSALS_PER_ERROR = 10  # a mailing to stale addresses is no attack: ten refusals are one error
+OVERSHOOT = (
+    1000  # recipients over the limit that cost nothing: RFC 5321 §4.5.3.1.10 sends them again
+)
 
 IsNullMx = Callable[[str], Awaitable[bool]]
 
@@ -87,7 +93,9 @@ class Session:
         self._refused = 0
         self._junk = 0
         self._messages = 0
+        self._received = 0  # octets, ever
         self._data_began = 0.0
+        self._data_from = 0  # octets that had come before this message
         self._handlers: dict[type[Any], Callable[[Any], Awaitable[None] | None]] = {
             smtp.Hello: self._on_hello,
             smtp.Mail: self._on_mail,
@@ -125,6 +133,8 @@ class Session:
             await self._hold()
         except TimeoutError:
             self._over = "shutdown" if self._is_closing else "timeout"
+            if stream.is_congested:  # the peer does not read: no word would reach it
+                stream.abort()
             stream.write((SHUTDOWN if self._is_closing else TIMEOUT).encode())
         except ConnectionError:
             self._over = self._over or "lost"
@@ -151,9 +161,9 @@ class Session:
         stream, machine, handlers = self._stream, self._machine, self._handlers
         monotonic = self._around.clock.monotonic
         settings = self._settings
+        if not self._greet():
+            return
         end = monotonic() + settings.session_timeout
-        name = "LMTP" if self._around.lmtp else "ESMTP"
-        self._out.append(Reply(220, f"{settings.hostname} {name} Elemta").encode())
         command_deadline = min(end, monotonic() + settings.command_timeout)
         while True:
             event = machine.next_event()
@@ -169,7 +179,7 @@ class Session:
             if self._out:
                 stream.deadline = now + settings.command_timeout
                 await self._flush()
-            if self._is_closing and self._transaction is None:
+            if (self._is_closing or now >= end) and self._transaction is None:
                 raise TimeoutError
             if self._transaction is not None and self._transaction.has_begun_data:
                 stream.deadline = min(end, self._data_deadline(now))
@@ -180,9 +190,22 @@ class Session:
             if not data:
                 self._over = "lost"
                 return
+            self._received += len(data)
             machine.receive(data)
         stream.deadline = monotonic() + settings.command_timeout
         await self._flush()
+
+    def _greet(self) -> bool:
+        """Say who we are; a client that did not wait for it gets a refusal (RFC 5321 §3.1)."""
+        around, stream, settings = self._around, self._stream, self._settings
+        if settings.limits.strict_sync and stream.has_early_input():
+            around.emit(ev.SecurityEvent("early_talk", str(EARLY_TALK), self._id, stream.peer_ip))
+            self._over = "early_talk"
+            stream.write(EARLY_TALK.encode())
+            return False
+        name = "LMTP" if around.lmtp else "ESMTP"
+        self._out.append(Reply(220, f"{settings.hostname} {name} Elemta").encode())
+        return True
 
     async def _flush(self) -> None:
         out = self._out
@@ -193,8 +216,8 @@ class Session:
 
     def _data_deadline(self, now: float) -> float:
         """When a message must have gone on: no long silence, and no less than the minimum rate."""
-        settings, transaction = self._settings, self._transaction
-        received = transaction.size if transaction is not None else 0
+        settings = self._settings
+        received = self._received - self._data_from  # refused content counts: it is on its way out
         allowance = settings.data_grace + received / settings.min_data_rate
         return min(now + settings.data_timeout, self._data_began + allowance)
 
@@ -261,7 +284,9 @@ class Session:
         refusal = transaction.add_recipient(event.recipient, self._around.policy)
         if refusal is not None:
             sender = str(transaction.sender or "")
-            self._refuse("rcpt", refusal, mail_from=sender, rcpt_to=str(event.recipient))
+            rcpt_to = str(event.recipient)
+            cost = 0 if 0 < transaction.overshoot <= OVERSHOOT else 1
+            self._refuse("rcpt", refusal, mail_from=sender, rcpt_to=rcpt_to, cost=cost)
             return
         if self._around.tells_commands:
             sender = str(transaction.sender or "")
@@ -280,6 +305,7 @@ class Session:
         if transaction is None:
             raise LocalProtocolError("content without a transaction")
         self._data_began = clock.monotonic()
+        self._data_from = self._received
         return transaction.begin_data(clock.now())
 
     def _begin_chunking(self, transaction: Transaction) -> None:
@@ -296,8 +322,11 @@ class Session:
             self._begin_chunking(transaction)
         return transaction.flush() if transaction.add(event.chunk) else None
 
-    def _on_chunk_end(self, _event: smtp.ChunkEnd) -> None:
-        self._answer(CHUNK_OK)
+    def _on_chunk_end(self, event: smtp.ChunkEnd) -> None:
+        if event.size:
+            self._answer(CHUNK_OK)
+        else:
+            self._answer_junk(CHUNK_OK)
 
     async def _on_body_end(self, event: smtp.BodyEnd) -> None:
         transaction = self._transaction
@@ -361,9 +390,11 @@ class Session:
             ip = self._stream.peer_ip
             self._around.emit(ev.SecurityEvent(kind, str(reply), self._id, ip))
 
-    def _refuse(self, stage: str, reply: Reply, *, mail_from: str = "", rcpt_to: str = "") -> None:
+    def _refuse(
+        self, stage: str, reply: Reply, *, mail_from: str = "", rcpt_to: str = "", cost: int = 1
+    ) -> None:
         self._report(stage, reply, mail_from, rcpt_to)
-        self._refused += 1
+        self._refused += cost
         if self._refused >= self._settings.max_errors * REFUSALS_PER_ERROR:
             self._end("too many refused commands", TOO_MANY_ERRORS)
         else:

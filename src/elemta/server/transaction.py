@@ -87,6 +87,7 @@ class Transaction:
         "_settings",
         "_smtputf8",
         "accepted",
+        "overshoot",
         "recipients",
         "sender",
     )
@@ -102,7 +103,7 @@ class Transaction:
         """Begin; `declared` is the BODY parameter and whether SMTPUTF8 was given."""
         self.sender = sender
         self.recipients: dict[Address, None] = {}
-        self.accepted = 0
+        self.accepted = self.overshoot = 0
         self._body, self._smtputf8 = declared
         self._client = client
         self._intake = intake
@@ -111,7 +112,7 @@ class Transaction:
         self._begun = False
         self._fault: Reply | None = None
         self._has_8bit = False
-        self._head = b""
+        self._head = bytearray()
         self._header_done = False
         self._header_size = 0
         self._message_id = ""
@@ -120,6 +121,7 @@ class Transaction:
     def add_recipient(self, recipient: Address, policy: RelayPolicy) -> Reply | None:
         """Accept a recipient, or say why not. The same address twice gets one copy."""
         if self.accepted >= self._settings.max_recipients:
+            self.overshoot += 1
             return TOO_MANY
         if not recipient.domain:
             recipient = policy.postmaster
@@ -144,6 +146,7 @@ class Transaction:
             protocol = "UTF8LMTP" if protocol == "LMTP" else "UTF8SMTP"
         part = session_part(client.helo, client.ip, self._settings.hostname, protocol)
         draft.add(received_field(part, draft.queue_id, only, now))
+        self._header_size = draft.size
         return None
 
     def refuse(self, reply: Reply) -> None:
@@ -154,10 +157,6 @@ class Transaction:
     @property
     def has_begun_data(self) -> bool:
         return self._begun
-
-    @property
-    def size(self) -> int:
-        return self._draft.size if self._draft is not None else 0
 
     def add(self, chunk: bytes) -> bool:
         """Take content; True: await `flush` before more. Of a refused message nothing is kept."""
@@ -184,7 +183,7 @@ class Transaction:
         """Make the message durable, or say why it is refused."""
         draft = self._draft
         if not self._header_done and self._fault is None:
-            self._judge_header(self._head)
+            self._judge_header(bytes(self._head))
         if self._fault is not None or draft is None:
             self.discard()
             return self._fault or NO_ROOM
@@ -215,30 +214,38 @@ class Transaction:
 
     def _take_header(self, chunk: bytes) -> bool:
         """Look for the end of the header section; False when the message is refused for it."""
-        head = self._head + chunk if self._head else chunk
-        end = find_header_end(head, max(0, len(self._head) - 4))
-        if end >= 0:
-            self._judge_header(head[:end])
+        head = self._head
+        if not head:  # mostly the section comes in one piece
+            end = find_header_end(chunk)
+            if end >= 0:
+                self._judge_header(chunk[:end])
+                return self._fault is None
+        seen = len(head)
+        head += chunk
+        empty_line = head.find(b"\r\n\r\n", max(0, seen - 3))
+        if head.startswith(b"\r\n"):
+            self._judge_header(b"\r\n")
+        elif empty_line >= 0:
+            self._judge_header(bytes(head[: empty_line + 4]))
         elif len(head) > self._settings.max_header_size:
             self._fault = HEADER_SIZE
-        else:
-            self._head = head
+            self._head = bytearray()
         return self._fault is None
 
     def _judge_header(self, section: bytes) -> None:
         """Learn what is needed from the whole header section, once."""
         self._header_done = True
-        self._head = b""
+        self._head = bytearray()
         settings = self._settings
         lowered = section.lower()
-        self._header_size = len(section)
+        self._header_size += len(section)
         if len(section) > settings.max_header_size:
             self._fault = HEADER_SIZE
         elif lowered.count(b"\n") > settings.max_header_fields and (
             sum(1 for _ in iter_fields(section)) > settings.max_header_fields
         ):
             self._fault = HEADER_FIELDS
-        elif lowered.count(b"received:") > settings.max_received and (
+        elif lowered.count(b"received") > settings.max_received and (
             count_field(section, b"received") > settings.max_received
         ):
             self._fault = LOOP

@@ -1,0 +1,50 @@
+"""A worker of the running server, looked at from outside: its memory, its pauses."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from servers.elemta import Elemta
+
+
+def worker_pid(server: Elemta) -> int:
+    """The process id of the only worker."""
+    return server.wait_event("worker_started")[-1]["pid"]
+
+
+def resident(pid: int) -> int:
+    """Octets of memory that a process has in use now."""
+    [line] = [
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().split("\n")
+        if line.startswith("VmRSS:")
+    ]
+    return int(line.split()[1]) * 1024
+
+
+def start_of_peak(pid: int) -> Callable[[], int]:
+    """Begin to watch how much memory a process takes at most; the answer is that in octets."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    before = resident(pid)
+
+    def growth() -> int:
+        text = Path(f"/proc/{pid}/status").read_text()
+        [line] = [line for line in text.split("\n") if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024 - before
+
+    return growth
+
+
+@contextlib.contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """The process does nothing: what is sent to it waits in the kernel."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
