@@ -2,11 +2,13 @@
 
 import os
 import platform
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.account import TICK, all_pids, stat_fields
 
+QUIET, QUIET_FOR = 0.1, 3  # cores, seconds
 KERNEL_THREADS = "2"  # the pid of kthreadd, parent of them all
 
 
@@ -39,6 +41,18 @@ def read() -> Reading:
     own = os.times()
     busy = user + nice + system + irq + softirq
     return Reading(busy / TICK, stolen / TICK, kernel / TICK, own.user + own.system)
+
+
+def wait_until_quiet(limit: float) -> None:
+    """Wait until next to nothing runs for some seconds, but no longer than LIMIT seconds."""
+    end_at = time.monotonic() + limit
+    quiet = 0
+    while quiet < QUIET_FOR and time.monotonic() < end_at:
+        before = read()
+        time.sleep(1)
+        after = read()
+        busy = after.busy - before.busy - (after.own - before.own)
+        quiet = quiet + 1 if busy < QUIET else 0
 
 
 def describe() -> str:

@@ -46,6 +46,7 @@ class Options:
         seconds: How long a measured load is to take, roughly.
         json: Where to write all runs beside `bench/results/`.
         folder: Where the temporary folder is made; None is the system's choice.
+        repeat: How often a disturbed run is made again, each time after a wait for quiet.
         loop: Spools lie on a fresh file system on a loop device, where that can be had.
     """
 
@@ -57,6 +58,7 @@ class Options:
     sessions: int
     runs: int
     seconds: float
+    repeat: int
     json: Path | None
     folder: Path | None
     loop: bool
@@ -82,6 +84,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         sessions=given.sessions,
         runs=given.runs or (1 if quick else 3),
         seconds=given.seconds or (2.0 if quick else 5.0),
+        repeat=given.repeat,
         json=given.json,
         folder=given.dir,
         loop=not given.no_loop,
@@ -99,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--sessions", type=_positive, default=50, help="connections at a time (50)")
     add("--runs", type=_positive, help="runs of each kind, of which the median counts (3)")
     add("--seconds", type=float, help="length of a measured load (5)")
+    add("--repeat", type=int, default=0, help="make a disturbed run again so many times (0)")
     add("--peers", type=_peers, default=("postfix", "elemta"), help="elemta,postfix or one of them")
     add("--json", type=Path, metavar="FILE", help="write all runs here, too")
     add("--dir", type=Path, help="make the temporary folder in this one")

@@ -1,7 +1,9 @@
 """All runs of a benchmark: the contestants take turns, so that each meets the same machine."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
+from bench import machine
 from bench.load import LIMIT
 from bench.options import Case, Options
 from bench.peers import Elemta, Peer, Postfix
@@ -10,6 +12,9 @@ from bench.run import Run, Stand, measure, pilot
 
 MOST = 400_000_000
 """Octets of messages in one run: what the spool has room for, whoever writes them twice."""
+
+PATIENCE = 60.0
+"""Seconds to wait for a quiet machine before a disturbed run is made again."""
 
 
 def contestants(options: Options) -> list[Peer]:
@@ -31,15 +36,28 @@ def play(
         for _ in range(options.runs):
             for peer in peers:
                 if count := counts[peer.name]:
-                    run = measure(stand, peer, case, count)
-                    tell(line(run))
-                    yield run
+                    measured = partial(measure, stand, peer, case, count)
+                    yield _measure(measured, options.repeat, tell)
+
+
+def _measure(measured: Callable[[], Run], repeat: int, tell: Callable[[str], None]) -> Run:
+    run = measured()
+    tell(line(run))
+    for _ in range(repeat):
+        if not run.is_disturbed:
+            break
+        machine.wait_until_quiet(PATIENCE)
+        run = measured()
+        tell(line(run) + "  (again)")
+    return run
 
 
 def _count(
     stand: Stand, peer: Peer, case: Case, options: Options, tell: Callable[[str], None]
 ) -> int:
     """Choose how many messages to send; 0 where not even the pilot worked."""
+    if options.repeat:
+        machine.wait_until_quiet(PATIENCE)
     try:
         rate = pilot(stand, peer, case)
     except BenchError as error:
