@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from servers.dialogue import Dialogue
+
 PATIENCE = 20.0  # seconds for anything that should happen at once
 
 BASE = """
@@ -152,6 +154,25 @@ class Elemta:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
             self.process = None
+
+    def send(
+        self, sender: str, *recipients: str, content: bytes = b"\r\n", source: str | None = None
+    ) -> str:
+        """Send a message, which must be accepted; its queue id."""
+        with Dialogue(self.port, source=source) as client:
+            client.hello()
+            reply = client.deliver(content, sender, *recipients)
+        assert reply.startswith("250 2.0.0 Ok: queued as "), reply
+        return reply.rpartition(" ")[2]
+
+    def reload(self, before: str, after: str) -> None:
+        """Change the configuration file, have it read again, and wait until that is done."""
+        count = len(self.events("config_changed"))
+        text = self.config.read_text()
+        assert before in text
+        self.config.write_text(text.replace(before, after))
+        self.process.send_signal(signal.SIGHUP)
+        self.wait_event("config_changed", count + 1)
 
     def events(self, kind: str | None = None) -> list[dict]:
         """The log so far, one dict an event."""
