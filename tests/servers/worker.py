@@ -25,7 +25,7 @@ def resident(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-def start_of_peak(pid: int) -> Callable[[], int]:
+def peak_watch(pid: int) -> Callable[[], int]:
     """Begin to watch how much memory a process takes at most; the answer is that in octets."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     before = resident(pid)
