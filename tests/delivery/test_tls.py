@@ -9,7 +9,7 @@ import pytest
 import trustme
 from servers.jobs import SETTINGS, post, summary, to_port, until
 
-from elemta.delivery import TlsPolicy, opening
+from elemta.delivery import Target, TlsPolicy, opening
 from elemta.mail.events import SecurityEvent
 from elemta.net.tls import unverified_context, verified_context
 from elemta.testing import FakeClock
@@ -170,13 +170,19 @@ class TestBroken:
     async def test_memory_is_bounded_and_fades(self) -> None:
         clock, events = FakeClock(), []
         opener = opening.Opener(SETTINGS, clock, events.append)
-        for number in range(opening.BROKEN_TLS_HOSTS + 10):
-            opener._remember(f"mx{number}.test")
+        targets = [
+            Target(f"mx{number}.test", "192.0.2.1", 25)
+            for number in range(opening.BROKEN_TLS_HOSTS + 10)
+        ]
+        for target in targets:
+            opener._remember(target)
         assert len(opener._broken) == opening.BROKEN_TLS_HOSTS
-        assert not opener._is_broken("mx0.test")
-        assert opener._is_broken("mx10.test")
+        assert not opener._is_broken(targets[0])
+        assert opener._is_broken(targets[10])
+        # several servers of one host are several servers
+        assert not opener._is_broken(replace(targets[10], port=2525))
         clock.advance(opening.BROKEN_TLS_FOR)
-        assert not opener._is_broken("mx10.test")
+        assert not opener._is_broken(targets[10])
 
     async def test_a_name_unfit_for_tls(self) -> None:
         """A mail exchanger may be called anything."""

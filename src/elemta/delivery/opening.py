@@ -45,7 +45,7 @@ class Opener:
         self._clock = clock
         self._emit = emit
         self._verified = verified
-        self._broken: OrderedDict[str, float] = OrderedDict()
+        self._broken: OrderedDict[tuple[str, int], float] = OrderedDict()
 
     async def open(self, target: Target, policy: TlsPolicy, *, lmtp: bool) -> Connection:
         """Open a connection that is ready for MAIL.
@@ -54,7 +54,7 @@ class Opener:
             TargetError: This target takes no mail, for now or at all.
         """
         is_local = not target.port  # a unix socket: nobody is between
-        if is_local or (policy is TlsPolicy.OPPORTUNISTIC and self._is_broken(target.host)):
+        if is_local or (policy is TlsPolicy.OPPORTUNISTIC and self._is_broken(target)):
             policy = TlsPolicy.NONE
         try:
             return await self._converse(target, policy, lmtp=lmtp)
@@ -62,7 +62,7 @@ class Opener:
             if policy is not TlsPolicy.OPPORTUNISTIC:
                 text = f"TLS with {target.host} failed: {error}"
                 raise TargetError(Reply(451, text, "4.7.5")) from error
-        self._remember(target.host)
+        self._remember(target)
         return await self._converse(target, TlsPolicy.NONE, lmtp=lmtp)
 
     async def _converse(self, target: Target, policy: TlsPolicy, *, lmtp: bool) -> Connection:
@@ -144,18 +144,20 @@ class Opener:
         except _TLS_ERRORS as error:
             raise _TlsBroken(describe(error)) from error
 
-    def _is_broken(self, host: str) -> bool:
-        until = self._broken.get(host)
+    def _is_broken(self, target: Target) -> bool:
+        key = target.host, target.port
+        until = self._broken.get(key)
         if until is None:
             return False
         if until > self._clock.monotonic():
             return True
-        del self._broken[host]
+        del self._broken[key]
         return False
 
-    def _remember(self, host: str) -> None:
-        self._broken[host] = self._clock.monotonic() + BROKEN_TLS_FOR
-        self._broken.move_to_end(host)
+    def _remember(self, target: Target) -> None:
+        key = target.host, target.port
+        self._broken[key] = self._clock.monotonic() + BROKEN_TLS_FOR
+        self._broken.move_to_end(key)
         if len(self._broken) > BROKEN_TLS_HOSTS:
             self._broken.popitem(last=False)
 
