@@ -20,7 +20,7 @@ run: install
 
 test: $(VENV)/.installed-dev
 	.ci/install-servers
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
