@@ -32,7 +32,7 @@ class Attempt:
     pieces: Sequence[bytes]
 
 
-async def _read_replies(reader: asyncio.StreamReader, count: int) -> None:
+async def read_replies(reader: asyncio.StreamReader, count: int) -> None:
     while count:
         line = await reader.readline()
         assert line, "the server closed early"
@@ -43,10 +43,10 @@ async def hold(place: Place, attempt: Attempt) -> bytes:
     """Hold one session; all that the server says to the pieces."""
     reader, writer = await place.connect()
     try:
-        await _read_replies(reader, 1)
+        await read_replies(reader, 1)
         for commands, replies in attempt.groups:
             writer.write(commands)
-            await _read_replies(reader, replies)
+            await read_replies(reader, replies)
         with contextlib.suppress(OSError):
             for number, piece in enumerate(attempt.pieces):
                 if number:
