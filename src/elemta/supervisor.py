@@ -12,6 +12,7 @@ server_stopped. Leaves behind nothing but the spool.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
@@ -30,7 +31,7 @@ from elemta.config.lint import find_all
 from elemta.mail import events as ev
 from elemta.mail.errors import ConfigError
 from elemta.net.binding import bind_tcp, bind_unix
-from elemta.observe import Log, Metrics, capture, fan_out, prepare_metrics
+from elemta.observe import Log, Metrics, capture, describe_error, fan_out, prepare_metrics
 from elemta.observe.exposition import Exposition
 from elemta.server import Bound
 from elemta.web import serve_web
@@ -46,11 +47,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 @dataclass(slots=True)
 class Child:
-    """A process that is to run: what it does, and how it fares."""
+    """A process that is to run: what it does, with which sockets, and how it fares."""
 
     name: str
     index: int
     main: Callable[[int], int]
+    sockets: Sequence[socket.socket]
     pid: int = 0
     lifeline: int = -1
     started_at: float = 0.0
@@ -84,12 +86,13 @@ class Supervisor:
         sockets = bind_listeners(config, workers)
         web = config.metrics.listen
         web_socket = bind("metrics.listen", web, 1)[0] if web is not None else None
-        self._sockets = [bound.socket for worker in sockets for bound in worker]
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        for index in range(workers):
-            self._children.append(Child("worker", index, self._worker_main(index, sockets[index])))
+        for index, own in enumerate(sockets):
+            main = self._worker_main(index, own)
+            self._children.append(Child("worker", index, main, [bound.socket for bound in own]))
         if web_socket is not None:
-            self._children.append(Child("web", 0, self._web_main(web_socket)))
+            self._children.append(Child("web", 0, self._web_main(web_socket), [web_socket]))
+        self._sockets = [bound for child in self._children for bound in child.sockets]
         for child in self._children:
             self._start(child)
         listeners = [str(listener.address) for listener in config.listeners]
@@ -120,15 +123,22 @@ class Supervisor:
         return main
 
     def _start(self, child: Child) -> None:
-        ours, theirs = os.pipe()
+        child.started_at = time.monotonic()
+        ends: tuple[int, ...] = ()
         self._log.flush()
-        pid = os.fork()
+        try:
+            ends = ours, theirs = os.pipe()
+            pid = os.fork()
+        except OSError as error:  # no memory, too many processes: those that run must go on
+            for end in ends:
+                os.close(end)
+            self._start_later(child, f"cannot be started: {error.strerror}")
+            return
         if pid == 0:
             os.close(theirs)
             self._become(child, ours)
         os.close(ours)
         child.pid, child.lifeline = pid, theirs
-        child.started_at = time.monotonic()
 
     def _become(self, child: Child, lifeline: int) -> NoReturn:
         """Run a child's main in the fresh process; never returns into the supervisor's code."""
@@ -137,14 +147,22 @@ class Supervisor:
             for other in self._children:
                 if other.lifeline >= 0:
                     os.close(other.lifeline)
+            for bound in self._sockets:  # a copy here would keep open what another has closed
+                if bound not in child.sockets:
+                    bound.close()
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C comes by the supervisor
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            at_once = set(SIGNALS)
+            if child.name == "worker":  # a reload waits until the worker is ready for it
+                at_once.discard(signal.SIGHUP)
+            else:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, at_once)
             status = child.main(lifeline)
         except BaseException as error:  # noqa: BLE001 - a forked child must not unwind into its parent's frames
-            os.write(2, f"elemta {child.name} {child.index}: {error!r}\n".encode())
+            self._log(ev.InternalError(f"{child.name} {child.index}", describe_error(error)))
+            self._log.close()
         finally:
             os._exit(status)
 
@@ -199,17 +217,18 @@ class Supervisor:
     def _died(self, child: Child, status: int) -> None:
         os.close(child.lifeline)
         child.pid, child.lifeline = 0, -1
-        if self._is_stopping:
-            return
+        if not self._is_stopping:
+            self._start_later(child, describe_status(status))
+
+    def _start_later(self, child: Child, why: str) -> None:
+        """Have it started after a while that grows with each death in a row."""
         now = time.monotonic()
         if now - child.started_at > STEADY_AFTER:
             child.deaths = 0
         delay = RESTART_DELAYS[min(child.deaths, len(RESTART_DELAYS) - 1)]
         child.deaths += 1
         child.start_at = now + delay
-        code = os.waitstatus_to_exitcode(status)
-        text = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        self._emit(ev.WorkerRestarted(child.index, text, delay, child.name))
+        self._emit(ev.WorkerRestarted(child.index, why, delay, child.name))
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -223,8 +242,9 @@ class Supervisor:
             config = load(self._path, os.environ)
             applicable = keep_fixed(self._config, config)
             refuse_errors(applicable)
-        except ConfigError as error:
-            self._emit(ev.ConfigChanged([], [], str(error)))
+        except Exception as error:  # noqa: BLE001 - whatever is in that file, the server goes on
+            text = str(error) if isinstance(error, ConfigError) else describe_error(error)
+            self._emit(ev.ConfigChanged([], [], text))
             return
         changes = changed(self._config, config)
         self._config = applicable
@@ -240,6 +260,17 @@ class Supervisor:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
                     os.waitpid(child.pid, 0)
+
+
+def describe_status(status: int) -> str:
+    """Say how a process ended, by what `waitpid` gave."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # a real-time signal
+        return f"signal {-code}"
 
 
 def serve(config: Config, path: Path | None, run_worker: WorkerMain) -> int:
@@ -265,13 +296,28 @@ def prepare(config: Config) -> None:
     raise_file_limit()
     state_dir = Path(config.server.state_dir)
     try:
-        (state_dir / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in ("run", "queue"):
+            (state_dir / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_strangers(state_dir)
         take_lock(state_dir / "run" / "lock")
         prepare_metrics(state_dir)
     except BlockingIOError as error:
         raise ConfigError("server.state_dir", f"{state_dir} is in use by another server") from error
     except OSError as error:
         raise ConfigError("server.state_dir", f"cannot be used: {error}") from error
+
+
+def refuse_strangers(state_dir: Path) -> None:
+    """Look for what is not ours to write, such as after a command that was run as root.
+
+    Raises:
+        PermissionError: There is something; a worker would not get past it.
+    """
+    shards = (state_dir / "queue").glob("shard-*")
+    files = (path for folder in shards for path in (folder, folder / "lock", folder / "queue.db"))
+    for path in (state_dir / "queue", state_dir / "control.db", *files):
+        if path.exists() and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, "not writable for this user", str(path))
 
 
 def take_lock(path: Path) -> None:

@@ -86,6 +86,19 @@ def queue_settings(config: Config, index: int) -> QueueSettings:
     )
 
 
+def divided(settings: QueueSettings, shards: int) -> QueueSettings:
+    """The part of one of several shards that a worker has mail in."""
+    if shards == 1:
+        return settings
+    dsn = settings.dsn_per_domain_per_hour
+    return replace(
+        settings,
+        max_concurrency=share(settings.max_concurrency, shards, shards),
+        max_per_destination=share(settings.max_per_destination, shards, shards),
+        dsn_per_domain_per_hour=share_or_none(dsn, shards, shards),
+    )
+
+
 def share_or_none(total: int, workers: int, index: int) -> int:
     """As `share`, where 0 means none at all."""
     return share(total, workers, index) if total else 0

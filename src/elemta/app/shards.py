@@ -6,6 +6,7 @@ and delivers what is in it.
 """
 
 import asyncio
+import contextlib
 import os
 import random
 from collections import Counter
@@ -20,6 +21,7 @@ from elemta.mail.errors import SpoolError
 from elemta.mail.job import Courier
 from elemta.net.tasks import spawn
 from elemta.queue.control import Answer, Control, Heartbeat, PlacedOrder
+from elemta.queue.settings import QueueSettings
 from elemta.queue.shard import Shard
 from elemta.queue.spool import (
     IdSource,
@@ -33,7 +35,8 @@ from elemta.queue.sqlite import SqliteStore
 
 OPEN_PATIENCE = 60.0  # seconds that a predecessor which drains may still hold the shard
 OPEN_RETRY = 0.1
-NO_ROOM = "the spool's disk is full"
+ADOPT_EVERY = 30.0  # seconds between attempts to adopt what somebody else holds
+NO_ROOM = "the spool's disk is full or out of reach"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,9 @@ class Shards:
         self._state_dir = Path(config.server.state_dir)
         self._control = Control(self._state_dir / "control.db")
         self._opened: dict[int, Opened] = {}
+        self._orphans: set[int] = set()
+        self._adopt_at = 0.0
+        self._sharing = 1
         self._taken: set[int] = set()
 
     @property
@@ -100,14 +106,36 @@ class Shards:
         for number in find_shards(self._state_dir):
             if number >= workers and number % workers == self._index:
                 self._adopt(number)
+        self._divide()
 
     def _adopt(self, number: int) -> None:
         try:
             self._open(number)
         except SpoolError as error:
-            self._emit(ev.Notice(f"shard {number} not adopted", str(error)))
+            if number not in self._orphans:
+                text = f"{error}; tried again every {ADOPT_EVERY:.0f} s"
+                self._emit(ev.Notice(f"shard {number} not adopted", text))
+            self._orphans.add(number)
         else:
+            self._orphans.discard(number)
             self._emit(ev.ShardAdopted(number, self._index))
+
+    def _divide(self) -> None:
+        """Let the shards that have mail to send share the worker's limits.
+
+        While an order is carried out that may be any of them.
+        """
+        sharing = sum(
+            number == self._index or bool(self._taken) or not opened.shard.is_empty
+            for number, opened in self._opened.items()
+        )
+        if sharing != self._sharing:
+            self._sharing = sharing
+            self.apply(self._config)
+
+    def _settings(self) -> QueueSettings:
+        settings = derive.queue_settings(self._config, self._index)
+        return derive.divided(settings, self._sharing)
 
     def _open(self, number: int) -> None:
         queue = self._config.queue
@@ -122,7 +150,7 @@ class Shards:
             store,
             spool,
             self._courier,
-            derive.queue_settings(self._config, self._index),
+            self._settings(),
             self._clock,
             self._emit,
             random.Random(),  # noqa: S311 - it spreads retries, it guards nothing
@@ -134,8 +162,18 @@ class Shards:
     def apply(self, config: Config) -> None:
         """Take over changed settings."""
         self._config = config
+        settings = self._settings()
         for opened in self._opened.values():
-            opened.shard.apply_settings(derive.queue_settings(config, self._index))
+            opened.shard.apply_settings(settings)
+
+    def find_dead(self) -> str:
+        """Name a part that has ended and without which mail would wait for ever; "" if all live."""
+        for number, opened in self._opened.items():
+            if opened.task.done():
+                return f"the plan of shard {number}"
+            if not opened.store.is_alive:
+                return f"the writer of shard {number}"
+        return ""
 
     async def beat(self) -> None:
         """Say how this worker is, and carry out the orders that have come.
@@ -143,6 +181,10 @@ class Shards:
         Raises:
             SpoolError: The control database cannot be used now.
         """
+        if self._orphans and self._clock.monotonic() >= self._adopt_at:
+            self._adopt_at = self._clock.monotonic() + ADOPT_EVERY
+            for number in sorted(self._orphans):
+                self._adopt(number)
         now = self._clock.now()
         has_room = self.own.has_room()
         reason = "" if has_room else NO_ROOM
@@ -152,6 +194,7 @@ class Shards:
             if placed.number not in self._taken:
                 self._taken.add(placed.number)
                 _ = spawn(self._carry_out(placed), f"order {placed.number}")
+        self._divide()
 
     def _report(self, heartbeat: Heartbeat) -> list[PlacedOrder]:
         self._control.beat(heartbeat)
@@ -164,6 +207,9 @@ class Shards:
                 count += await opened.shard.apply_order(placed.order)
         except SpoolError as error:
             problem = str(error)
+        except Exception as error:  # noqa: BLE001 - else it would be tried again every second
+            problem = f"internal error: {error!r}"
+            self._emit(ev.InternalError(f"order {placed.number}", problem))
         try:
             answer = Answer(self._index, count, problem)
             await asyncio.to_thread(self._control.answer, placed.number, answer)
@@ -185,7 +231,10 @@ class Shards:
             recipients.update({state.value: count for state, count in stats.recipients.items()})
             if stats.oldest_at is not None:
                 oldest = min(oldest or stats.oldest_at, stats.oldest_at)
-        disk = os.statvfs(self._state_dir)
+        try:
+            disk = os.statvfs(self._state_dir)
+        except OSError as error:
+            raise SpoolError(f"{self._state_dir}: {error.strerror}") from error
         shards = [opened.shard for opened in self._opened.values()]
         return Figures(
             recipients=dict(recipients),
@@ -205,5 +254,6 @@ class Shards:
         """Write what is to be written and let go of the shards."""
         for opened in self._opened.values():
             opened.store.close()
-        self._control.forget(self._index)
+        with contextlib.suppress(SpoolError):  # a full disk: it will be missed, that is all
+            self._control.forget(self._index)
         self._control.close()

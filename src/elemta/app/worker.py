@@ -28,7 +28,15 @@ from elemta.net.clock import SystemClock
 from elemta.net.dns_cache import DnsSettings
 from elemta.net.resolver import DnsResolver
 from elemta.net.tasks import spawn
-from elemta.observe import Log, Metrics, Sample, capture, capture_loop, fan_out
+from elemta.observe import (
+    Log,
+    Metrics,
+    Sample,
+    capture,
+    capture_loop,
+    describe_error,
+    fan_out,
+)
 from elemta.server import Bound, Listeners, RelayPolicy, Surroundings
 
 BEAT_EVERY = 1.0  # seconds between heartbeats, samples and looks for orders
@@ -142,29 +150,33 @@ class Worker:
         loop = asyncio.get_running_loop()
         capture_loop(loop, self._emit)
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
-        loop.add_reader(self._start.lifeline, self._stop.set)
+        loop.add_reader(self._start.lifeline, self._lose_supervisor)
         self._session_prefix = f"{self._start.index:x}-{os.getpid():x}-"
         await self._shards.open()
         self._apply(self._config)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one may wait since the fork
         await self._listeners.start(self._start.sockets)
         self._beating = spawn(self._beat(), "beat")
         gc.collect()
         gc.freeze()
         self._emit(ev.WorkerStarted(self._start.index, os.getpid()))
 
+    def _lose_supervisor(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._start.lifeline)
+        self._stop.set()
+
     async def wait_for_stop(self) -> None:
         """Wait until the worker is told to stop."""
         await self._stop.wait()
 
     async def stop(self) -> None:
-        """Stop politely: first the sessions, then the attempts, then the queue."""
+        """Stop politely: sessions and attempts by one deadline, then the queue."""
         self._stop.set()
         if self._beating is not None:
             await self._beating
         timeout = self._config.server.drain_timeout
-        await self._listeners.stop(timeout)
-        await self._shards.stop(timeout)
+        await asyncio.gather(self._listeners.stop(timeout), self._shards.stop(timeout))
         await self._delivery.close()
         self._shards.close()
         self._metrics.close()
@@ -193,8 +205,9 @@ class Worker:
         """Take over what a changed configuration says and can be changed while running."""
         try:
             config = load(self._start.path, os.environ)
-        except ConfigError:
-            return  # the supervisor has read it before us, and told
+        except ConfigError as error:  # the supervisor could read it, so it has changed since
+            self._emit(ev.Notice(f"worker {self._start.index} not reloaded", str(error)))
+            return
         config = keep_fixed(self._config, config)
         self._log.set_level(config.logging.level)
         self._apply(config)
@@ -212,16 +225,23 @@ class Worker:
     async def _beat(self) -> None:
         """Once a second: say that all is well, take orders, write figures down."""
         loop = asyncio.get_running_loop()
-        survey_at, lag = 0.0, 0.0
+        survey_at, lag, trouble = 0.0, 0.0, ""
         while not self._stop.is_set():
-            now = loop.time()
+            now, before, trouble = loop.time(), trouble, ""
             try:
                 await self._shards.beat()
                 if now >= survey_at:
                     self._figures = await self._shards.figures()
                     survey_at = loop.time() + max(BEAT_EVERY, SURVEY_COST * (loop.time() - now))
             except ElemtaError as error:
-                self._emit(ev.Notice("heartbeat", str(error)))
+                trouble = str(error)
+                if trouble != before:
+                    self._emit(ev.Notice("heartbeat", trouble))
+            except Exception as error:  # noqa: BLE001 - without this loop nobody answers for the worker
+                self._emit(ev.InternalError("heartbeat", describe_error(error)))
+            dead = self._shards.find_dead()
+            if dead:
+                self._give_up(dead)
             self._sample(lag)
             self._metrics.flush()
             due = loop.time() + BEAT_EVERY
@@ -229,6 +249,13 @@ class Worker:
                 async with asyncio.timeout(BEAT_EVERY):
                     await self._stop.wait()
             lag = max(0.0, loop.time() - due)
+
+    def _give_up(self, dead: str) -> None:
+        """End at once, so that another worker takes over: what was acknowledged is in the store."""
+        self._emit(ev.InternalError("worker", f"{dead} has ended; the worker follows"))
+        self._metrics.close()
+        self._log.close()
+        os._exit(1)
 
     def _sample(self, lag: float) -> None:
         figures = self._figures

@@ -20,6 +20,7 @@ from elemta.config import locate
 from elemta.config.problems import Problem
 from elemta.config.settings import label
 
+TOO_DEEP = "nested too deeply"
 PREFIX = "ELEMTA_"
 FILE_LIMIT = 1 << 20  # octets; a larger file is no configuration
 REFERENCE_LIMIT = 1 << 16
@@ -97,7 +98,11 @@ def read_source(path: Path | None, environ: Mapping[str, str], defaults: str) ->
     for name in sorted(environ):
         if name.startswith(PREFIX) and "__" in name:
             _override(source, name, environ[name])
-    _resolve(source, source.tree, (), environ)
+    try:
+        _resolve(source, source.tree, (), environ)
+    except RecursionError:
+        source.problems.append(Problem(source.name, "", TOO_DEEP))
+        source.is_readable = False
     return source
 
 
@@ -121,6 +126,10 @@ def _read_file(path: Path) -> Source:
         place = _TOML_PLACE.search(str(error))
         line = f":{place[1]}" if place else ""
         problem = f"not valid TOML: {_TOML_PLACE.sub('', str(error))}"
+    except RecursionError:
+        problem = TOO_DEEP
+    except ValueError as error:  # a number of more digits than Python reads
+        problem = f"not valid TOML: {error}"
     source.problems.append(Problem(name + line, "", problem))
     source.is_readable = False
     return source

@@ -192,6 +192,11 @@ class SqliteStore:
         ):
             self._report_corrupt(queue_id, error)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether mail can still come in and go; only a defect can end that before `close`."""
+        return self._writer.is_alive
+
     def close(self) -> None:
         """Write what has been handed in, and let go of the shard; idempotent. It blocks."""
         self._writer.close()

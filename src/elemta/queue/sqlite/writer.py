@@ -122,6 +122,11 @@ class Writer:
         self._gathered.append(_Work(task, waiter))
         return waiter
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether what is submitted is looked at."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Commit what has been submitted, and end; idempotent. Blocks as long as that takes."""
         if not self._is_closed:
