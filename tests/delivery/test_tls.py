@@ -10,6 +10,7 @@ import trustme
 from servers.jobs import SETTINGS, post, summary, to_port, until
 
 from elemta.delivery import Target, TlsPolicy, opening
+from elemta.mail.address import parse_address
 from elemta.mail.events import SecurityEvent
 from elemta.net.tls import unverified_context, verified_context
 from elemta.testing import FakeClock
@@ -50,6 +51,17 @@ class TestOffered:
         assert session.tls == "TLSv1.3"
         assert session.verbs()[:4] == ["EHLO", "STARTTLS", "EHLO", "MAIL"]
         assert session.verbs()[-1] == "QUIT"
+
+    async def test_a_connection_of_before_a_reload_is_not_used(self) -> None:
+        """What was planned goes on in clear; what must have TLS does not get its connection."""
+        async with Peer(tls=server_context()) as peer, hop(peer, TlsPolicy.NONE) as office:
+            before = office.delivery.destination(parse_address("bob@example.org"), None)
+            route = to_port(peer.port, host="hop.test", tls=TlsPolicy.REQUIRED)
+            office.delivery.apply([route], SETTINGS)
+            [planned] = await office.send(destination=before)
+            [outcome] = await office.send()
+        assert planned.tls == ""
+        assert outcome.tls == "TLSv1.3"
 
     async def test_not_used_where_the_route_says_none(self) -> None:
         async with Peer(tls=server_context()) as peer, hop(peer, TlsPolicy.NONE) as office:

@@ -11,7 +11,7 @@ from elemta.mail.address import Address, parse_address
 from elemta.mail.errors import CorruptError
 from elemta.mail.events import Event
 from elemta.mail.ids import QueueId
-from elemta.mail.job import Job
+from elemta.mail.job import Destination, Job
 from elemta.mail.message import Facts, Message, Recipient
 from elemta.mail.outcome import Outcome, Result
 from elemta.net import SystemClock
@@ -67,8 +67,9 @@ class Post:
         sender: str | Address | None = "ann@example.test",
         content: Text | Pieces | None = None,
         facts: Facts | None = None,
+        destination: Destination | None = None,
     ) -> list[Outcome]:
-        """Deliver one message; all recipients go the same way."""
+        """Deliver one message; all recipients go the same way: by the routes of now, or as told."""
         envelope = [
             parse_address(each) if isinstance(each, str) else each
             for each in recipients or ("bob@example.org",)
@@ -79,7 +80,7 @@ class Post:
             QueueId("0000000000000"), author, content.size, 0.0, facts=facts or Facts()
         )
         rows = tuple(Recipient(index, address) for index, address in enumerate(envelope))
-        destination = self.delivery.destination(envelope[0], author)
+        destination = destination or self.delivery.destination(envelope[0], author)
         return list(await self.delivery.deliver(Job(message, rows, destination, content)))
 
 

@@ -28,13 +28,19 @@ MAX_TARGETS = 10  # tried in one attempt; the next attempt shuffles anew
 
 
 class _Attempt:
-    """What is known of some recipients while targets are tried."""
+    """What is known of some recipients while targets are tried.
 
-    __slots__ = ("is_answered", "job", "outcomes", "problem", "recipients", "route")
+    Attributes:
+        key: Names the connections that will do. A job keeps its route over a reload, so that
+            to go to the same destination is not enough: the new route may demand TLS.
+    """
+
+    __slots__ = ("is_answered", "job", "key", "outcomes", "problem", "recipients", "route")
 
     def __init__(self, job: Job, route: Route, recipients: Sequence[Recipient]):
         self.job = job
         self.route = route
+        self.key = f"{job.destination.key} {route.port} {route.tls}"
         self.recipients = recipients
         self.outcomes: list[Outcome | None] = [None] * len(recipients)
         self.problem: Outcome | None = None
@@ -118,9 +124,8 @@ class Sender:
 
     async def _reuse(self, attempt: _Attempt) -> None:
         """Try connections at hand; a dead one says nothing about the next hop."""
-        key = attempt.job.destination.key
         while not attempt.is_answered:
-            connection = self._pool.take(key)
+            connection = self._pool.take(attempt.key)
             if connection is None:
                 break
             await self._transact(connection, attempt)
@@ -133,12 +138,12 @@ class Sender:
         recipients = attempt.recipients
         if len(places) < len(recipients):
             recipients = [recipients[place] for place in places]
-        job, key = attempt.job, attempt.job.destination.key
+        job = attempt.job
         transaction = Transaction(connection, job.message, recipients, job.content, self._waits)
         try:
             await transaction.run()
         finally:
-            self._pool.give_back(key, connection)
+            self._pool.give_back(attempt.key, connection)
         if transaction.is_answered:
             attempt.is_answered = True
         for place, outcome in zip(places, transaction.outcomes, strict=True):
