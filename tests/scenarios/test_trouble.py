@@ -1,5 +1,6 @@
 """What goes wrong at night: folders that vanish, parts that die, orders at bad moments."""
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -93,6 +94,8 @@ def test_a_state_folder_that_was_gone_is_used_again(tmp_path):
         server.wait_for(lambda: is_ready(server), "readiness")
         server.state.rename(tmp_path / "gone")
         server.wait_event("notice", subject="heartbeat")
+        assert server.get("/health")[0] == 503
+        assert not server.state.exists()  # nobody makes an empty one in its place
         (tmp_path / "gone").rename(server.state)
         server.wait_for(lambda: is_ready(server), "readiness after the folder is back")
         send(server, "after")
@@ -247,7 +250,8 @@ def test_an_orphan_that_somebody_holds_is_adopted_later(tmp_path):
             server.wait_event("notice", subject="shard 1 not adopted")
             fcntl.flock(lock, fcntl.LOCK_UN)
             server.wait_event("shard_adopted", shard=1)
-            assert len(server.events("notice")) == 1
+            subjects = [event["subject"] for event in server.events("notice")]
+            assert subjects.count("shard 1 not adopted") == 1
 
 
 def test_adopted_mail_keeps_to_the_limits_of_the_node(tmp_path):
@@ -263,3 +267,14 @@ def test_adopted_mail_keeps_to_the_limits_of_the_node(tmp_path):
         in_flight = "elemta_deliveries_in_flight"
         server.wait_for(lambda: server.metric(in_flight) >= 2, "figures of attempts")
         assert server.metric(in_flight) == hop.count() == 2
+
+
+def test_few_open_files_refuse_clients_instead_of_letting_them_wait(tmp_path):
+    command = ("sh", "-c", 'ulimit -n 420; exec "$@"', "sh", sys.executable, "-m", "elemta")
+    with running(tmp_path, command=command) as server:
+        [notice] = server.wait_event("notice", subject="smtp.max_connections")
+        assert notice["detail"].endswith("at most 20")
+        server.wait_event("connection_closed")
+        with contextlib.ExitStack() as clients:
+            replies = [clients.enter_context(Dialogue(server.port)).banner[:3] for _ in range(21)]
+        assert replies == ["220"] * 20 + ["421"]

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import gc
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -42,6 +43,7 @@ from elemta.server import Bound, Listeners, RelayPolicy, Surroundings
 BEAT_EVERY = 1.0  # seconds between heartbeats, samples and looks for orders
 SURVEY_COST = 50  # counting a long queue takes a while: at most a fiftieth of the time
 SWITCH_INTERVAL = 0.0005  # seconds; the queue's writer thread must not wait for the loop's turn
+SPARE_FILES = 200  # databases, spool files, mailboxes, name servers
 GARBAGE_THRESHOLD = 50_000  # allocations between collections: sessions make few cycles
 
 
@@ -132,14 +134,20 @@ class Worker:
         )
         self._shards = Shards(config, start.index, self._delivery, self._clock, self._emit)
         self._around: dict[str, Surroundings] = {}
-        self._listeners = Listeners(
-            self._around.__getitem__, self._max_connections(), self._next_session_id
-        )
+        # nobody is let in before `_apply` says how many
+        self._listeners = Listeners(self._around.__getitem__, 0, self._next_session_id)
 
     def _max_connections(self) -> int:
         config = self._config
         total, workers = config.smtp.max_connections, config.server.worker_count
-        return derive.share(total, workers, self._start.index)
+        wanted = derive.share(total, workers, self._start.index)
+        outgoing = derive.share(config.delivery.max_connections, workers, self._start.index)
+        files, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = max(1, files - outgoing - SPARE_FILES)
+        if wanted > most:  # beyond that clients would wait in vain, instead of being told
+            text = f"{wanted} are wanted, but a process may open {files} files: at most {most}"
+            self._emit(ev.Notice("smtp.max_connections", text))
+        return min(wanted, most)
 
     def _next_session_id(self) -> SessionId:
         self._sessions_begun += 1

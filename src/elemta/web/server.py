@@ -100,8 +100,11 @@ def serve_web(
 
     def check_readiness() -> Readiness:
         # opened anew each time: the file may have been replaced, or not be there yet
+        path = state_dir / "control.db"
+        if not path.exists():  # to open it would make it, be it in an empty mount point
+            return judge((), workers, clock.now())
         try:
-            with contextlib.closing(Control(state_dir / "control.db")) as control:
+            with contextlib.closing(Control(path)) as control:
                 beats = control.heartbeats()
         except SpoolError as error:
             return Readiness(is_ready=False, reasons=(f"control database: {error}",))
