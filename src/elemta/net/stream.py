@@ -21,13 +21,18 @@ from typing import cast
 from elemta.mail.clock import Clock
 from elemta.net.clock import SystemClock
 
-READ_LIMIT = 256 * 1024  # octets held before reading from the socket pauses
+READ_SIZE = 64 * 1024  # octets taken from the socket at a time
+READ_LIMIT = 64 * 1024  # octets held before reading from the socket pauses
 WRITE_LIMIT = 64 * 1024  # octets unsent before `drain` waits
 SWEEP_EVERY = 0.5
+
+# Where the loop puts what it reads: it is copied before the loop reads again, so one place is
+# enough for all connections of a process, and a crowd of idle ones costs nothing.
+_landing = memoryview(bytearray(READ_SIZE))
 _INT = struct.Struct("i")
 
 
-class Stream(asyncio.Protocol):
+class Stream(asyncio.BufferedProtocol):
     """A connection. Make one with `connect`, `connect_unix` or a listener's factory.
 
     Attributes:
@@ -221,9 +226,12 @@ class Stream(asyncio.Protocol):
             accepted, self._accepted = self._accepted, None
             accepted(self)
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer.append(data)
-        self._held += len(data)
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - whatever it is
+        return _landing
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._buffer.append(bytes(_landing[:nbytes]))
+        self._held += nbytes
         if self._held > READ_LIMIT and not self._paused_reading and self._transport is not None:
             self._paused_reading = True
             self._transport.pause_reading()

@@ -24,7 +24,7 @@ from elemta.net import steps
 from elemta.queue.spool.content import MemoryContent, SpooledContent
 from elemta.queue.spool.folder import remove, rename
 
-FLUSH_SIZE = 256 * 1024  # few large writes: each is a trip to a thread
+FLUSH_SIZE = 128 * 1024  # few large writes: each is a trip to a thread
 _WORTH_PACKING = 512  # octets from which a row gets shorter
 _ZLIB_LEVEL = 1  # mail shrinks to nearly the same at 6, for three times the work
 
