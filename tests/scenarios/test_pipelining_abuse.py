@@ -138,6 +138,19 @@ def test_empty_chunks_move_no_mail(server):
     assert replies[-2].startswith(b"421 4.7.0 ")
 
 
+@pytest.mark.parametrize(
+    "size", ["-1", "+5", "1_0", "\u0661\u0660", "0x10", "1e3", "5 LAST LAST", "5LAST", "1" * 21, ""]
+)
+def test_a_chunk_of_unknown_size_ends_the_session(server, size):
+    """Nobody knows where the commands go on."""
+    with Dialogue(server.port) as client:
+        client.hello()
+        client.envelope("a@client.test", "u@example.test")
+        client.send(f"BDAT {size}\r\nRSET\r\nNOOP\r\n".encode())
+        assert client.reply().startswith("501 5.5.4 ")
+        assert client.rest() == b""
+
+
 # ---- in another tongue
 
 

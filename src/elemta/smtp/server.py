@@ -222,9 +222,14 @@ class ServerMachine:
             return commands.ENDLESS
         if size > self._limits.max_command + commands.COMMAND_GROWTH.get(verb, 0):
             return commands.TOO_LONG
-        if not regular:
-            return commands.BARE_NEWLINE
-        return None if commands.is_utf8(line) else commands.NOT_UTF8
+        fault = commands.BARE_NEWLINE
+        if regular:
+            if commands.is_utf8(line):
+                return None
+            fault = commands.NOT_UTF8
+        if verb == b"BDAT":  # what follows could be content: it must not be read as commands
+            return Fault(fault.reply, close=True, kind=fault.kind)
+        return fault
 
     # ---- content
 
