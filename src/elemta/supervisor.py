@@ -1,9 +1,10 @@
 """The supervisor: binds the sockets, starts workers and the web process, and keeps them running.
 
 It stays small so that it does not die: no event loop, no mail. A worker's sockets stay open here
-while it is restarted, so that clients wait instead of being refused. Every child holds the end
-of a pipe whose other end is here: when the supervisor is gone, however it went, they see it and
-stop.
+while it is restarted, so that clients wait instead of being refused. Every child holds one end
+of a socket pair, its lifeline, whose other end is here: when the supervisor is gone, however it
+went, they see it and stop. Workers say through it every second that they are alive; one that falls
+silent hangs, and is killed.
 
 Signals: SIGTERM and SIGINT drain and stop, SIGHUP reads the configuration again.
 
@@ -41,6 +42,7 @@ WorkerMain = Callable[[Config, Path | None, int, Sequence[Bound], int], int]
 
 RESTART_DELAYS = (0.1, 1.0, 5.0, 15.0, 30.0)  # after 1, 2... deaths in a row
 LOCK_PATIENCE = (0.05, 0.2, 0.0)  # seconds between attempts
+SILENCE = 60.0  # seconds without a word from a worker that had begun to speak
 STEADY_AFTER = 60.0  # a child that lived so long starts a new row
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -55,6 +57,7 @@ class Child:
     sockets: Sequence[socket.socket]
     pid: int = 0
     lifeline: int = -1
+    pulse_at: float = 0.0
     started_at: float = 0.0
     start_at: float = 0.0
     deaths: int = 0
@@ -127,7 +130,7 @@ class Supervisor:
         ends: tuple[int, ...] = ()
         self._log.flush()
         try:
-            ends = ours, theirs = os.pipe()
+            ends = ours, theirs = make_lifeline()
             pid = os.fork()
         except OSError as error:  # no memory, too many processes: those that run must go on
             for end in ends:
@@ -138,7 +141,7 @@ class Supervisor:
             os.close(theirs)
             self._become(child, ours)
         os.close(ours)
-        child.pid, child.lifeline = pid, theirs
+        child.pid, child.lifeline, child.pulse_at = pid, theirs, 0.0
 
     def _become(self, child: Child, lifeline: int) -> NoReturn:
         """Run a child's main in the fresh process; never returns into the supervisor's code."""
@@ -178,6 +181,7 @@ class Supervisor:
             elif number == signal.SIGHUP:
                 self._reload()
             self._reap()
+            self._feel_pulses()
             self._log.flush()
             if self._is_stopping:
                 if time.monotonic() > self._stop_by:
@@ -192,6 +196,21 @@ class Supervisor:
             return max(0.0, min(1.0, self._stop_by - time.monotonic()))
         waiting = [child.start_at for child in self._children if not child.pid]
         return max(0.0, min(waiting) - time.monotonic()) if waiting else 5.0
+
+    def _feel_pulses(self) -> None:
+        """Kill workers that have said nothing for long: they hang, and their mail with them."""
+        now = time.monotonic()
+        for child in self._children:
+            if not child.pid:
+                continue
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                if os.read(child.lifeline, 4096):
+                    child.pulse_at = now
+            if child.pulse_at and now - child.pulse_at > SILENCE and not self._is_stopping:
+                detail = f"worker {child.index} has been silent for {SILENCE:.0f} s"
+                self._emit(ev.InternalError("supervisor", f"{detail}; it is killed"))
+                child.pulse_at = 0.0
+                os.kill(child.pid, signal.SIGKILL)
 
     def _stop(self) -> None:
         if self._is_stopping:
@@ -348,6 +367,14 @@ def refuse_errors(config: Config) -> None:
     for finding in find_all(config):
         if finding.is_error:
             raise ConfigError("reload", f"{finding.text}; a restart may be needed")
+
+
+def make_lifeline() -> tuple[int, int]:
+    """Make the two ends of a lifeline: the child's, and ours."""
+    theirs, ours = socket.socketpair()
+    for end in (theirs, ours):
+        end.settimeout(0)
+    return theirs.detach(), ours.detach()
 
 
 def raise_file_limit() -> None:

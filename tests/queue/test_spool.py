@@ -395,7 +395,7 @@ class TestFolders:
 
     def test_find_shards(self, tmp_path):
         assert find_shards(tmp_path) == []
-        for name in ("shard-10", "shard-2", "shard-x", "shard-\u0663", "other"):
+        for name in ("shard-10", "shard-2", "shard-x", "shard-\u0663", "shard-02", "shard-256"):
             (tmp_path / "queue" / name).mkdir(parents=True)
         (tmp_path / "queue" / "shard-5").touch()
         assert find_shards(tmp_path) == [2, 10]

@@ -213,3 +213,17 @@ def test_a_dead_servers_socket_is_replaced(tmp_path):
         client.connect(str(path))
         assert client.recv(4) == b"220 "
         assert path.stat().st_mode & 0o007 == 0
+
+
+def test_a_worker_that_hangs_is_killed_and_started_again(tmp_path):
+    code = "import elemta.supervisor as s; s.SILENCE = 2.0; from elemta.cli import main; main()"
+    with running(tmp_path, command=(sys.executable, "-c", code)) as server:
+        send(server, "before")
+        server.wait_mail("before")
+        [pid] = worker_pids(server)
+        server.wait_for(lambda: server.get("/health/ready")[0] == 200, "a first sign of life")
+        os.kill(pid, signal.SIGSTOP)
+        [event] = server.wait_event("worker_restarted")
+        assert event["status"] == "SIGKILL"
+        send(server, "after")
+        server.wait_mail("after")

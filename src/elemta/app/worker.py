@@ -68,7 +68,8 @@ def run_worker(
         path: None for the embedded defaults.
         index: The worker's number, from 0.
         sockets: Its listening sockets.
-        lifeline: Read end of a pipe whose other end dies with the supervisor.
+        lifeline: A socket to the supervisor: its end is the supervisor's; what is written to it
+            tells that the worker is alive.
     """
     start = Start(config, path, index, sockets, lifeline)
     sys.setswitchinterval(SWITCH_INTERVAL)
@@ -252,6 +253,8 @@ class Worker:
                 self._give_up(dead)
             self._sample(lag)
             self._metrics.flush()
+            with contextlib.suppress(OSError):  # a supervisor that is busy knows enough
+                os.write(self._start.lifeline, b".")
             due = loop.time() + BEAT_EVERY
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_EVERY):

@@ -43,7 +43,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
         body: "7BIT" or "8BITMIME", as the client declared it (RFC 6152).
         smtputf8: The client asked for RFC 6531.
         has_8bit: There is an octet over 127 in the content.
-        verified: The sender is known to be what it says (trusted network or local domain),
+        verified: The sender is known to be what it says (it came from a trusted network),
             so that a notification to it cannot hit a stranger.
         session_id, client_address, helo, protocol: Where it came from ("ESMTP"...).
         message_id: The Message-ID field, sanitised, or "".

@@ -73,8 +73,7 @@ class Notifier:
             self.double_bounces += 1
             return Withheld(DOUBLE_BOUNCE, State.FAILED)
         settings = self.settings
-        is_known = message.facts.verified or sender.domain in settings.local_domains
-        if not is_known and settings.bounce_unverified is not BounceUnverified.SEND:
+        if not message.facts.verified and settings.bounce_unverified is not BounceUnverified.SEND:
             self.withheld += 1
             discards = settings.bounce_unverified is BounceUnverified.DISCARD
             return Withheld(UNVERIFIED, None if discards else State.FAILED)
@@ -88,7 +87,7 @@ class Notifier:
         sender, facts = message.sender, message.facts
         if sender is None or facts.auto_submitted:
             return 0
-        if sender.domain not in self.settings.local_domains:
+        if not message.facts.verified or sender.domain not in self.settings.local_domains:
             return 0
         age = now - message.received_at
         due = sum(age >= threshold for threshold in self.settings.delay_warnings)

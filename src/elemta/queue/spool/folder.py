@@ -12,6 +12,7 @@ from pathlib import Path
 
 from elemta.mail.errors import SpoolError
 from elemta.net.durable import make_folders_durably
+from elemta.queue.spool.ids import SHARDS
 
 _SHARD = "shard-"
 
@@ -28,11 +29,10 @@ def shard_folder(state_dir: Path, shard: int) -> Path:
 def find_shards(state_dir: Path) -> list[int]:
     """The numbers of all shards that there are, in order."""
     try:
-        names = [entry.name for entry in os.scandir(state_dir / "queue") if entry.is_dir()]
+        names = {entry.name for entry in os.scandir(state_dir / "queue") if entry.is_dir()}
     except FileNotFoundError:
         return []
-    tails = (name.removeprefix(_SHARD) for name in names if name.startswith(_SHARD))
-    return sorted(int(tail) for tail in tails if tail.isascii() and tail.isdigit())
+    return sorted(number for number in range(SHARDS) if f"{_SHARD}{number}" in names)
 
 
 class ShardLock:
