@@ -13,6 +13,7 @@ contain it.
 
 import binascii
 import enum
+import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -221,11 +222,13 @@ def _status_part(report: Report, *, wide: bool) -> bytes:
 
 
 def _fate(report: Report, recipient: RecipientStatus, *, wide: bool) -> str:
-    """The fields of one recipient (RFC 3464 §2.3)."""
+    """The fields of one recipient (RFC 3464 §2.3).
+
+    There is no Original-Recipient: that is what a sender gives by ORCPT (RFC 3461 §6.3).
+    """
     kind = "utf-8" if recipient.address.needs_smtputf8 else "rfc822"
     address = _clean(f"{kind}; {recipient.address}", wide=wide)
     lines = [
-        f"Original-Recipient: {address}\r\n",
         f"Final-Recipient: {address}\r\n",
         f"Action: {report.action}\r\n",
         f"Status: {recipient.status}\r\n",
@@ -233,14 +236,24 @@ def _fate(report: Report, recipient: RecipientStatus, *, wide: bool) -> str:
     source = "x-elemta"
     if recipient.remote:
         source = "smtp"
-        name = "x-unix" if recipient.remote.startswith("/") else "dns"
-        lines.append(_field("Remote-MTA", f"{name}; {recipient.remote}", wide=wide))
+        lines.append(_field("Remote-MTA", _host(recipient.remote), wide=wide))
     lines.append(_field("Diagnostic-Code", f"{source}; {recipient.reply}", wide=wide))
     if recipient.attempted_at:
         lines.append(f"Last-Attempt-Date: {_date(recipient.attempted_at)}\r\n")
     if report.action is Action.DELAYED:
         lines.append(f"Will-Retry-Until: {_date(report.retry_until)}\r\n")
     return "".join(lines)
+
+
+def _host(name: str) -> str:
+    """A host with the type of its name: a domain or an address literal (RFC 3461 §9.3)."""
+    if name.startswith("/"):
+        return f"x-unix; {name}"
+    try:
+        ip = ipaddress.ip_address(name)
+    except ValueError:
+        return f"dns; {name}"
+    return f"dns; [IPv6:{ip}]" if ip.version == 6 else f"dns; [{ip}]"
 
 
 def _returned_part(headers: bytes, *, wide: bool) -> bytes:
