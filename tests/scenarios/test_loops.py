@@ -38,13 +38,13 @@ REPORT = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    config = MAILDIR.replace("[relay]", "[relay]\ntrusted_networks = []")
+    config = MAILDIR.replace("[relay]", '[relay]\ntrusted_networks = ["127.0.0.5/32"]')
     with running(tmp_path_factory.mktemp("loops"), rest=config) as elemta:
         yield elemta
 
 
-def send(server, content, sender, recipient):
-    with Dialogue(server.port) as client:
+def send(server, content, sender, recipient, source="127.0.0.1"):
+    with Dialogue(server.port, source=source) as client:
         client.hello()
         return client.deliver(content, sender, recipient)
 
@@ -87,7 +87,8 @@ def test_no_notification_is_made_about_a_notification(server):
 def test_a_message_that_was_in_the_mailbox_already_goes_back(server, field):
     seen = len(server.mailbox("sender"))
     content = b"Subject: again\r\n" + field + b"\r\nbody\r\n"
-    queue_id = send(server, content, "sender@example.test", "back@example.test").rpartition(" ")[2]
+    envelope = ("sender@example.test", "back@example.test")
+    queue_id = send(server, content, *envelope, source="127.0.0.5").rpartition(" ")[2]
     [event] = server.wait_event("message_bounced", queue_id=queue_id)
     assert "5.4.6" in event["reply"]
     server.wait_mail("sender", seen + 1)
