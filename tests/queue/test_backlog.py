@@ -176,5 +176,7 @@ async def test_what_is_due_and_cannot_be_taken_is_not_asked_for_without_end(tmp_
         await station.calm()
         assert station.store.asked == 1
         await station.pass_time(2)
+        await until(lambda: station.store.asked == 2)
+        await station.calm()
         assert station.store.asked == 2
         assert not station.of(ev.InternalError)
