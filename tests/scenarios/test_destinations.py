@@ -116,7 +116,7 @@ def queue(tmp_path):
     """A destination with one connection, which is busy; what is sent now must queue."""
     hop = NextHop()
     with serving(hop):
-        rest = configured(hop, max_connections_per_destination=1)
+        rest = configured(hop, max_connections=1, max_connections_per_destination=1)
         with running(tmp_path, rest=rest) as server:
             hop.hold()
             server.send("a@example.test", "busy@other.test")
@@ -148,12 +148,24 @@ def test_what_is_urgent_goes_before_all_and_high_before_bulk(queue):
 
 def test_senders_take_turns(queue):
     """Who has sent a heap does not keep others waiting for all of it."""
+    served = heap_and_few(queue, "other.test", "other.test")
+    assert max(place for place, each in enumerate(served) if each == "few") <= 2 * 12
+
+
+def test_senders_to_different_places_take_turns(queue):
+    """By ten recipients at a time."""
+    served = heap_and_few(queue, "by-name.test", "other.test")
+    places = [place for place, each in enumerate(served) if each == "few"]
+    assert places[0] <= 10
+    assert places[-1] <= 10 + 10 + 10 + 12
+
+
+def heap_and_few(queue, *domains: str) -> list[str]:
     server, hop = queue
-    for sender, count in (("heap", 40), ("few", 12)):
+    for sender, count, domain in zip(("heap", "few"), (40, 12), domains, strict=True):
         for number in range(count):
-            server.send(f"{sender}@{sender}.test", f"{sender}{number}@other.test")
+            server.send(f"{sender}@{sender}.test", f"{sender}{number}@{domain}")
     served = order(server, hop, 52)
-    assert served.index("few") <= 10
-    assert max(place for place, each in enumerate(served) if each == "few") <= 34
-    own = [each.recipients[0] for each in hop.taken[1:] if each.sender == "few@few.test"]
-    assert own == [f"few{number}@other.test" for number in range(12)]
+    own = [each.recipients[0] for each in hop.taken if each.sender == "few@few.test"]
+    assert own == [f"few{number}@{domains[1]}" for number in range(12)]
+    return served

@@ -5,14 +5,15 @@ import json
 import pytest
 from servers.elemta import running
 from servers.knot import run_knot
-from servers.next_hop import NextHop, serving
+from servers.next_hop import Answer, NextHop, serving
 from servers.process import free_port
 from servers.report import Report
 
 ZONES = {
     "hosts.test": (
         "first A 127.0.0.2\nsecond A 127.0.0.3\nbusy A 127.0.0.4\nnobody A 127.0.0.5\n"
-        "rude A 127.0.0.6\nmany A 127.0.0.5\nmany A 127.0.0.2\n"
+        "rude A 127.0.0.6\ntired A 127.0.0.7\nclosing A 127.0.0.8\n"
+        "many A 127.0.0.5\nmany A 127.0.0.2\n"
     ),
     "pref.test": "@ MX 20 second.hosts.test.\n@ MX 10 first.hosts.test.\n",
     "best.test": "@ MX 20 second.hosts.test.\n@ MX 10 first.hosts.test.\n",
@@ -20,6 +21,8 @@ ZONES = {
     "down.test": "@ MX 10 nobody.hosts.test.\n@ MX 20 second.hosts.test.\n",
     "busy.test": "@ MX 10 busy.hosts.test.\n@ MX 20 second.hosts.test.\n",
     "closed.test": "@ MX 10 rude.hosts.test.\n@ MX 20 second.hosts.test.\n",
+    "tired.test": "@ MX 10 tired.hosts.test.\n@ MX 20 second.hosts.test.\n",
+    "closing.test": "@ MX 10 closing.hosts.test.\n@ MX 20 second.hosts.test.\n",
     "many.test": "@ MX 10 many.hosts.test.\n",
     "hostless.test": "@ MX 10 nothing.hosts.test.\n@ MX 20 second.hosts.test.\n",
     "empty.test": "@ MX 10 nothing.hosts.test.\n",
@@ -50,8 +53,8 @@ max_messages_per_connection = 1
 """
 
 
-def busy(stage: str, _about: str) -> str | None:
-    return "421 4.3.2 too busy" if stage == "greeting" else None
+def busy_at(when: str) -> Answer:
+    return lambda stage, _about: "421 4.3.2 too busy" if stage == when else None
 
 
 def rude(stage: str, _about: str) -> str | None:
@@ -65,8 +68,10 @@ def hops():
     named = {
         "first": NextHop(address="127.0.0.2", port=port),
         "second": NextHop(address="127.0.0.3", port=port),
-        "busy": NextHop(busy, address="127.0.0.4", port=port),
+        "busy": NextHop(busy_at("greeting"), address="127.0.0.4", port=port),
         "rude": NextHop(rude, address="127.0.0.6", port=port),
+        "tired": NextHop(busy_at("ehlo"), address="127.0.0.7", port=port),
+        "closing": NextHop(busy_at("mail"), address="127.0.0.8", port=port),
     }
     with serving(*named.values()):
         yield named
@@ -94,22 +99,24 @@ def outcome(server, kind: str, recipient: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("recipient", "hosts"),
+    ("recipient", "host"),
     [
-        ("a@pref.test", {"first.hosts.test"}),
-        ("a@down.test", {"second.hosts.test"}),
-        ("a@busy.test", {"second.hosts.test"}),
-        ("a@closed.test", {"second.hosts.test"}),
-        ("a@many.test", {"many.hosts.test"}),
-        ("a@hostless.test", {"second.hosts.test"}),
-        ("a@implicit.test", {"implicit.test"}),
-        ("a@mail.implicit.test", {"mail.implicit.test"}),
-        ("a@[127.0.0.3]", {"127.0.0.3"}),
+        ("a@pref.test", "first.hosts.test"),
+        ("a@down.test", "second.hosts.test"),
+        ("a@busy.test", "second.hosts.test"),
+        ("a@closed.test", "second.hosts.test"),
+        ("a@tired.test", "second.hosts.test"),
+        ("a@closing.test", "second.hosts.test"),
+        ("a@many.test", "many.hosts.test"),
+        ("a@hostless.test", "second.hosts.test"),
+        ("a@implicit.test", "implicit.test"),
+        ("a@mail.implicit.test", "mail.implicit.test"),
+        ("a@[127.0.0.3]", "127.0.0.3"),
     ],
 )
-def test_who_gets_the_mail(server, hops, recipient, hosts):
+def test_who_gets_the_mail(server, hops, recipient, host):
     event = outcome(server, "message_delivered", recipient)
-    assert event["delivery_host"] in hosts
+    assert event["delivery_host"] == host
     taken = [name for name, hop in hops.items() if recipient in hop.recipients()]
     assert len(taken) == 1
     assert event["delivery_address"] == f"{hops[taken[0]].address}:{hops['first'].port}"
