@@ -48,6 +48,35 @@ async def test_a_closed_peer_is_an_empty_read(pair):
     assert await ours.read() == b""
 
 
+@pytest.mark.parametrize("words", [b"", b"E", b"EHLO me\r\n"])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+async def test_early_input_is_known_before_it_is_read(tmp_path, family, words):
+    listener = socket.socket(family)
+    listener.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "socket"))
+    listener.listen()
+    loop = asyncio.get_running_loop()
+    accepted: asyncio.Future[tuple[Stream, bool]] = loop.create_future()
+
+    def accept(stream: Stream) -> None:
+        accepted.set_result((stream, stream.has_early_input()))
+
+    with socket.socket(family) as client:
+        client.connect(listener.getsockname())
+        client.send(words)
+        serve = loop.create_server if family == socket.AF_INET else loop.create_unix_server
+        server = await serve(lambda: Stream(accept), sock=listener)
+        stream, is_early = await accepted
+        assert is_early == bool(words)
+        if words:
+            assert await stream.read() == words
+        assert not stream.has_early_input()
+        stream.abort()
+        await stream.wait_closed()
+        assert not stream.has_early_input()
+    server.close()
+    await server.wait_closed()
+
+
 async def test_half_closed_peers_still_get_answers(pair):
     client, ours = pair
     client._transport.write_eof()

@@ -47,9 +47,7 @@ ATTACKS = frozenset(
     {"sync", "cross_protocol", "bare_newline", "nul"}
 )  # no client that means well does these
 REFUSALS_PER_ERROR = 10  # a mailing to stale addresses is no attack: ten refusals are one error
-OVERSHOOT = (
-    1000  # recipients over the limit that cost nothing: RFC 5321 §4.5.3.1.10 sends them again
-)
+OVERSHOOT = 1000  # surplus recipients are no errors: they come again (RFC 5321 §4.5.3.1.10)
 
 IsNullMx = Callable[[str], Awaitable[bool]]
 
