@@ -111,6 +111,25 @@ def test_a_connection_is_not_used_for_ever(tmp_path):
         assert hop.most_open == 2
 
 
+@pytest.mark.parametrize("last_word", ["", "421 4.4.2 idle for too long"])
+def test_a_connection_lost_between_messages_is_no_failure(tmp_path, last_word):
+    transactions = 0
+
+    def impatient(stage: str, _about: str) -> str | None:
+        nonlocal transactions
+        transactions = 0 if stage == "greeting" else transactions + (stage == "mail")
+        return last_word if stage == "mail" and transactions > 1 else None
+
+    hop = NextHop(impatient)
+    with serving(hop):
+        rest = configured(hop, max_connections_per_destination=1)
+        with running(tmp_path, rest=rest) as server:
+            send_many(server, 10)
+            arrived(server, hop, 10)
+            assert hop.sessions == 10
+            assert not server.events("message_deferred")
+
+
 @pytest.fixture
 def queue(tmp_path):
     """A destination with one connection, which is busy; what is sent now must queue."""
