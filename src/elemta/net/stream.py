@@ -54,6 +54,7 @@ class Stream(asyncio.BufferedProtocol):
         "_paused_reading",
         "_paused_writing",
         "_reader",
+        "_sweep",
         "_transport",
         "deadline",
         "local",
@@ -74,6 +75,7 @@ class Stream(asyncio.BufferedProtocol):
         self._reader: asyncio.Future[None] | None = None
         self._drainer: asyncio.Future[None] | None = None
         self._closed: asyncio.Future[None] | None = None
+        self._sweep: Sweep | None = None
         self.deadline = math.inf
         self.peer = self.peer_ip = self.local = self.tls_version = ""
 
@@ -221,7 +223,8 @@ class Stream(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=WRITE_LIMIT)
         self.peer, self.peer_ip = _ends(transport.get_extra_info("peername"))
         self.local, _ = _ends(transport.get_extra_info("sockname"))
-        _watch(self)
+        self._sweep = _find_sweep()
+        self._sweep.add(self)
         if self._accepted is not None:
             accepted, self._accepted = self._accepted, None
             accepted(self)
@@ -243,6 +246,8 @@ class Stream(asyncio.BufferedProtocol):
         return not self.tls_version  # keep our half open so that replies still go out
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._sweep is not None:
+            self._sweep.remove(self)
         self._transport = None
         self._eof = True
         self._paused_writing = False
@@ -272,13 +277,16 @@ class Sweep:
 
     def __init__(self, clock: Clock):
         self._clock = clock
-        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._streams: set[Stream] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, stream: Stream) -> None:
         self._streams.add(stream)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SWEEP_EVERY, self._tick)
+
+    def remove(self, stream: Stream) -> None:
+        self._streams.discard(stream)
 
     def _tick(self) -> None:
         now = self._clock.monotonic()
@@ -292,12 +300,12 @@ class Sweep:
 _sweeps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Sweep] = weakref.WeakKeyDictionary()
 
 
-def _watch(stream: Stream) -> None:
+def _find_sweep() -> Sweep:
     loop = asyncio.get_running_loop()
     sweep = _sweeps.get(loop)
     if sweep is None:
         sweep = _sweeps[loop] = Sweep(SystemClock())
-    sweep.add(stream)
+    return sweep
 
 
 def _ends(name: object) -> tuple[str, str]:

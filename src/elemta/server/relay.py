@@ -4,7 +4,7 @@ The decision is made on the domain of the parsed recipient alone: a percent sign
 exclamation mark or an at sign in the local part is just a letter there.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_address
 
 from elemta.mail.address import Address
@@ -19,12 +19,12 @@ class RelayPolicy:
 
     def __init__(self, settings: RelaySettings) -> None:
         self._accepted = settings.local_domains | settings.relay_domains
-        self._networks = settings.trusted_networks
+        self._is_trusted = lru_cache(maxsize=4096)(partial(_lies_in, settings.trusted_networks))
         self.postmaster = Address("postmaster", settings.postmaster_domain)
 
     def is_trusted(self, client_ip: str) -> bool:
         """Whether the client may relay anywhere; a unix socket ("") is this machine."""
-        return not client_ip or is_within(client_ip, self._networks)
+        return not client_ip or self._is_trusted(client_ip)
 
     def refusal(self, recipient: Address, *, trusted: bool) -> Reply | None:
         """Why the recipient is not accepted; None when it is."""
@@ -33,8 +33,7 @@ class RelayPolicy:
         return RELAY_DENIED
 
 
-@lru_cache(maxsize=4096)
-def is_within(address: str, networks: tuple[Network, ...]) -> bool:
+def _lies_in(networks: tuple[Network, ...], address: str) -> bool:
     """Whether an address lies in one of the networks; an IPv4-mapped one counts as IPv4."""
     found = ip_address(address)
     mapped = getattr(found, "ipv4_mapped", None)

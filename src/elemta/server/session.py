@@ -7,7 +7,7 @@ Replies gather while more commands are at hand and go out in one write (RFC 2920
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from elemta.mail import events as ev
 from elemta.mail.clock import Clock
@@ -94,22 +94,6 @@ class Session:
         self._received = 0  # octets, ever
         self._data_began = 0.0
         self._data_from = 0  # octets that had come before this message
-        self._handlers: dict[type[Any], Callable[[Any], Awaitable[None] | None]] = {
-            smtp.Hello: self._on_hello,
-            smtp.Mail: self._on_mail,
-            smtp.Rcpt: self._on_rcpt,
-            smtp.Data: self._on_data,
-            smtp.Body: self._on_body,
-            smtp.BodyEnd: self._on_body_end,
-            smtp.ChunkEnd: self._on_chunk_end,
-            smtp.Reset: self._on_reset,
-            smtp.Noop: lambda _event: self._answer_junk(OK),
-            smtp.Help: lambda _event: self._answer_junk(HELP),
-            smtp.Verify: lambda _event: self._answer_junk(CANNOT_VERIFY),
-            smtp.Expand: lambda _event: self._answer_junk(NO_EXPAND),
-            smtp.Quit: self._on_quit,
-            smtp.Fault: self._on_fault,
-        }
 
     def close_soon(self) -> None:
         """End with 421: at once when no message is under way, else after it."""
@@ -156,7 +140,7 @@ class Session:
             )
 
     async def _hold(self) -> None:
-        stream, machine, handlers = self._stream, self._machine, self._handlers
+        stream, machine, handlers = self._stream, self._machine, self.HANDLERS
         monotonic = self._around.clock.monotonic
         settings = self._settings
         if not self._greet():
@@ -166,7 +150,7 @@ class Session:
         while True:
             event = machine.next_event()
             if event is not None:
-                waiting = handlers[type(event)](event)
+                waiting = handlers[type(event)](self, event)
                 if waiting is not None:
                     await waiting
                 if self._over:
@@ -414,3 +398,33 @@ class Session:
         if self._transaction is not None:
             self._transaction.discard()
             self._transaction = None
+
+    def _on_noop(self, _event: smtp.Noop) -> None:
+        self._answer_junk(OK)
+
+    def _on_help(self, _event: smtp.Help) -> None:
+        self._answer_junk(HELP)
+
+    def _on_verify(self, _event: smtp.Verify) -> None:
+        self._answer_junk(CANNOT_VERIFY)
+
+    def _on_expand(self, _event: smtp.Expand) -> None:
+        self._answer_junk(NO_EXPAND)
+
+    # one table for all sessions: to make one for each costs as much as a command
+    HANDLERS: ClassVar[dict[type[Any], Callable[["Session", Any], Awaitable[None] | None]]] = {
+        smtp.Hello: _on_hello,
+        smtp.Mail: _on_mail,
+        smtp.Rcpt: _on_rcpt,
+        smtp.Data: _on_data,
+        smtp.Body: _on_body,
+        smtp.BodyEnd: _on_body_end,
+        smtp.ChunkEnd: _on_chunk_end,
+        smtp.Reset: _on_reset,
+        smtp.Noop: _on_noop,
+        smtp.Help: _on_help,
+        smtp.Verify: _on_verify,
+        smtp.Expand: _on_expand,
+        smtp.Quit: _on_quit,
+        smtp.Fault: _on_fault,
+    }

@@ -11,6 +11,7 @@ from elemta.mail.ids import QueueId
 _NOT_HELO = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
 
+@lru_cache(maxsize=1024)
 def session_part(helo: str, client_ip: str, hostname: str, protocol: str) -> str:
     """The part of the Received field that all messages of a session share.
 
