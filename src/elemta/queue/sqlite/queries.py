@@ -22,6 +22,12 @@ ACTIVE = Filter(states=(State.ACTIVE,))
 
 _STATES = "SELECT state, count(*) FROM recipient GROUP BY state"
 _TOTALS = "SELECT count(*), coalesce(sum(size), 0), min(received_at) FROM message"
+_GREATEST = """
+    SELECT coalesce(max(id), 0) FROM (
+        SELECT max(id) AS id FROM message
+        UNION ALL SELECT max(id) FROM content
+        UNION ALL SELECT max(id) FROM recipient)
+"""
 _NEXT_DUE = "SELECT min(next_at) FROM recipient WHERE state IN (1, 2)"
 _FAILED = f"SELECT DISTINCT id FROM recipient WHERE {FAILED_BEFORE} LIMIT 1000"  # noqa: S608
 _SPOOLED = "SELECT id FROM message WHERE id IN carray(?) AND form >= 2"
@@ -135,8 +141,8 @@ def read_failed(connection: apsw.Connection, before: float) -> list[int]:
 
 
 def read_greatest(connection: apsw.Connection) -> int:
-    """The number of the youngest message; 0 if there is none."""
-    return convert(connection.execute("SELECT coalesce(max(id), 0) FROM message").get, int)
+    """The number of the youngest message, whatever is left of it; 0 if there is none."""
+    return convert(connection.execute(_GREATEST).get, int)
 
 
 def read_spooled(connection: apsw.Connection, ids: Sequence[int]) -> set[QueueId]:

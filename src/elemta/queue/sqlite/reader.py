@@ -12,6 +12,7 @@ from elemta.mail.errors import SpoolError
 from elemta.mail.ids import QueueId, parse_queue_id
 from elemta.queue.spool.content import MemoryContent, SpooledContent
 from elemta.queue.sqlite.queries import find_page, read_content, read_message, read_stats
+from elemta.queue.sqlite.salvage import DAMAGE
 from elemta.queue.sqlite.schema import open_read_only
 from elemta.queue.store import Filter, Stats, Stored
 
@@ -24,10 +25,12 @@ class ReaderThread:
 
     Args:
         folder: The shard's folder; its database is opened by the first question.
+        on_damage: Told, in the thread, why the database cannot be read any more.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, on_damage: Callable[[Exception], None] | None = None):
         self._folder = folder
+        self._on_damage = on_damage
         self._connection: apsw.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue-reader")
 
@@ -49,6 +52,8 @@ class ReaderThread:
                     self._connection = open_read_only(self._folder)
                 return question(self._connection, *args, **kwargs)
             except apsw.Error as error:
+                if self._on_damage is not None and isinstance(error, DAMAGE):
+                    self._on_damage(error)
                 raise SpoolError(f"the queue cannot be read: {error}") from error
 
         try:

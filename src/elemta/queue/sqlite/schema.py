@@ -1,4 +1,4 @@
-"""The database file of one shard: its tables, how it is opened, what becomes of a broken one.
+"""The database file of one shard: its tables, and how it is opened.
 
     message     one row each: envelope sender, size, facts, sum and form of the content
     content     the content itself, where it is small; apart, so that scans need not read it
@@ -8,13 +8,8 @@ Figures taken for these choices, on two cores and a virtual disk, 50 messages a 
 pages of 8 KiB it takes 27,000/s of 10 KiB, with 4 KiB 19,000, with 16 KiB 24,000; at 1 KiB
 they differ little. A scan over a million recipients takes 0.2 s, so that only what is looked
 for many times a second has an index: what is due.
-
-A database that is malformed is moved aside with its spool files, never deleted, and a new one
-begun: a shard that cannot start serves nobody.
 """
 
-import os
-from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
@@ -92,39 +87,23 @@ _TOUCH = """
 """
 
 
-def open_database(folder: Path, now: float) -> tuple[apsw.Connection, str]:
-    """Open a shard's database to write to it; whoever calls holds the shard's lock.
-
-    Returns:
-        The connection, and the name that a malformed predecessor got, or "".
+def open_database(folder: Path) -> apsw.Connection:
+    """Open a shard's database to write to it; it is made where it is missing.
 
     Raises:
-        SpoolError: It cannot be opened now, or a newer release made it.
+        apsw.Error, OSError: It cannot be opened, or is damaged.
+        SpoolError: A newer release made it.
     """
-    try:
-        try:
-            return _open(folder), ""
-        except (apsw.CorruptError, apsw.NotADBError):
-            stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
-            aside = _move_aside(folder, stamp)
-            return _open(folder), aside
-    except apsw.Error as error:
-        raise SpoolError(f"{folder / DATABASE}: {error}") from error
-    except OSError as error:
-        raise SpoolError(f"{folder}: {error.strerror}") from error
-
-
-def _open(folder: Path) -> apsw.Connection:
     (folder / DATABASE).touch(mode=0o600)  # the log and its index get the same mode
     connection = apsw.Connection(str(folder / DATABASE), statementcachesize=128)
     try:
         connection.set_busy_timeout(5000)  # a reader that recovers the log after a crash
         connection.execute(_PRAGMAS).fetchall()  # it stops at each answer that nobody takes
         if connection.pragma("schema_version") == 0:
-            connection.execute(f"BEGIN IMMEDIATE; {_TABLES} COMMIT").fetchall()
+            create_tables(connection)
             fsync_folder(folder)
         else:
-            _check_version(connection)
+            check_version(connection)
         connection.execute(_TOUCH).fetchall()
     except BaseException:
         connection.close()
@@ -132,21 +111,18 @@ def _open(folder: Path) -> apsw.Connection:
     return connection
 
 
-def _check_version(connection: apsw.Connection) -> None:
+def create_tables(connection: apsw.Connection) -> None:
+    """Make the tables of a new database."""
+    connection.execute(f"BEGIN IMMEDIATE; {_TABLES} COMMIT").fetchall()
+
+
+def check_version(connection: apsw.Connection) -> None:
+    """Raise SpoolError for a database that another release has made."""
     version = connection.pragma("user_version")
     if version != VERSION:
         raise SpoolError(
             f"{connection.filename} has layout {version}, this release knows {VERSION}"
         )
-
-
-def _move_aside(folder: Path, stamp: str) -> str:
-    """Rename the database, its companions and the folder of its files; give its new name."""
-    for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", "spool"):
-        if (folder / name).exists():
-            os.replace(folder / name, folder / f"{name}.corrupt-{stamp}")  # noqa: PTH105
-    fsync_folder(folder)
-    return f"{DATABASE}.corrupt-{stamp}"
 
 
 def open_read_only(folder: Path) -> apsw.Connection:
@@ -178,7 +154,7 @@ def _checked(name: str, flags: int) -> apsw.Connection:
     try:
         connection.set_busy_timeout(5000)
         connection.execute("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF").fetchall()
-        _check_version(connection)
+        check_version(connection)
     except BaseException:
         connection.close()
         raise

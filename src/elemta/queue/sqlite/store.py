@@ -12,7 +12,7 @@ from functools import partial
 from elemta.mail.content import Content
 from elemta.mail.errors import CorruptError, SpoolError
 from elemta.mail.events import Emit, MessageCorrupt, Notice, StateChanged
-from elemta.mail.ids import QueueId, parse_queue_id
+from elemta.mail.ids import QueueId, format_queue_id, parse_queue_id
 from elemta.mail.message import Facts, State
 from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
@@ -23,7 +23,7 @@ from elemta.queue.sqlite import edits, queries
 from elemta.queue.sqlite.edits import Settlement
 from elemta.queue.sqlite.reader import ReaderThread
 from elemta.queue.sqlite.rows import Found
-from elemta.queue.sqlite.schema import open_database
+from elemta.queue.sqlite.salvage import Salvage, mark_damaged, open_or_salvage
 from elemta.queue.sqlite.writer import Writer
 from elemta.queue.store import Change, Filter, Picked, Stats, Stored, Submission
 
@@ -50,7 +50,7 @@ class SqliteStore:
         self._emit = emit
         self._lock = ShardLock(spool.folder)
         try:
-            connection, aside = open_database(spool.folder, spool.clock.now())
+            connection, salvage = open_or_salvage(spool.folder, spool.clock.now())
             try:
                 spool.ids.skip_to(queries.read_greatest(connection))
                 spool.open()
@@ -60,15 +60,28 @@ class SqliteStore:
         except BaseException:
             self._lock.close()
             raise
-        if aside:
-            detail = f"it was malformed and is now {spool.folder / aside}; a new one is in use"
-            emit(Notice("queue database moved aside", detail))
-        self._writer = Writer(connection, spool.remove, self._notify, spool.look_for_room)
-        self._lookups = ReaderThread(spool.folder)
-        self._surveys = ReaderThread(spool.folder)
+        self._writer = Writer(
+            connection, spool.remove, self._notify, spool.look_for_room, self._mark_damaged
+        )
+        self._lookups = ReaderThread(spool.folder, self._writer.condemn)
+        self._surveys = ReaderThread(spool.folder, self._writer.condemn)
+        if salvage is not None:
+            self._report_salvage(salvage)
 
     def _notify(self, subject: str, detail: str) -> None:
         self._emit(Notice(subject, clean_text(detail)))
+
+    def _mark_damaged(self) -> None:
+        with contextlib.suppress(OSError):  # the next start meets the damage by itself, perhaps
+            mark_damaged(self._spool.folder)
+
+    def _report_salvage(self, salvage: Salvage) -> None:
+        old = self._spool.folder / salvage.aside
+        kept, corrupt = salvage.kept, len(salvage.corrupt)
+        detail = f"it was damaged and is now {old}; a new one has what could be read"
+        self._notify("queue database moved aside", f"{detail}: {kept} messages, {corrupt} corrupt")
+        for number in salvage.corrupt:
+            self._report_corrupt(format_queue_id(number), "the queue database was damaged")
 
     # What comes in and what became of it
 

@@ -10,6 +10,10 @@ with a growing delay, until the disk takes them or the store is closed.
 Where the disk is nearly full, new mail is refused before it takes what settlements need, and
 the log is copied back after each commit, so that the next one takes no more of the disk.
 
+Where the database turns out to be damaged nothing is written any more: new mail is refused,
+settlements wait for the end, and whoever asks `is_alive` learns that a new start is needed, which
+salvages what can be read.
+
 Raises:
     SpoolError: It is closed, or could not write.
 Logs:
@@ -31,6 +35,7 @@ from elemta.mail.ids import QueueId
 from elemta.net import steps
 from elemta.queue.spool.content import SpooledContent
 from elemta.queue.sqlite.edits import Settlement, insert, settle
+from elemta.queue.sqlite.salvage import DAMAGE
 from elemta.queue.sqlite.schema import PAGE_SIZE
 from elemta.queue.store import Submission
 
@@ -48,12 +53,10 @@ _PASSING = (
     OSError,
     apsw.BusyError,
     apsw.CantOpenError,
-    apsw.CorruptError,
     apsw.FullError,
     apsw.IOError,
     apsw.LockedError,
     apsw.NoMemError,
-    apsw.NotADBError,
     apsw.PermissionsError,
     apsw.ReadOnlyError,
 )
@@ -80,6 +83,7 @@ class Writer:
         notify: Told in the loop what an operator should know: subject and detail.
         has_room: Asked in the writer's thread, before a commit, whether new mail may come in;
             told how many octets of the log the database has yet to take.
+        mark_damaged: Called once where it is damaged, in whatever thread has met that.
     """
 
     def __init__(
@@ -88,11 +92,14 @@ class Writer:
         discard: Callable[[Iterable[QueueId]], None],
         notify: Callable[[str, str], None],
         has_room: Callable[[int], bool],
+        mark_damaged: Callable[[], None],
     ):
         self._connection = connection
         self._discard = discard
         self._notify = notify
         self._has_room = has_room
+        self._mark_damaged = mark_damaged
+        self._damage: Exception | None = None
         self._is_tight = False
         self._queue: queue.SimpleQueue[list[_Work] | None] = queue.SimpleQueue()
         self._gathered: list[_Work] = []
@@ -124,8 +131,15 @@ class Writer:
 
     @property
     def is_alive(self) -> bool:
-        """Whether what is submitted is looked at."""
-        return self._thread.is_alive()
+        """Whether what is submitted is looked at, and may be done."""
+        return self._thread.is_alive() and self._damage is None
+
+    def condemn(self, damage: Exception) -> None:
+        """Write nothing any more, since the database is damaged; from any thread, idempotent."""
+        if self._damage is None:
+            self._damage = damage
+            self._mark_damaged()
+            self._tell("queue database damaged", f"{damage}; what can be read will be salvaged")
 
     def close(self) -> None:
         """Commit what has been submitted, and end; idempotent. Blocks as long as that takes."""
@@ -146,6 +160,9 @@ class Writer:
         is_open = True
         while is_open:
             works, is_open = self._next()
+            if self._damage is not None:
+                self._give_up(works, self._damage)
+                continue
             if self._unsettled:  # the order of settlements is kept
                 self._unsettled += [work for work in works if isinstance(work.task, Settlement)]
                 works = [work for work in works if not isinstance(work.task, Settlement)]
@@ -161,7 +178,9 @@ class Writer:
 
     def _next(self) -> tuple[list[_Work], bool]:
         """Wait for work, or for the next retry; False when there will be no more."""
-        timeout = max(0.0, self._retry_at - time.monotonic()) if self._unsettled else None
+        timeout = None
+        if self._unsettled and self._damage is None:
+            timeout = max(0.0, self._retry_at - time.monotonic())
         works: list[_Work] = []
         with contextlib.suppress(queue.Empty):
             batch = self._queue.get(timeout=timeout)
@@ -191,7 +210,10 @@ class Writer:
 
     def _sort_out(self, works: list[_Work], error: Exception) -> None:
         """Say what becomes of works whose commit failed; nothing of them has happened."""
-        if isinstance(error, _PASSING):
+        if isinstance(error, DAMAGE):
+            self.condemn(error)
+            self._give_up(works, error)
+        elif isinstance(error, _PASSING):
             settlements = [work for work in works if isinstance(work.task, Settlement)]
             self._refuse([work for work in works if not isinstance(work.task, Settlement)], error)
             if settlements:
@@ -202,6 +224,11 @@ class Writer:
         else:  # one of them cannot be done, the others must not suffer
             for work in works:
                 self._serve([work])
+
+    def _give_up(self, works: list[_Work], damage: Exception) -> None:
+        """Refuse works; but nobody learns that settlements failed: they would deliver more."""
+        self._unsettled += [work for work in works if isinstance(work.task, Settlement)]
+        self._refuse([work for work in works if not isinstance(work.task, Settlement)], damage)
 
     def _retry(self) -> None:
         """Try settlements again, and only them."""
