@@ -7,7 +7,7 @@ anything goes. The same seed gives the same messages.
 import importlib.util
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 LONGEST = 8192  # octets of a line, CRLF included
@@ -38,7 +38,7 @@ class Sample:
     """One message, and where it is from."""
 
     name: str
-    content: bytes
+    content: bytes = field(repr=False)
 
     @property
     def is_ended(self) -> bool:

@@ -22,7 +22,7 @@ local_domains = ["example.test"]
 [queue]
 retry_schedule = ["1h"]
 [delivery]
-timeout = "4s"
+timeout = "5s"
 [[routes]]
 domains = ["example.test"]
 via = "maildir"

@@ -43,7 +43,7 @@ class Taken:
     sender: str
     parameters: str
     recipients: tuple[str, ...]
-    content: bytes
+    content: bytes = field(repr=False)
     session: int
     is_pipelined: bool
 

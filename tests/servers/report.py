@@ -1,7 +1,7 @@
 """Delivery status notifications as programs read them: RFC 3464, and flufl.bounce."""
 
 import email
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message
 
 from flufl.bounce import all_failures
@@ -11,7 +11,7 @@ from flufl.bounce import all_failures
 class Report:
     """A notification, taken apart as RFC 3464 has it."""
 
-    raw: bytes
+    raw: bytes = field(repr=False)
 
     @property
     def message(self) -> Message:
