@@ -32,12 +32,14 @@ def play(
 ) -> Iterable[Run]:
     """Run every case with every contestant, giving each run as it ends."""
     for case in options.cases():
-        counts = {peer.name: _count(stand, peer, case, options, tell) for peer in peers}
+        rates = {peer.name: _rate(stand, peer, case, options, tell) for peer in peers}
         for _ in range(options.runs):
             for peer in peers:
-                if count := counts[peer.name]:
-                    measured = partial(measure, stand, peer, case, count)
-                    yield _measure(measured, options.repeat, tell)
+                if rate := rates[peer.name]:
+                    measured = partial(measure, stand, peer, case, _count(case, rate, options))
+                    run = _measure(measured, options.repeat, tell)
+                    rates[peer.name] = max(rate, run.rate)  # the pilot may have been disturbed
+                    yield run
 
 
 def _measure(measured: Callable[[], Run], repeat: int, tell: Callable[[str], None]) -> Run:
@@ -52,17 +54,21 @@ def _measure(measured: Callable[[], Run], repeat: int, tell: Callable[[str], Non
     return run
 
 
-def _count(
+def _rate(
     stand: Stand, peer: Peer, case: Case, options: Options, tell: Callable[[str], None]
-) -> int:
-    """Choose how many messages to send; 0 where not even the pilot worked."""
+) -> float:
+    """Find out how many messages a second to expect; 0 where not even the pilot worked."""
     if options.repeat:
         machine.wait_until_quiet(PATIENCE)
     try:
-        rate = pilot(stand, peer, case)
+        return pilot(stand, peer, case)
     except BenchError as error:
         tell(f"{case}, {peer.name}: pilot FAILED: {error}")
-        return 0
+        return 0.0
+
+
+def _count(case: Case, rate: float, options: Options) -> int:
+    """Choose how many messages to send at this rate."""
     seconds = min(options.seconds, LIMIT / 3)
     return min(max(2 * case.sessions, int(rate * seconds)), MOST // case.size)
 
