@@ -207,7 +207,7 @@ def test_mailboxes_on_a_full_disk(tmp_path, sink, rng):
                 server.wait_for(lambda: len(ledger.acknowledged) > 60, "accepted mail")
             deferred = server.wait_event("message_deferred", 20)
             assert "452 4.3.1 the file system is full" in {event["reply"] for event in deferred}
-            assert not list(server.mail.glob("*/*/tmp/*"))
+            server.wait_for(lambda: not list(server.mail.glob("*/*/tmp/*")), "no leftovers")
             (server.mail / "ballast").unlink()
             settle_accounts(server, sink, ledger)
         finally:

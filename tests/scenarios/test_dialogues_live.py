@@ -3,7 +3,8 @@
 import pytest
 from dialogues.transcript import is_reply, load, names
 from servers.dialogue import Dialogue
-from servers.elemta import free_port, running
+from servers.elemta import running
+from servers.process import free_port
 
 RELAY = """
 [relay]

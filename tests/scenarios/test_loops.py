@@ -5,7 +5,8 @@ from contextlib import ExitStack
 
 import pytest
 from servers.dialogue import Dialogue
-from servers.elemta import MAILDIR, free_port, running
+from servers.elemta import MAILDIR, running
+from servers.process import free_port
 
 RING = """
 [relay]

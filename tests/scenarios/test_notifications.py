@@ -6,7 +6,8 @@ import smtplib
 from contextlib import asynccontextmanager
 
 from flufl.bounce import all_failures
-from servers.elemta import free_port, running
+from servers.elemta import running
+from servers.process import free_port
 
 from elemta.testing.peer import Peer
 

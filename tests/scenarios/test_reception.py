@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 from servers.dialogue import Dialogue
-from servers.elemta import free_port, running
-from servers.process import program
+from servers.elemta import running
+from servers.process import free_port, program
 
 LISTENERS = """
 [[listeners]]

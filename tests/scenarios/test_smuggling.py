@@ -9,7 +9,8 @@ import re
 
 import pytest
 from servers.crowd import Attempt, Place, hold_all
-from servers.elemta import free_port, running
+from servers.elemta import running
+from servers.process import free_port
 
 VARIANTS = [
     b"\n.\n",

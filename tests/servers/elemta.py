@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from servers.dialogue import Dialogue
+from servers.process import free_port
 
 PATIENCE = 20.0  # seconds for anything that should happen at once
 
@@ -45,13 +46,6 @@ path = "{mail}/{{domain}}/{{local}}"
 domains = ["*"]
 via = "hold"
 """
-
-
-def free_port() -> int:
-    """A port that nobody uses now; the kernel does not hand it out again soon."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass

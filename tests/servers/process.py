@@ -1,7 +1,9 @@
 """Real servers for tests: started on loopback, waited for, stopped, their log kept."""
 
 import contextlib
+import itertools
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -11,16 +13,25 @@ from pathlib import Path
 
 import pytest
 
+_CHANCE = random.SystemRandom()  # other processes of the same test run begin with the same seed
+
+
+# Below the ports that the kernel gives to clients, and a range for each of pytest's processes:
+# what is free when it is asked for is free a moment later too.
+_FIRST_PORT, _PORTS = 20_000, 1_000
+_next_port = itertools.count(os.getpid() % _PORTS)
+
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody had for TCP and UDP a moment ago."""
-    for _ in range(100):
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port: int = tcp.getsockname()[1]
-            with contextlib.suppress(OSError):
-                udp.bind(("127.0.0.1", port))
-                return port
+    """A port of 127.0.0.1 that nobody has for TCP and UDP."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 12
+    for number in itertools.islice(_next_port, _PORTS):
+        port = _FIRST_PORT + process * _PORTS + number % _PORTS
+        tcp, udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
+        with tcp, udp, contextlib.suppress(OSError):
+            tcp.bind(("127.0.0.1", port))
+            udp.bind(("127.0.0.1", port))
+            return port
     raise RuntimeError("no port is free for both TCP and UDP")
 
 
