@@ -1,6 +1,7 @@
 """Content on its way in, and ids."""
 
 import asyncio
+import errno
 import os
 import threading
 import zlib
@@ -234,6 +235,31 @@ class TestReadingBack:
         file.symlink_to("/etc/passwd")
         assert await self.count(content) == 0
         assert len(told) == 3
+
+    async def test_a_folder_that_is_away_says_nothing_of_its_files(self, content, file):
+        told = []
+        content.when_corrupt = told.append
+        away = file.parent.with_name("away")
+        file.parent.rename(away)
+        with pytest.raises(SpoolError) as caught:
+            await read(content)
+        assert not isinstance(caught.value, CorruptError)
+        away.rename(file.parent)
+        assert await self.count(content) == -1
+        assert told == []
+
+    @pytest.mark.parametrize(
+        ("code", "is_corrupt"), [(errno.EMFILE, False), (errno.EACCES, False), (errno.EIO, True)]
+    )
+    async def test_a_file_that_cannot_be_opened(self, content, monkeypatch, code, is_corrupt):
+        def refuse(*_args: object) -> int:
+            raise OSError(code, os.strerror(code))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", refuse)
+            with pytest.raises(SpoolError) as caught:
+                await read(content)
+        assert isinstance(caught.value, CorruptError) is is_corrupt
 
     async def test_given_up_half_way(self, content):
         pieces = content.chunks()

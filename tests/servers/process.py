@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -12,9 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-
-_CHANCE = random.SystemRandom()  # other processes of the same test run begin with the same seed
-
 
 # Below the ports that the kernel gives to clients, and a range for each of pytest's processes:
 # what is free when it is asked for is free a moment later too.

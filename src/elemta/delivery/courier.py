@@ -18,7 +18,7 @@ from elemta.delivery.sender import Sender
 from elemta.delivery.settings import DeliverySettings, Route, Via
 from elemta.mail.address import Address
 from elemta.mail.clock import Clock
-from elemta.mail.errors import CorruptError
+from elemta.mail.errors import SpoolError
 from elemta.mail.events import Emit, InternalError
 from elemta.mail.job import Destination, Job
 from elemta.mail.outcome import Outcome, Result
@@ -89,11 +89,12 @@ class Delivery:
 
         Raises:
             CorruptError: The content cannot be read back; nothing more can be said.
+            SpoolError: It cannot be read for now.
         """
         route = cast("Route", job.destination.way)
         try:
             return await self._transports[route.via](job, route)
-        except CorruptError:
+        except SpoolError:
             raise
         except Exception as error:  # noqa: BLE001 - the guard: no mail is lost by a defect
             what = f"{type(error).__name__}: {describe(error)}"

@@ -5,14 +5,17 @@ CRC-32 taken when it arrived, compressed or not.
 """
 
 import asyncio
+import errno
 import os
+import stat
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from elemta.mail.errors import CorruptError
+from elemta.mail.errors import CorruptError, SpoolError
 
 PIECE = 256 * 1024
+_LASTING = {errno.EIO, errno.EISDIR, errno.ELOOP}  # a bad sector, or no file at all
 
 
 class MemoryContent:
@@ -63,7 +66,8 @@ class SpooledContent:
         """Read it in pieces of at most 256 KiB; the last comes only if all were right.
 
         Raises:
-            CorruptError: The file is missing, cannot be read, or is not what was written.
+            CorruptError: The file is missing, or is not what was written.
+            SpoolError: It cannot be read for now.
         """
         loop = asyncio.get_running_loop()
         pieces = self._pieces()
@@ -85,9 +89,13 @@ class SpooledContent:
         """The file's name: the id of its message."""
         return self._file.name
 
-    def exists(self) -> bool:
-        """Whether there is a file of this name."""
-        return self._file.is_file()
+    def check_exists(self) -> None:
+        """Raise CorruptError where there is no such file, SpoolError where that cannot be told."""
+        try:
+            if not stat.S_ISREG(self._file.lstat().st_mode):
+                raise CorruptError("the content's file is none")
+        except OSError as error:
+            raise self._judged(error) from error
 
     def remove(self) -> None:
         """Remove the file, if it is there."""
@@ -103,13 +111,23 @@ class SpooledContent:
                     break
                 crc = zlib.crc32(piece, crc)
                 yield piece
-        except (OSError, zlib.error) as error:
+        except OSError as error:
+            raise self._judged(error) from error
+        except zlib.error as error:
             raise CorruptError(f"content file: {error}") from error
         if size != self.size or crc != self.crc:
             raise CorruptError(
                 f"content file: {size} octets with sum {crc:08x},"
                 f" but {self.size} with {self.crc:08x} were written"
             )
+
+    def _judged(self, error: OSError) -> SpoolError:
+        """Corrupt only if the disk has said so: too few open files, say, is no word on the file."""
+        if error.errno == errno.ENOENT and self._file.parent.is_dir():
+            return CorruptError("the content's file is missing")
+        if error.errno in _LASTING:
+            return CorruptError(f"content file: {error.strerror}")
+        return SpoolError(f"content file: {error.strerror}")
 
     def _inflated(self) -> Iterator[bytes]:
         inflater = zlib.decompressobj()

@@ -159,16 +159,18 @@ def read_content(
     """The content of a message; from a row it is verified here, from a file while it is read.
 
     Raises:
-        SpoolError: There is no such message.
+        SpoolError: There is no such message, or its file cannot be read for now.
         CorruptError: The content is missing, or not what was written.
     """
     size, crc, form, body = _content_row(connection, number)
     if form in {PLAIN_FILE, PACKED_FILE}:
         file = content_file(folder, format_queue_id(number))
         content = SpooledContent(file, size, crc, is_compressed=form == PACKED_FILE)
-        if not content.exists():
+        try:
+            content.check_exists()
+        except CorruptError:
             _content_row(connection, number)  # it may have gone meanwhile: first row, then file
-            raise CorruptError("the content's file is missing")
+            raise
         return content
     if body is None:
         raise CorruptError("the content's row is missing")

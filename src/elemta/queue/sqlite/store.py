@@ -212,9 +212,9 @@ class SqliteStore:
 
     def close(self) -> None:
         """Write what has been handed in, and let go of the shard; idempotent. It blocks."""
-        self._writer.close()
         self._lookups.close()
         self._surveys.close()
+        self._writer.close()  # the last connection takes the log into the database
         self._spool.close()
         self._lock.close()
 
