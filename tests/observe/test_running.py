@@ -98,5 +98,6 @@ def test_a_stopped_worker_is_missed(elemta):
 
 
 def test_every_process_has_its_numbers(elemta):
-    names = {path.name for path in metrics_folder(elemta.state).iterdir()}
-    assert names == {"supervisor.snapshot", "worker-0.snapshot", "worker-1.snapshot"}
+    expected = {"supervisor.snapshot", "worker-0.snapshot", "worker-1.snapshot"}
+    folder = metrics_folder(elemta.state)
+    elemta.wait_for(lambda: {path.name for path in folder.iterdir()} == expected, "snapshots")

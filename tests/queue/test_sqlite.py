@@ -24,6 +24,7 @@ from elemta.mail.message import Message, Recipient, State
 from elemta.queue.spool import MemoryContent, ShardBusyError, SpoolSettings
 from elemta.queue.sqlite import SqliteReader
 from elemta.queue.sqlite.edits import insert
+from elemta.queue.sqlite.schema import open_database
 from elemta.queue.store import Filter, Submission
 from elemta.testing import FakeClock
 
@@ -456,7 +457,7 @@ class TestLookingOn:
 def fill(room: Mailroom, count: int) -> None:
     """Many messages at once, every second one deferred; the store is closed then."""
     room.store.close()
-    connection = apsw.Connection(str(room.folder / "queue.db"))
+    connection = open_database(room.folder)
     connection.execute("PRAGMA synchronous = OFF")
     address, content = Address("user", "example.test"), MemoryContent(BODY)
     states = (State.ACTIVE, State.DEFERRED)

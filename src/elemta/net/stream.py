@@ -55,6 +55,7 @@ class Stream(asyncio.BufferedProtocol):
         "_paused_writing",
         "_reader",
         "_sweep",
+        "_take",
         "_transport",
         "deadline",
         "local",
@@ -72,9 +73,10 @@ class Stream(asyncio.BufferedProtocol):
         self._error: Exception | None = None
         self._paused_reading = False
         self._paused_writing = False
-        self._reader: asyncio.Future[None] | None = None
-        self._drainer: asyncio.Future[None] | None = None
-        self._closed: asyncio.Future[None] | None = None
+        self._reader: asyncio.Future[bool] | None = None
+        self._take: Callable[[bytes], bool] | None = None
+        self._drainer: asyncio.Future[bool] | None = None
+        self._closed: asyncio.Future[bool] | None = None
         self._sweep: Sweep | None = None
         self.deadline = math.inf
         self.peer = self.peer_ip = self.local = self.tls_version = ""
@@ -93,11 +95,43 @@ class Stream(asyncio.BufferedProtocol):
                 raise self._error
             if self._eof:
                 return b""
-            self._reader = asyncio.get_running_loop().create_future()
-            try:
-                await self._reader
-            finally:
-                self._reader = None
+            await self._next_arrival()
+        return self._give()
+
+    async def pump(self, take: Callable[[bytes], bool]) -> bool:
+        """Hand what arrives to `take` until it has enough; False when the peer has closed.
+
+        It is called as the octets arrive, from the loop itself: no task has to be woken for input
+        that can be answered at once.
+
+        Raises:
+            Exception: What `read` or `take` raises.
+        """
+        while True:
+            if self._held:
+                if take(self._give()):
+                    return True
+            elif self._error is not None:
+                raise self._error
+            elif self._eof:
+                return False
+            else:
+                self._take = take
+                try:
+                    if await self._next_arrival():
+                        return True
+                finally:
+                    self._take = None
+
+    async def _next_arrival(self) -> bool:
+        """Wait for input, an end or a fault; True if `_take` got the input and has enough."""
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            return await self._reader
+        finally:
+            self._reader = None
+
+    def _give(self) -> bytes:
         buffer = self._buffer
         data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
         buffer.clear()
@@ -207,6 +241,7 @@ class Stream(asyncio.BufferedProtocol):
         """End the waits whose deadline has passed."""
         if now < self.deadline:
             return
+        self._take = None
         for waiter in (self._reader, self._drainer):
             if waiter is not None and not waiter.done():
                 waiter.set_exception(TimeoutError("the deadline has passed"))
@@ -233,12 +268,29 @@ class Stream(asyncio.BufferedProtocol):
         return _landing
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._buffer.append(bytes(_landing[:nbytes]))
+        data = bytes(_landing[:nbytes])
+        if self._take is not None:
+            self._feed(self._take, data)
+            return
+        self._buffer.append(data)
         self._held += nbytes
         if self._held > READ_LIMIT and not self._paused_reading and self._transport is not None:
             self._paused_reading = True
             self._transport.pause_reading()
         self._wake(self._reader)
+
+    def _feed(self, take: Callable[[bytes], bool], data: bytes) -> None:
+        try:
+            has_enough = take(data)
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever waits in `pump`
+            self._take = None
+            if self._reader is not None and not self._reader.done():
+                self._reader.set_exception(error)
+            return
+        if has_enough:
+            self._take = None
+            if self._reader is not None and not self._reader.done():
+                self._reader.set_result(True)
 
     def eof_received(self) -> bool:
         self._eof = True
@@ -267,9 +319,9 @@ class Stream(asyncio.BufferedProtocol):
         self._wake(self._drainer)
 
     @staticmethod
-    def _wake(waiter: asyncio.Future[None] | None) -> None:
+    def _wake(waiter: asyncio.Future[bool] | None) -> None:
         if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            waiter.set_result(False)
 
 
 class Sweep:

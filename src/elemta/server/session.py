@@ -85,6 +85,9 @@ class Session:
         self._transaction: Transaction | None = None
         self._client: Client | None = None
         self._out: list[bytes] = []
+        self._waiting: Awaitable[None] | None = None
+        self._ends_at = 0.0
+        self._command_ends_at = 0.0  # 0: none has begun
         self._over = ""
         self._is_closing = False
         self._errors = 0
@@ -140,42 +143,56 @@ class Session:
             )
 
     async def _hold(self) -> None:
-        stream, machine, handlers = self._stream, self._machine, self.HANDLERS
-        monotonic = self._around.clock.monotonic
-        settings = self._settings
+        stream = self._stream
         if not self._greet():
             return
-        end = monotonic() + settings.session_timeout
-        command_deadline = min(end, monotonic() + settings.command_timeout)
-        while True:
-            event = machine.next_event()
-            if event is not None:
-                waiting = handlers[type(event)](self, event)
-                if waiting is not None:
-                    await waiting
-                if self._over:
-                    break
-                command_deadline = 0.0
-                continue
-            now = monotonic()
-            if self._out:
-                stream.deadline = now + settings.command_timeout
-                await self._flush()
-            if (self._is_closing or now >= end) and self._transaction is None:
-                raise TimeoutError
-            if self._transaction is not None and self._transaction.has_begun_data:
-                stream.deadline = min(end, self._data_deadline(now))
+        self._ends_at = self._around.clock.monotonic() + self._settings.session_timeout
+        waiting = self._advance()
+        while not self._over:
+            if waiting is not None:
+                await waiting
+                waiting = self._advance()
+            elif await stream.pump(self._receive):
+                waiting = self._waiting
             else:
-                command_deadline = command_deadline or min(end, now + settings.command_timeout)
-                stream.deadline = command_deadline
-            data = await stream.read()
-            if not data:
                 self._over = "lost"
                 return
-            self._received += len(data)
-            machine.receive(data)
-        stream.deadline = monotonic() + settings.command_timeout
-        await self._flush()
+        stream.deadline = self._around.clock.monotonic() + self._settings.command_timeout
+        self._flush()
+        await stream.drain()
+
+    def _receive(self, data: bytes) -> bool:
+        """Carry out what arrives; True when something must be awaited first, or all is over."""
+        self._received += len(data)
+        self._machine.receive(data)
+        self._waiting = self._advance()
+        return self._waiting is not None or self._over != ""
+
+    def _advance(self) -> Awaitable[None] | None:
+        """Carry out and answer what is at hand; what this gives must be awaited before more."""
+        machine, handlers = self._machine, self.HANDLERS
+        while (event := machine.next_event()) is not None:
+            self._command_ends_at = 0.0
+            waiting = handlers[type(event)](self, event)
+            if waiting is not None or self._over:
+                return waiting
+        stream, settings = self._stream, self._settings
+        now = self._around.clock.monotonic()
+        if self._out:
+            self._flush()
+            if stream.is_congested:
+                stream.deadline = now + settings.command_timeout
+                return stream.drain()
+        transaction = self._transaction
+        if (self._is_closing or now >= self._ends_at) and transaction is None:
+            raise TimeoutError
+        if transaction is not None and transaction.has_begun_data:
+            stream.deadline = min(self._ends_at, self._data_deadline(now))
+        else:
+            if not self._command_ends_at:
+                self._command_ends_at = min(self._ends_at, now + settings.command_timeout)
+            stream.deadline = self._command_ends_at
+        return None
 
     def _greet(self) -> bool:
         """Say who we are; a client that did not wait for it gets a refusal (RFC 5321 §3.1)."""
@@ -189,12 +206,10 @@ class Session:
         self._out.append(Reply(220, f"{settings.hostname} {name} Elemta").encode())
         return True
 
-    async def _flush(self) -> None:
+    def _flush(self) -> None:
         out = self._out
         self._stream.write(out[0] if len(out) == 1 else b"".join(out))
         out.clear()
-        if self._stream.is_congested:
-            await self._stream.drain()
 
     def _data_deadline(self, now: float) -> float:
         """When a message must have gone on: no long silence, and no less than the minimum rate."""

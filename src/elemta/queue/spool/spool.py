@@ -25,6 +25,8 @@ from elemta.queue.spool.folder import close_all, open_folder, remove
 from elemta.queue.spool.ids import IdSource
 
 _ROOM_AGE = 1.0  # seconds that one look at the free space serves
+_AMPLE = 1 << 30  # octets over the reserve, that nothing fills in a moment
+_AMPLE_AGE = 0.1  # seconds that a look serves the store where so much is free
 _FREE_INODES = 1000
 _OUTCOME_ROOM = 4 << 20  # octets kept for recording what becomes of mail that is here
 _SWEEP_STEP = 1000  # names held at a time
@@ -61,7 +63,7 @@ class Spool:
         self.clock = clock
         self._desk: Desk | None = None
         self._room = False
-        self._room_until = float("-inf")
+        self._room_until = self._ample_until = float("-inf")
         self._owed = 0
         self._first_number = 0
 
@@ -116,8 +118,13 @@ class Spool:
         """
         if owed is not None:
             self._owed = owed
-        self._room_until = self.clock.monotonic() + _ROOM_AGE
-        self._room = self._measure()
+        now = self.clock.monotonic()
+        self._room_until = now + _ROOM_AGE
+        if now >= self._ample_until:
+            spare = self._measure()
+            self._room = spare >= 0
+            if spare >= _AMPLE:
+                self._ample_until = now + _AMPLE_AGE
         return self._room
 
     def remove(self, ids: Iterable[QueueId]) -> None:
@@ -127,16 +134,17 @@ class Spool:
                 with contextlib.suppress(OSError):
                     remove(queue_id, self._desk.spool_fd)
 
-    def _measure(self) -> bool:
+    def _measure(self) -> int:
+        """Free octets beyond the reserve; negative where there is no room."""
         try:
             disk = os.statvfs(self.folder)
         except OSError:
-            return False
+            return -1
         if disk.f_files and disk.f_favail < _FREE_INODES:  # f_files is 0 where there is no limit
-            return False
+            return -1
         size, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
         needed = self._owed + min(_OUTCOME_ROOM, size // 8)
-        return free >= max(self.settings.min_free_space, needed)
+        return free - max(self.settings.min_free_space, needed)
 
     async def sweep(self, known: Callable[[Sequence[QueueId]], Awaitable[set[QueueId]]]) -> int:
         """Remove files that no row names: what a crash left between file and row.

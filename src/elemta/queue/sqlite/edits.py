@@ -1,9 +1,8 @@
 """What a transaction does to a shard's tables, for many messages at once.
 
-Few calls into SQLite do the work of many: rows go in by the dozen with one statement, numbers
+Few calls into SQLite do the work of many: messages go in by the dozen with one statement, numbers
 as one array. Each call lets go of the GIL and has to get it back from a busy loop, so that
-calls, not rows, are what is saved. Statements come in a few fixed lengths, so that they
-are compiled once.
+calls, not rows, are what is saved. Statements have bounded lengths, and are compiled once.
 """
 
 import zlib
@@ -22,8 +21,9 @@ from elemta.queue.sqlite.schema import CODES, PACKED, PACKED_FILE, PLAIN, PLAIN_
 from elemta.queue.states import may_move, sources
 from elemta.queue.store import Change, Stored, Submission
 
-_LENGTHS = (64, 16, 4, 1)  # rows a statement
+_MOST_ROWS = 64  # of a statement
 Values = list["apsw.Binding"]
+Statement = tuple[str, Values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,20 @@ Key = tuple[int, int]  # number of a message, index of a recipient
 
 def insert(connection: apsw.Connection, submissions: Iterable[Submission]) -> None:
     """Add messages with their recipients and, where it is small, their content."""
-    messages: Values = []
-    bodies: Values = []
-    recipients: Values = []
+    for statement, values in insertion(submissions):
+        connection.execute(statement, values)
+
+
+def insertion(submissions: Iterable[Submission]) -> list[Statement]:
+    """The statements of `insert`: one, unless messages are very many or have more recipients."""
+    arrivals: Values = []
+    others: Values = []
     for submission in submissions:
         message = submission.message
         number = parse_queue_id(message.queue_id)
         body, crc, form = _content_columns(submission)
-        if body is not None:
-            bodies += (number, body)
         sender = message.sender
-        messages += (
+        arrivals += (
             number,
             sender.local if sender is not None else None,
             sender.domain if sender is not None else None,
@@ -61,10 +64,13 @@ def insert(connection: apsw.Connection, submissions: Iterable[Submission]) -> No
             pack_facts(message.facts),
             crc,
             form,
+            body,
         )
+        rows = arrivals
         for recipient in submission.recipients:
-            recipients += (
-                number,
+            if rows is others:
+                others.append(number)
+            rows += (
                 recipient.index,
                 recipient.address.local,
                 recipient.address.domain,
@@ -74,13 +80,10 @@ def insert(connection: apsw.Connection, submissions: Iterable[Submission]) -> No
                 recipient.reply,
                 recipient.remote,
             )
-    for table, width, values in (
-        ("message", 9, messages),
-        ("content", 2, bodies),
-        ("recipient", 9, recipients),
-    ):
-        for count, some in _in_lengths(values, width):
-            connection.execute(_insert(table, width, count), some)
+            rows = others
+    statements = [(_insert("arrival", 18, n), some) for n, some in _in_lengths(arrivals, 18)]
+    statements += [(_insert("recipient", 9, n), some) for n, some in _in_lengths(others, 9)]
+    return statements
 
 
 def _content_columns(submission: Submission) -> tuple[bytes | None, int, int]:
@@ -278,13 +281,11 @@ def _for_keys(
 
 
 def _in_lengths(values: Values, width: int) -> Iterator[tuple[int, Values]]:
-    """Cut a run of rows into those lengths that statements are made for."""
-    start, left = 0, len(values) // width
-    for count in _LENGTHS:
-        while left >= count:
-            end = start + count * width
-            yield count, values[start:end]
-            start, left = end, left - count
+    """Cut a run of rows into pieces for one statement each."""
+    step = _MOST_ROWS * width
+    for start in range(0, len(values), step):
+        some = values[start : start + step]
+        yield len(some) // width, some
 
 
 @cache

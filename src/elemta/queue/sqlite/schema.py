@@ -79,6 +79,22 @@ _TABLES = f"""
     PRAGMA user_version = {VERSION};
 """
 
+# A message, its content where that is small, and its first recipient, as one row to insert. It is
+# made anew on each connection: nothing of it is in the file.
+_ARRIVAL = """
+    CREATE TEMP VIEW arrival AS
+        SELECT * FROM message JOIN content USING (id) JOIN recipient USING (id);
+    CREATE TEMP TRIGGER arrive INSTEAD OF INSERT ON arrival BEGIN
+        INSERT INTO message VALUES (
+            new.id, new.sender_local, new.sender_domain, new.received_at, new.size, new.priority,
+            new.facts, new.crc, new.form);
+        INSERT INTO content SELECT new.id, new.body WHERE new.body IS NOT NULL;
+        INSERT INTO recipient VALUES (
+            new.id, new.idx, new.local, new.domain, new.state, new.attempts, new.next_at,
+            new.reply, new.remote);
+    END;
+"""
+
 _TOUCH = """
     SELECT max(id) FROM message;
     SELECT max(id) FROM content;
@@ -95,7 +111,7 @@ def open_database(folder: Path) -> apsw.Connection:
         SpoolError: A newer release made it.
     """
     (folder / DATABASE).touch(mode=0o600)  # the log and its index get the same mode
-    connection = apsw.Connection(str(folder / DATABASE), statementcachesize=128)
+    connection = apsw.Connection(str(folder / DATABASE), statementcachesize=256)
     try:
         connection.set_busy_timeout(5000)  # a reader that recovers the log after a crash
         connection.execute(_PRAGMAS).fetchall()  # it stops at each answer that nobody takes
@@ -105,6 +121,7 @@ def open_database(folder: Path) -> apsw.Connection:
         else:
             check_version(connection)
         connection.execute(_TOUCH).fetchall()
+        connection.execute(_ARRIVAL).fetchall()
     except BaseException:
         connection.close()
         raise

@@ -1,7 +1,8 @@
 """The one thread that writes to a shard's database: group commit.
 
 Whatever has gathered while the last commit was under way shares the next one, and with it the
-price of making it durable. All who wait learn of it by one call into their loop.
+price of making it durable. All who wait learn of it by one call into their loop, and that call
+hands over what has gathered: the busier the loop, the fewer and larger the commits.
 
 When a commit fails, everything in it is taken back. What can be refused is refused at once;
 settlements cannot, they say what has happened to mail. They are tried again by themselves,
@@ -34,7 +35,7 @@ from elemta.mail.errors import SpoolError
 from elemta.mail.ids import QueueId
 from elemta.net import steps
 from elemta.queue.spool.content import SpooledContent
-from elemta.queue.sqlite.edits import Settlement, insert, settle
+from elemta.queue.sqlite.edits import Settlement, Statement, insertion, settle
 from elemta.queue.sqlite.salvage import DAMAGE
 from elemta.queue.sqlite.schema import PAGE_SIZE
 from elemta.queue.store import Submission
@@ -105,11 +106,13 @@ class Writer:
         self._gathered: list[_Work] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
+        self._is_busy = False  # has something that the thread has not come back from
+        self._answered: list[_Work] = []
         self._unsettled: list[_Work] = []
         self._delay = 0.0
         self._retry_at = 0.0
-        self._log_pages = self._copied_pages = self._tried_pages = 0
-        connection.set_wal_hook(self._note_log)
+        self._written_before = 0  # pages, when the log was last copied
+        self._uncopied_pages = 0  # of the log, that the database could not take then
         self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
         self._thread.start()
 
@@ -124,7 +127,7 @@ class Writer:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         waiter = loop.create_future()
-        if not self._gathered:
+        if not self._gathered and not self._is_busy:
             loop.call_soon(self._hand_over)
         self._gathered.append(_Work(task, waiter))
         return waiter
@@ -152,7 +155,20 @@ class Writer:
     def _hand_over(self) -> None:
         works, self._gathered = self._gathered, []
         if works:
+            self._is_busy = True
             self._queue.put(works)
+
+    def _come_back(self, works: list[_Work]) -> None:
+        for work in works:
+            if work.waiter.done():
+                continue
+            if work.error is None:
+                work.waiter.set_result(work.answer)
+            else:
+                work.waiter.set_exception(work.error)
+        self._is_busy = False
+        if self._gathered and self._loop is not None:
+            self._loop.call_soon(self._hand_over)
 
     # What follows runs in the thread.
 
@@ -162,6 +178,7 @@ class Writer:
             works, is_open = self._next()
             if self._damage is not None:
                 self._give_up(works, self._damage)
+                self._send_back()
                 continue
             if self._unsettled:  # the order of settlements is kept
                 self._unsettled += [work for work in works if isinstance(work.task, Settlement)]
@@ -172,8 +189,10 @@ class Writer:
                 self._serve(works)
             if self._unsettled and (not is_open or time.monotonic() >= self._retry_at):
                 self._retry()
+            self._send_back()
             self._checkpoint()
         self._refuse(self._unsettled, SpoolError("the store was closed before this was written"))
+        self._send_back()
         self._connection.close()
 
     def _next(self) -> tuple[list[_Work], bool]:
@@ -181,18 +200,15 @@ class Writer:
         timeout = None
         if self._unsettled and self._damage is None:
             timeout = max(0.0, self._retry_at - time.monotonic())
-        works: list[_Work] = []
-        with contextlib.suppress(queue.Empty):
-            batch = self._queue.get(timeout=timeout)
-            while batch is not None:
-                works += batch
-                batch = self._queue.get_nowait()
-            return works, False
-        return works, True
+        try:
+            works = self._queue.get(timeout=timeout)
+        except queue.Empty:
+            return [], True
+        return works or [], works is not None
 
     def _within_room(self, works: list[_Work]) -> list[_Work]:
         """Refuse new mail where there is no room for it; give the rest."""
-        self._is_tight = not self._has_room((self._log_pages - self._copied_pages) * PAGE_SIZE)
+        self._is_tight = not self._has_room((self._uncopied_pages + self._new_pages()) * PAGE_SIZE)
         if not self._is_tight:
             return works
         refused = [work for work in works if isinstance(work.task, Submission)]
@@ -253,26 +269,34 @@ class Writer:
 
     def _commit(self, works: list[_Work]) -> None:
         submissions = [work.task for work in works if isinstance(work.task, Submission)]
+        statements = insertion(submissions)
+        if len(statements) == 1 and len(submissions) == len(works):
+            steps.reached("store.before_commit")
+            self._connection.execute(*statements[0])  # a transaction by itself
+            steps.reached("store.after_commit")
+        else:
+            self._commit_together(works, statements)
+
+    def _commit_together(self, works: list[_Work], insertions: list[Statement]) -> None:
         settlements = [work.task for work in works if isinstance(work.task, Settlement)]
-        gone: list[QueueId] = []
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if submissions:
-                insert(connection, submissions)
+            for statement in insertions:
+                connection.execute(*statement)
+            if insertions:
                 steps.reached("store.before_commit")
+            gone = settle(connection, settlements)
             if settlements:
-                gone += settle(connection, settlements)
                 steps.reached("settle.before_commit")
-            if len(submissions) + len(settlements) < len(works):
-                _carry_out(connection, works, gone)
+            _carry_out(connection, works, gone)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 with contextlib.suppress(apsw.Error):
                     connection.execute("ROLLBACK")
             raise
-        if submissions:
+        if insertions:
             steps.reached("store.after_commit")
         if settlements:
             steps.reached("settle.after_commit")
@@ -289,7 +313,12 @@ class Writer:
         self._answer(works)
 
     def _answer(self, works: list[_Work]) -> None:
-        self._call(_resolve, works)
+        self._answered += works
+
+    def _send_back(self) -> None:
+        """Let those who wait know, and let the loop hand over more."""
+        works, self._answered = self._answered, []
+        self._call(self._come_back, works)
 
     def _tell(self, subject: str, detail: str) -> None:
         self._call(self._notify, subject, detail)
@@ -299,36 +328,27 @@ class Writer:
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
                 self._loop.call_soon_threadsafe(what, *args)
 
-    def _note_log(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        if pages < self._log_pages:  # it began anew
-            self._copied_pages = self._tried_pages = 0
-        self._log_pages = pages
-        return apsw.SQLITE_OK
+    def _new_pages(self) -> int:
+        """Pages that have gone into the log since it was last copied."""
+        written, _ = self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)
+        return written - self._written_before
 
     def _checkpoint(self) -> None:
         """Keep the log short; done when everyone has been answered."""
         limit = 1 if self._is_tight else CHECKPOINT_PAGES
-        if self._log_pages - self._tried_pages >= limit:
+        if self._new_pages() >= limit:
             self._copy_log()
 
     def _copy_log(self) -> None:
-        self._tried_pages = self._log_pages  # if it fails, the next time is a while away
+        self._uncopied_pages += self._new_pages()
+        self._written_before += self._new_pages()  # if it fails, the next time is a while away
         with contextlib.suppress(apsw.Error):
             mode = apsw.SQLITE_CHECKPOINT_PASSIVE
-            _, self._copied_pages = self._connection.wal_checkpoint(mode=mode)
+            pages, copied = self._connection.wal_checkpoint(mode=mode)
+            self._uncopied_pages = pages - copied
 
 
 def _carry_out(connection: apsw.Connection, works: list[_Work], gone: list[QueueId]) -> None:
     for work in works:
         if not isinstance(work.task, Submission | Settlement):
             work.answer = work.task(connection, gone)
-
-
-def _resolve(works: list[_Work]) -> None:
-    for work in works:
-        if work.waiter.done():
-            continue
-        if work.error is None:
-            work.waiter.set_result(work.answer)
-        else:
-            work.waiter.set_exception(work.error)
