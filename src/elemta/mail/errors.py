@@ -53,3 +53,7 @@ class CorruptError(SpoolError):
 
 class LookupFailed(ElemtaError):  # noqa: N818 - it is an outcome that callers name, not only an error
     """A name could not be looked up for now; to ask again later may help."""
+
+
+class PluginError(ElemtaError):
+    """A plugin cannot be loaded or does not work; the text says which, where and why."""

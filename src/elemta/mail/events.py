@@ -91,6 +91,16 @@ class MessageRejected(Event, tag="message_rejected", frozen=True, omit_defaults=
     reason: str = ""
     mail_from: str = ""
     rcpt_to: str = ""
+    plugin: str = ""
+
+
+class MessageDiscarded(Event, tag="message_discarded", frozen=True, omit_defaults=True):
+    """A message was acknowledged and thrown away, as a plugin wanted."""
+
+    session_id: str
+    queue_id: str
+    plugin: str
+    reason: str = ""
 
 
 class MessageEnqueued(Event, tag="message_enqueued", frozen=True, omit_defaults=True):
@@ -225,6 +235,47 @@ class InternalError(Event, tag="internal_error", frozen=True, omit_defaults=True
     error: str
     queue_id: str = ""
     session_id: str = ""
+
+
+class PluginError(Event, tag="plugin_error", frozen=True, omit_defaults=True):
+    """A plugin raised, took too long or answered nonsense; `why_id` is in what the peer was told."""
+
+    LEVEL: ClassVar[str] = "error"
+    plugin: str
+    hook: str
+    error: str
+    why_id: str = ""
+    queue_id: str = ""
+    session_id: str = ""
+
+
+class PluginShadow(Event, tag="plugin_shadow", frozen=True, omit_defaults=True):
+    """What a plugin in shadow mode would have done."""
+
+    plugin: str
+    hook: str
+    action: str
+    reply: str = ""
+    reason: str = ""
+    queue_id: str = ""
+    session_id: str = ""
+
+
+class PluginChanged(Event, tag="plugin_changed", frozen=True, omit_defaults=True):
+    """A plugin was loaded, enabled, disabled, reloaded or closed, or that failed."""
+
+    plugin: str
+    change: str
+    version: str = ""
+    error: str = ""
+
+
+class PluginLogged(Event, tag="plugin_logged", frozen=True, omit_defaults=True):
+    """What a plugin has to say; `level` is its own, and decides whether it is written at all."""
+
+    plugin: str
+    level: str
+    text: str
 
 
 class Notice(Event, tag="notice", frozen=True, omit_defaults=True):

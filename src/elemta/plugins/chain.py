@@ -1,0 +1,313 @@
+"""Asking plugins: all that define a hook, in order, until one of them decides.
+
+An answer that refuses, defers, discards or accepts ends the asking. Quarantine and edits add up.
+What a plugin raises, and time it takes beyond its limit, make the mail wait (451) unless its
+configuration says otherwise; a defect never lets mail through.
+
+A plugin that has nothing to say costs a call and nothing more: no task, no reading of a clock but
+for one call in `SAMPLED`.
+"""
+
+import asyncio
+import copy
+import inspect
+import operator
+import secrets
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from elemta.mail import events as ev
+from elemta.mail.reply import Reply, clean_text
+from elemta.plugins.contexts import Context
+from elemta.plugins.edits import Edit
+from elemta.plugins.hooks import Hook, May
+from elemta.plugins.plugin import Plugin
+from elemta.plugins.result import Action, Result
+from elemta.plugins.settings import OnError, PluginSettings
+from elemta.plugins.tally import Tally
+
+SAMPLED = 16  # one pass in so many is timed, where plugins answer at once
+_FINAL = frozenset({Action.REJECT, Action.DEFER, Action.DISCARD, Action.ACCEPT})
+_TOGETHER = frozenset({"on_data", "on_validated", "on_filter"})
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the plugins of a hook came to.
+
+    Attributes:
+        action: The one that counts.
+        plugin: Who decided; "" where edits are all there is.
+        reply: What the peer is told; None where the server chooses the words.
+        note: For the operator.
+        edits: Changes of the message with the names of those who want them, in order.
+        delay, silent: As in `Result`.
+    """
+
+    action: Action = Action.CONTINUE
+    plugin: str = ""
+    reply: Reply | None = None
+    note: str = ""
+    edits: tuple[tuple[str, Edit], ...] = ()
+    delay: float | None = None
+    silent: bool = False
+
+
+Call = Callable[[Any], Any]
+
+
+@dataclass(slots=True)
+class Link:
+    """One plugin in a chain: its method, and what belongs to it."""
+
+    call: Call
+    plugin: Plugin[Any]
+    settings: PluginSettings
+    tally: Tally
+    name: str = field(init=False)
+    is_shadow: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = self.settings.name
+        shadow = self.settings.mode == "shadow" or self.tally.hook in self.settings.shadow_hooks
+        self.is_shadow = shadow
+
+
+class Chain:
+    """The plugins of one hook, bound and in order.
+
+    Args:
+        hook: Which.
+        links: Who, in order; not empty.
+        emit: Told of defects, and of what shadows would have done.
+        monotonic: What calls are timed with.
+    """
+
+    __slots__ = ("_calls", "_emit", "_ends", "_monotonic", "_passes", "_skipped", "hook", "links")
+
+    def __init__(
+        self, hook: Hook, links: Sequence[Link], emit: ev.Emit, monotonic: Callable[[], float]
+    ) -> None:
+        self.hook = hook
+        self.links = tuple(links)
+        self._calls = tuple((link.call, link.plugin.tools) for link in links)
+        self._ends = _runs(hook, links)
+        self._emit = emit
+        self._monotonic = monotonic
+        self._passes = 0
+        self._skipped = [0] * len(links)
+        for link in links:
+            link.tally.follow(self)
+
+    def __call__(self, context: Context) -> Awaitable[Decision | None] | None:
+        """Ask; None where nobody has anything to say, which is known at once."""
+        self._passes += 1
+        if not self._passes % SAMPLED:
+            return self._ask_timed(context)
+        calls = iter(self._calls)
+        try:
+            for call, context.tools in calls:
+                answer = call(context)
+                if answer is not None:
+                    break
+            else:
+                return None
+        except Exception as error:  # noqa: BLE001 - a plugin's defect is its own
+            answer = error
+        at = len(self._calls) - operator.length_hint(calls) - 1
+        return self._ask(context, at, answer, self._monotonic())
+
+    def calls_of(self, tally: Tally) -> int:
+        """How often the plugin of a tally was asked here."""
+        at = next(at for at, link in enumerate(self.links) if link.tally is tally)
+        return self._passes - self._skipped[at]
+
+    def retire(self) -> None:
+        """Leave the figures to the tallies: nobody is asked any more."""
+        for link in self.links:
+            link.tally.leave(self)
+
+    def _ask_timed(self, context: Context) -> Awaitable[Decision | None] | None:
+        for at, link in enumerate(self.links):
+            began = self._monotonic()
+            answer = self._call(at, context)
+            if answer is not None:
+                return self._ask(context, at, answer, began)
+            link.tally.took(self._monotonic() - began)
+        return None
+
+    async def _ask(
+        self, context: Context, at: int, answer: object, began: float
+    ) -> Decision | None:
+        """Go on from the first answer that is not None."""
+        gathered = _Gathered()
+        while True:
+            end = self._ends[at]
+            waiting = [self._settle(at, answer, context, began)]
+            for beside in range(at + 1, end):
+                own = copy.copy(context)
+                answer = self._call(beside, own)
+                waiting.append(self._settle(beside, answer, own, self._monotonic()))
+            results = await asyncio.gather(*waiting) if len(waiting) > 1 else [await waiting[0]]
+            for result in results:
+                if result is not None and gathered.add(self.links[at].name, result):
+                    for missed in range(end, len(self.links)):
+                        self._skipped[missed] += 1
+                    return gathered.decision()
+                at += 1
+            if at == len(self.links):
+                return gathered.decision()
+            began = self._monotonic()
+            answer = self._call(at, context)
+
+    def _call(self, at: int, context: Context) -> object:
+        """Call one plugin; what it raises is given as a value."""
+        link = self.links[at]
+        context.tools = link.plugin.tools
+        try:
+            return link.call(context)
+        except Exception as error:  # noqa: BLE001 - as above
+            return error
+
+    async def _settle(
+        self, at: int, answer: object, context: Context, began: float
+    ) -> Result | None:
+        """Wait for an answer where that is needed, judge it, and note it."""
+        link = self.links[at]
+        try:
+            if isinstance(answer, Exception):
+                raise answer  # noqa: TRY301 - one place judges what goes wrong
+            if inspect.isawaitable(answer):
+                async with asyncio.timeout(link.settings.timeout):
+                    answer = await answer
+            result = self._judge(answer)
+        except Exception as error:  # noqa: BLE001 - as above
+            result = self._fail(link, error, context)
+        link.tally.took(self._monotonic() - began)
+        if result is None or not _has_effect(result):
+            return None
+        return self._note(link, result, context)
+
+    def _judge(self, answer: object) -> Result | None:
+        """Give an answer that makes sense here.
+
+        Raises:
+            TypeError: It is no result, or does what this hook cannot do.
+        """
+        if answer is None:
+            return None
+        hook = self.hook
+        if not isinstance(answer, Result):
+            raise TypeError(f"{hook.name} returned {type(answer).__name__}, not a Result or None")
+        if answer.edits and May.MODIFY not in hook.may:
+            raise TypeError(f"{hook.name} cannot change the message")
+        if answer.action is not Action.CONTINUE and not hook.may & (May.DECIDE | May.REFUSE):
+            raise TypeError(f"{hook.name} cannot decide anything: {answer.action}")
+        return answer
+
+    def _fail(self, link: Link, error: Exception, context: Context) -> Result | None:
+        """Say what a defect means for the mail, and tell the operator where it is."""
+        why = secrets.token_hex(4)
+        link.tally.errors += 1
+        text = describe(error)
+        if isinstance(error, TimeoutError):
+            link.tally.timeouts += 1
+            text = f"no answer within {link.settings.timeout:g} s: {text}"
+        ids = (getattr(context, "queue_id", ""), _session_id(context))
+        self._emit(ev.PluginError(link.name, self.hook.name, clean_text(text), why, *ids))
+        on_error = link.settings.on_error
+        if on_error is OnError.CONTINUE or not self.hook.may & (May.DECIDE | May.REFUSE):
+            return None
+        if on_error is OnError.REJECT or May.REFUSE in self.hook.may:
+            return Result.reject(f"Refused (id {why})", code=554, enhanced="5.3.0", note=text)
+        return Result.defer(
+            f"Internal error, try again later (id {why})", enhanced="4.3.0", note=text
+        )
+
+    def _note(self, link: Link, result: Result, context: Context) -> Result | None:
+        """Count an answer; one from a shadow ends here."""
+        what = "edit" if result.action is Action.CONTINUE else result.action.value
+        if not link.is_shadow:
+            link.tally.said(what)
+            return result
+        link.tally.said(f"shadow_{what}")
+        ids = (getattr(context, "queue_id", ""), _session_id(context))
+        text = str(result.reply) if result.reply is not None else ""
+        self._emit(ev.PluginShadow(link.name, self.hook.name, what, text, result.note, *ids))
+        return None
+
+
+class _Gathered:
+    """Answers on the way to a decision."""
+
+    __slots__ = ("_edits", "_plugin", "_result")
+
+    def __init__(self) -> None:
+        self._edits: list[tuple[str, Edit]] = []
+        self._plugin = ""
+        self._result: Result | None = None
+
+    def add(self, plugin: str, result: Result) -> bool:
+        """Take an answer; True when nobody needs to be asked any more."""
+        self._edits += ((plugin, edit) for edit in result.edits)
+        before = self._result
+        if result.action in _FINAL:
+            # what was put into quarantine stays there, unless the message is refused
+            if before is None or result.action is not Action.ACCEPT:
+                self._result, self._plugin = result, plugin
+            return True
+        if before is None and (
+            result.action is Action.QUARANTINE or result.delay is not None or result.silent
+        ):
+            self._result, self._plugin = result, plugin
+        return False
+
+    def decision(self) -> Decision | None:
+        result = self._result
+        if result is None:
+            return Decision(edits=tuple(self._edits)) if self._edits else None
+        return Decision(
+            result.action,
+            self._plugin,
+            result.reply,
+            result.note,
+            tuple(self._edits),
+            result.delay,
+            result.silent,
+        )
+
+
+def describe(error: BaseException) -> str:
+    """Say what an exception is and where in the plugin it was raised, in one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def _has_effect(result: Result) -> bool:
+    return (
+        result.action is not Action.CONTINUE
+        or bool(result.edits)
+        or result.delay is not None
+        or result.silent
+    )
+
+
+def _session_id(context: Context) -> str:
+    session = getattr(context, "session", None)
+    return str(getattr(session if session is not None else context, "session_id", ""))
+
+
+def _runs(hook: Hook, links: Sequence[Link]) -> list[int]:
+    """For each link the index after the last that may be asked at the same time."""
+    ends: list[int] = []
+    for at, link in enumerate(links):
+        end = at + 1
+        if hook.name in _TOGETHER and link.plugin.independent:
+            while end < len(links) and links[end].plugin.independent:
+                end += 1
+        ends.append(end)
+    return ends

@@ -1,0 +1,422 @@
+"""What plugins are told: one kind of context for each kind of moment.
+
+A context is handed to all plugins of a hook in turn. What they see of the session and the message
+they must not change in place: changes are edits in a `Result`. Two things are theirs to write:
+`metadata`, strings that plugins in any language share, and `session.notes`, any Python values.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from elemta.mail.address import Address
+from elemta.mail.content import Content
+from elemta.mail.ids import QueueId
+from elemta.mail.message import State
+from elemta.mail.reply import Reply
+from elemta.plugins.headers import Headers
+
+if TYPE_CHECKING:
+    from elemta.mail.clock import Clock
+    from elemta.plugins.tools import Cache, Counters, PluginLog, Store, Tools
+
+MAX_METADATA = 256  # entries of one session or message
+MAX_METADATA_VALUE = 64 * 1024  # characters
+MAX_READ = 1_000_000  # octets that `MessageContext.read` gives unless told otherwise
+
+
+class Context:
+    """What every hook gets.
+
+    Attributes:
+        hook: The name of the hook.
+        tools: Those of the plugin that is being asked; `log`, `metrics`, `kv`, `cache` and `clock`
+            are short for its parts.
+        metadata: Strings that plugins leave for one another, also in other languages; they last
+            as long as the session, for queue and delivery as long as the call.
+    """
+
+    __slots__ = ("hook", "metadata", "tools")
+
+    tools: "Tools"
+
+    def __init__(self, hook: str, metadata: dict[str, str] | None = None) -> None:
+        self.hook = hook
+        self.metadata: dict[str, str] = {} if metadata is None else metadata
+
+    def get_metadata(self, name: str) -> str | None:
+        """Give what a plugin has left under a name."""
+        return self.metadata.get(name)
+
+    def set_metadata(self, name: str, value: str) -> None:
+        """Leave a string for other plugins.
+
+        Raises:
+            ValueError: It is too long, or there are too many.
+        """
+        if len(name) > 256 or len(value) > MAX_METADATA_VALUE:
+            raise ValueError("metadata is too long")
+        if name not in self.metadata and len(self.metadata) >= MAX_METADATA:
+            raise ValueError("there is too much metadata")
+        self.metadata[name] = value
+
+    @property
+    def log(self) -> "PluginLog":
+        """Writes to the log in the plugin's name."""
+        return self.tools.log
+
+    @property
+    def metrics(self) -> "Counters":
+        """The plugin's own counters and histograms."""
+        return self.tools.metrics
+
+    @property
+    def kv(self) -> "Store":
+        """Keys and values of the plugin, shared by all workers of the node."""
+        return self.tools.kv
+
+    @property
+    def cache(self) -> "Cache":
+        """What the plugin need not look up again, in this worker."""
+        return self.tools.cache
+
+    @property
+    def clock(self) -> "Clock":
+        """The time; a test can set it."""
+        return self.tools.clock
+
+
+class ServerContext(Context):
+    """The life of the server.
+
+    Attributes:
+        hostname, version: Of this server.
+        worker: Number of the worker this runs in, from 0: each has its own plugins.
+    """
+
+    __slots__ = ("hostname", "version", "worker")
+
+    def __init__(self, hook: str, hostname: str, version: str, worker: int) -> None:
+        super().__init__(hook)
+        self.hostname = hostname
+        self.version = version
+        self.worker = worker
+
+
+class ConfigContext(ServerContext):
+    """A configuration that has been read.
+
+    Attributes:
+        changed: Names of settings that a reload has changed ("queue.max_age"); () at the start.
+    """
+
+    __slots__ = ("changed",)
+
+    def __init__(
+        self, hook: str, hostname: str, version: str, worker: int, changed: Sequence[str] = ()
+    ) -> None:
+        super().__init__(hook, hostname, version, worker)
+        self.changed = tuple(changed)
+
+
+class SessionInfo:
+    """A connection as plugins see it; the server keeps it up to date.
+
+    Attributes:
+        session_id: Names it in the log.
+        client_ip: Address of the client, "" on a unix socket.
+        server: Our end ("192.0.2.1:25").
+        listener: The kind of listener: "mta", "lmtp"...
+        is_trusted: The client is in a trusted network.
+        helo: What the client called itself, "" before.
+        protocol: "SMTP", "ESMTP" or "LMTP", "" before the greeting.
+        tls_version: "TLSv1.3" and the like, "" in clear.
+        username: Whose credentials were right, "" for nobody.
+        notes: Whatever Python plugins want to remember of it; no other plugin language sees it.
+        metadata: See `Context.metadata`.
+    """
+
+    __slots__ = (
+        "client_ip",
+        "helo",
+        "is_trusted",
+        "listener",
+        "metadata",
+        "notes",
+        "protocol",
+        "server",
+        "session_id",
+        "tls_version",
+        "username",
+    )
+
+    def __init__(
+        self, session_id: str, client_ip: str, server: str, listener: str, *, is_trusted: bool
+    ) -> None:
+        self.session_id = session_id
+        self.client_ip = client_ip
+        self.server = server
+        self.listener = listener
+        self.is_trusted = is_trusted
+        self.helo = self.protocol = self.tls_version = self.username = ""
+        self.notes: dict[str, Any] = {}
+        self.metadata: dict[str, str] = {}
+
+    @property
+    def is_authenticated(self) -> bool:
+        return bool(self.username)
+
+
+class ConnectionContext(Context):
+    """A connection.
+
+    Attributes:
+        session: The connection.
+    """
+
+    __slots__ = ("session",)
+
+    def __init__(self, hook: str, session: SessionInfo) -> None:
+        super().__init__(hook, session.metadata)
+        self.session = session
+
+
+class CommandContext(ConnectionContext):
+    """A command line.
+
+    Attributes:
+        line: As it was sent, without CRLF. For AUTH what follows the mechanism is left out.
+        verb: Its first word, upper case.
+        argument: The rest.
+    """
+
+    __slots__ = ("argument", "line", "verb")
+
+    def __init__(self, hook: str, session: SessionInfo, line: bytes) -> None:
+        super().__init__(hook, session)
+        self.line = line
+        verb, _, argument = line.partition(b" ")
+        self.verb = verb.decode("ascii", "replace").upper()
+        self.argument = argument.decode("utf-8", "replace")
+
+
+class HelloContext(ConnectionContext):
+    """HELO, EHLO or LHLO.
+
+    Attributes:
+        name: What the client calls itself; `session.helo` has it once it is accepted.
+        verb: Which of them it said.
+    """
+
+    __slots__ = ("name", "verb")
+
+    def __init__(self, hook: str, session: SessionInfo, name: str, verb: str) -> None:
+        super().__init__(hook, session)
+        self.name = name
+        self.verb = verb
+
+
+class AuthContext(ConnectionContext):
+    """Credentials.
+
+    Attributes:
+        mechanism: "PLAIN" and the like.
+        username: Who the client says it is.
+        password: What it says to prove it, where the mechanism tells; "" once it is checked.
+        authenticated: Whether the credentials were right; None while they are not yet checked.
+    """
+
+    __slots__ = ("authenticated", "mechanism", "password", "username")
+
+    def __init__(
+        self,
+        hook: str,
+        session: SessionInfo,
+        mechanism: str,
+        username: str,
+        password: str = "",
+        authenticated: bool | None = None,  # noqa: FBT001 - three values
+    ) -> None:
+        super().__init__(hook, session)
+        self.mechanism = mechanism
+        self.username = username
+        self.password = password
+        self.authenticated = authenticated
+
+
+class EnvelopeContext(ConnectionContext):
+    """A transaction.
+
+    Attributes:
+        sender: Who sends; None for the null path of notifications, which must not be refused
+            as such (RFC 5321 §4.5.5).
+        recipients: Those accepted so far.
+    """
+
+    __slots__ = ("recipients", "sender")
+
+    def __init__(
+        self,
+        hook: str,
+        session: SessionInfo,
+        sender: Address | None,
+        recipients: Sequence[Address] = (),
+    ) -> None:
+        super().__init__(hook, session)
+        self.sender = sender
+        self.recipients: Sequence[Address] = recipients
+
+
+class RecipientContext(EnvelopeContext):
+    """A recipient.
+
+    Attributes:
+        recipient: Who is asked for now.
+        is_relaying: It is refused unless a plugin says ACCEPT: it is not ours, and the client is
+            not trusted.
+    """
+
+    __slots__ = ("is_relaying", "recipient")
+
+    def __init__(
+        self,
+        hook: str,
+        session: SessionInfo,
+        sender: Address | None,
+        recipients: Sequence[Address],
+        recipient: Address,
+        is_relaying: bool,  # noqa: FBT001 - as above
+    ) -> None:
+        super().__init__(hook, session, sender, recipients)
+        self.recipient = recipient
+        self.is_relaying = is_relaying
+
+
+class MessageContext(EnvelopeContext):
+    """A message.
+
+    Attributes:
+        queue_id: The name it will have in the queue.
+        headers: Its header section, as the client sent it.
+        size: Octets received so far, ours not counted.
+    """
+
+    __slots__ = ("_content", "headers", "queue_id", "size")
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the transaction and the message
+        self,
+        hook: str,
+        session: SessionInfo,
+        sender: Address | None,
+        recipients: Sequence[Address],
+        queue_id: QueueId,
+        headers: Headers,
+        size: int,
+        content: Content | None,
+    ) -> None:
+        super().__init__(hook, session, sender, recipients)
+        self.queue_id = queue_id
+        self.headers = headers
+        self.size = size
+        self._content = content
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Read the message in pieces of at most 256 KiB: header section and body, CRLF line ends.
+
+        Raises:
+            LookupError: It has not been received yet: `on_headers` has only its headers.
+        """
+        if self._content is None:
+            raise LookupError("the body has not been received yet")
+        return self._content.chunks()
+
+    async def read(self, limit: int = MAX_READ) -> bytes:
+        """Give the first `limit` octets of the message."""
+        pieces: list[bytes] = []
+        left = limit
+        async for piece in self.chunks():
+            pieces.append(piece[:left])
+            left -= len(pieces[-1])
+            if left <= 0:
+                break
+        return b"".join(pieces)
+
+
+class QueueContext(Context):
+    """A message in the queue.
+
+    Attributes:
+        queue_id: Its name.
+        sender, recipients: Its envelope, or that part of it that this is about.
+        size: Octets.
+        state: Of those recipients.
+        session_id: Of the session that brought it, "" for our own.
+    """
+
+    __slots__ = ("queue_id", "recipients", "sender", "session_id", "size", "state")
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the row of a message
+        self,
+        hook: str,
+        queue_id: QueueId,
+        sender: Address | None,
+        recipients: Sequence[Address],
+        size: int,
+        state: State = State.ACTIVE,
+        session_id: str = "",
+    ) -> None:
+        super().__init__(hook)
+        self.queue_id = queue_id
+        self.sender = sender
+        self.recipients = recipients
+        self.size = size
+        self.state = state
+        self.session_id = session_id
+
+
+class AttemptContext(QueueContext):
+    """An attempt to deliver.
+
+    Attributes:
+        destination: Where it goes, as the log names it ("mx:example.org").
+        attempts: Attempts made before this one.
+    """
+
+    __slots__ = ("attempts", "destination")
+
+    destination: str
+    attempts: int
+
+
+class OutcomeContext(AttemptContext):
+    """What an attempt came to, for one recipient: `recipients` has just that one.
+
+    Attributes:
+        reply: What the other side said, or we in its place.
+        remote: Who said it ("mx1.example.org"), or "".
+        next_at: When the next attempt is due, seconds since 1970; 0 where there is none.
+    """
+
+    __slots__ = ("next_at", "remote", "reply")
+
+    reply: Reply
+    remote: str
+    next_at: float
+
+
+class SecurityContext(Context):
+    """Something that only an attack or a badly broken peer does.
+
+    Attributes:
+        kind: What ("early_talk", "bare_newline"...), as in the log.
+        detail: In words.
+        session_id, client_ip: Who.
+    """
+
+    __slots__ = ("client_ip", "detail", "kind", "session_id")
+
+    def __init__(self, hook: str, kind: str, detail: str, session_id: str, client_ip: str) -> None:
+        super().__init__(hook)
+        self.kind = kind
+        self.detail = detail
+        self.session_id = session_id
+        self.client_ip = client_ip

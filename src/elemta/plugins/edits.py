@@ -1,0 +1,140 @@
+"""Changes of a message: typed, and unable to break it.
+
+Names and values of fields are checked when an edit is made, so that whoever makes a broken one
+learns of it in place: CR, LF and NUL are refused, what is beyond ASCII is encoded (RFC 2047), and
+long lines are folded (RFC 5322 §2.2.3).
+"""
+
+import msgspec
+
+from elemta.mail.address import Address, parse_address
+from elemta.mail.headers import build_field
+
+
+class _Field(msgspec.Struct, frozen=True):
+    name: str
+    value: str
+
+    def __post_init__(self) -> None:
+        build_field(self.name, self.value)  # raises HeaderError
+
+    def encode(self, *, utf8: bool = False) -> bytes:
+        """The field as it goes into the message; `utf8` as for `build_field`."""
+        return build_field(self.name, self.value, utf8=utf8)
+
+
+class AddHeader(_Field, frozen=True, tag=True):
+    """Add a field at the end of the header section.
+
+    Raises:
+        HeaderError: The name is none, or the value could break the message.
+    """
+
+
+class InsertHeader(_Field, frozen=True, tag=True):
+    """Insert a field before the field number `index`; 0 is on top of all.
+
+    Raises:
+        HeaderError: As `AddHeader`.
+    """
+
+    index: int = 0
+
+
+class ReplaceHeader(_Field, frozen=True, tag=True):
+    """Replace the first field of that name and remove its others; add it where there is none.
+
+    Raises:
+        HeaderError: As `AddHeader`.
+    """
+
+
+class RemoveHeader(msgspec.Struct, frozen=True, tag=True):
+    """Remove all fields of a name, or only the number `only` of them, counted from 1."""
+
+    name: str
+    only: int = 0
+
+    def __post_init__(self) -> None:
+        build_field(self.name, "")  # raises HeaderError
+
+
+class ReplaceBody(msgspec.Struct, frozen=True, tag=True):
+    """Put another body in place of the message's, its MIME fields are yours to fit.
+
+    Raises:
+        ValueError: A line does not end with CRLF, or there is a NUL.
+    """
+
+    body: bytes
+
+    def __post_init__(self) -> None:
+        if b"\0" in self.body:
+            raise ValueError("a body has no NUL")
+        rest = self.body.replace(b"\r\n", b"")
+        if b"\r" in rest or b"\n" in rest:
+            raise ValueError("lines of a body end with CRLF")
+
+
+class AddRecipient(msgspec.Struct, frozen=True, tag=True):
+    """Deliver the message to one more address.
+
+    Raises:
+        AddressError: It is none.
+    """
+
+    address: str
+
+    def __post_init__(self) -> None:
+        parse_address(self.address)
+
+    @property
+    def recipient(self) -> Address:
+        return parse_address(self.address)
+
+
+class RemoveRecipient(msgspec.Struct, frozen=True, tag=True):
+    """Do not deliver to an address; without any recipient left the message is discarded.
+
+    Raises:
+        AddressError: It is none.
+    """
+
+    address: str
+
+    def __post_init__(self) -> None:
+        parse_address(self.address)
+
+    @property
+    def recipient(self) -> Address:
+        return parse_address(self.address)
+
+
+class ChangeSender(msgspec.Struct, frozen=True, tag=True):
+    """Change the envelope sender; "" is the null path.
+
+    Raises:
+        AddressError: It is none.
+    """
+
+    address: str
+
+    def __post_init__(self) -> None:
+        if self.address:
+            parse_address(self.address)
+
+    @property
+    def sender(self) -> Address | None:
+        return parse_address(self.address) if self.address else None
+
+
+Edit = (
+    AddHeader
+    | InsertHeader
+    | ReplaceHeader
+    | RemoveHeader
+    | ReplaceBody
+    | AddRecipient
+    | RemoveRecipient
+    | ChangeSender
+)

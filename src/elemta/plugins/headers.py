@@ -1,0 +1,57 @@
+"""A message's header section as plugins read it."""
+
+import contextlib
+from collections.abc import Iterator
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+
+from elemta.mail.headers import iter_fields
+from elemta.mail.reply import clean_text
+
+VALUE_LIMIT = 64 * 1024  # characters of a value that are decoded
+
+
+class Headers:
+    """The fields of a message in order; parsed when first asked for.
+
+    Args:
+        raw: The section with CRLF line ends, its empty line included or not.
+    """
+
+    __slots__ = ("_fields", "raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self._fields: list[tuple[str, bytes]] | None = None
+
+    def get(self, name: str) -> str | None:
+        """Give the decoded value of the first field of a name, in any case; None without one."""
+        return next(iter(self.get_all(name)), None)
+
+    def get_all(self, name: str) -> list[str]:
+        """Give the decoded values of all fields of a name."""
+        wanted = name.lower()
+        return [decode_value(raw) for field, raw in self.fields() if field == wanted]
+
+    def fields(self) -> list[tuple[str, bytes]]:
+        """Give name (lower case) and raw value of each field."""
+        if self._fields is None:
+            self._fields = [(name.decode("ascii"), value) for name, value in iter_fields(self.raw)]
+        return self._fields
+
+    def __contains__(self, name: str) -> bool:
+        wanted = name.lower()
+        return any(field == wanted for field, _ in self.fields())
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return ((name, decode_value(raw)) for name, raw in self.fields())
+
+
+def decode_value(raw: bytes) -> str:
+    """Unfold a value and decode its encoded words (RFC 2047); no input makes it fail."""
+    text = raw[:VALUE_LIMIT].decode("utf-8", "replace").replace("\r\n", "").strip()
+    if "=?" in text:
+        # in an encoding that nobody knows it stays as it was written
+        with contextlib.suppress(HeaderParseError, LookupError, UnicodeError, ValueError):
+            text = str(make_header(decode_header(text)))
+    return clean_text(text, VALUE_LIMIT)

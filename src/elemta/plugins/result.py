@@ -1,0 +1,130 @@
+"""What a plugin answers: an action, the words for the peer, a note for the operator, and edits."""
+
+import enum
+
+import msgspec
+
+from elemta.mail.reply import Reply, clean_text
+from elemta.plugins.edits import Edit
+
+NOTE_LIMIT = 1000  # characters
+
+
+class Action(enum.StrEnum):
+    """What is to become of the session, the command or the message.
+
+    CONTINUE asks the next plugin. ACCEPT asks no more of them; for a recipient it is also the vote
+    that relaying needs. REJECT refuses for good, DEFER for now. DISCARD says 250 and throws the
+    message away. QUARANTINE keeps it where an operator sees it; other plugins are still asked.
+    """
+
+    CONTINUE = "continue"
+    ACCEPT = "accept"
+    REJECT = "reject"
+    DEFER = "defer"
+    DISCARD = "discard"
+    QUARANTINE = "quarantine"
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer. Make one with a constructor: `Result.reject("We are closed")`.
+
+    Attributes:
+        action: What is to be done.
+        reply: What the peer is told; None leaves the words to the server.
+        note: Why, for the operator: it goes to the log and is never shown to the peer.
+        edits: Changes of the message, in order; they hold whatever the action is.
+        delay: For `on_deferred`: seconds until the next attempt; None leaves it to the schedule.
+        silent: For `on_bounced`: no notification is sent.
+    """
+
+    action: Action = Action.CONTINUE
+    reply: Reply | None = None
+    note: str = ""
+    edits: tuple[Edit, ...] = ()
+    delay: float | None = None
+    silent: bool = False
+
+    @classmethod
+    def reject(
+        cls,
+        text: str = "Refused by local policy",
+        *,
+        code: int = 550,
+        enhanced: str = "5.7.1",
+        note: str = "",
+        edits: tuple[Edit, ...] = (),
+    ) -> "Result":
+        """Refuse for good.
+
+        Raises:
+            ValueError: The code is not 5xx, or the enhanced code does not begin with 5.
+        """
+        reply = _reply(code, enhanced, text, 5)
+        return cls(action=Action.REJECT, reply=reply, note=_note(note), edits=edits)
+
+    @classmethod
+    def defer(
+        cls,
+        text: str = "Try again later",
+        *,
+        code: int = 451,
+        enhanced: str = "4.7.1",
+        note: str = "",
+        edits: tuple[Edit, ...] = (),
+    ) -> "Result":
+        """Refuse for now.
+
+        Raises:
+            ValueError: The code is not 4xx, or the enhanced code does not begin with 4.
+        """
+        reply = _reply(code, enhanced, text, 4)
+        return cls(action=Action.DEFER, reply=reply, note=_note(note), edits=edits)
+
+    @classmethod
+    def discard(cls, *, note: str = "") -> "Result":
+        """Say 250, and throw the message away."""
+        return cls(action=Action.DISCARD, note=_note(note))
+
+    @classmethod
+    def quarantine(cls, *, note: str = "", edits: tuple[Edit, ...] = ()) -> "Result":
+        """Take the message, and keep it for an operator to look at."""
+        return cls(action=Action.QUARANTINE, note=_note(note), edits=edits)
+
+    @classmethod
+    def accept(cls, *, note: str = "", edits: tuple[Edit, ...] = ()) -> "Result":
+        """Ask no more plugins; for a recipient: relaying is allowed."""
+        return cls(action=Action.ACCEPT, note=_note(note), edits=edits)
+
+    @classmethod
+    def modify(cls, *edits: Edit, note: str = "") -> "Result":
+        """Change the message, and go on."""
+        return cls(edits=edits, note=_note(note))
+
+    @classmethod
+    def retry_after(cls, seconds: float, *, note: str = "") -> "Result":
+        """For `on_deferred`: when to try again, instead of what the schedule says.
+
+        Raises:
+            ValueError: It is negative or no number.
+        """
+        if not 0 <= seconds < float("inf"):
+            raise ValueError(f"not a delay: {seconds}")
+        return cls(delay=float(seconds), note=_note(note))
+
+    @classmethod
+    def silence(cls, *, note: str = "") -> "Result":
+        """For `on_bounced`: send no notification."""
+        return cls(silent=True, note=_note(note))
+
+
+def _reply(code: int, enhanced: str, text: str, kind: int) -> Reply:
+    if code // 100 != kind:
+        raise ValueError(f"the code must be {kind}xx, not {code}")
+    if enhanced.partition(".")[0] != str(kind):
+        raise ValueError(f"the enhanced code must begin with {kind}, not {enhanced!r}")
+    return Reply(code, clean_text(text.replace("\n", " ")), enhanced)
+
+
+def _note(text: str) -> str:
+    return clean_text(text, NOTE_LIMIT) if text else ""

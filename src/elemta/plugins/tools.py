@@ -1,0 +1,69 @@
+"""What the server lends a plugin: a log, figures, keys and values, a cache, the time."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from elemta.mail.clock import Clock
+
+T = TypeVar("T")
+
+
+class PluginLog(Protocol):
+    """Lines in the plugin's name, in the server's log and in a file of the plugin's own."""
+
+    def debug(self, text: str) -> None: ...
+    def info(self, text: str) -> None: ...
+    def warning(self, text: str) -> None: ...
+    def error(self, text: str) -> None: ...
+
+
+class Counters(Protocol):
+    """Figures of a plugin's own in `/metrics`, as `elemta_plugin_NAME_...`."""
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter; it begins at 0. Of each there are at most 100 sets of labels."""
+        ...
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add a value to a histogram."""
+        ...
+
+
+class Store(Protocol):
+    """Keys and values of a plugin, on disk, the same for all workers of the node.
+
+    Raises:
+        PluginError: It cannot be read or written, or a value is larger than 64 KiB.
+    """
+
+    async def get(self, key: str) -> bytes | None: ...
+    async def set(self, key: str, value: bytes, *, ttl: float | None = None) -> None:
+        """Keep a value, for `ttl` seconds or until it is deleted."""
+        ...
+
+    async def delete(self, key: str) -> None: ...
+    async def increment(self, key: str, amount: int = 1, *, ttl: float | None = None) -> int:
+        """Add to a number at one stroke; `ttl` counts from its first change."""
+        ...
+
+
+class Cache(Protocol):
+    """Values this worker need not work out again; bounded, the oldest go first."""
+
+    def get(self, key: str) -> Any: ...  # noqa: ANN401 - whatever was put in
+    def set(self, key: str, value: object, ttl: float) -> None: ...
+    async def fetch(self, key: str, ttl: float, load: Callable[[], Awaitable[T]]) -> T:
+        """Give a value, or load it: once, however many want it at the same time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """All of them, for one plugin."""
+
+    log: PluginLog
+    metrics: Counters
+    kv: Store
+    cache: Cache
+    clock: Clock
