@@ -238,7 +238,7 @@ class InternalError(Event, tag="internal_error", frozen=True, omit_defaults=True
 
 
 class PluginError(Event, tag="plugin_error", frozen=True, omit_defaults=True):
-    """A plugin raised, took too long or answered nonsense; `why_id` is in what the peer was told."""
+    """A plugin raised, took too long or answered nonsense; the peer was told `why_id`."""
 
     LEVEL: ClassVar[str] = "error"
     plugin: str

@@ -14,6 +14,9 @@ from elemta.mail.headers import count_field, find_field, find_header_end, iter_f
 from elemta.mail.ids import QueueId
 from elemta.mail.message import Facts, Message
 from elemta.mail.reply import Reply, clean_text
+from elemta.plugins.chain import Decision
+from elemta.plugins.contexts import SessionInfo
+from elemta.plugins.table import NO_HOOKS, HookTable
 from elemta.server.relay import RelayPolicy
 from elemta.server.settings import SessionSettings
 from elemta.server.trace import received_field, session_part
@@ -81,9 +84,12 @@ class Transaction:
         "_head",
         "_header_done",
         "_header_size",
+        "_hooks",
         "_intake",
         "_is_automatic",
+        "_marks",
         "_message_id",
+        "_session",
         "_settings",
         "_smtputf8",
         "accepted",
@@ -99,8 +105,13 @@ class Transaction:
         client: Client,
         intake: Intake[Any],
         settings: SessionSettings,
+        hooks: HookTable = NO_HOOKS,
+        session: SessionInfo | None = None,
     ) -> None:
-        """Begin; `declared` is the BODY parameter and whether SMTPUTF8 was given."""
+        """Begin; `declared` is the BODY parameter and whether SMTPUTF8 was given.
+
+        `session` is what plugins see of it, where `hooks` has any.
+        """
         self.sender = sender
         self.recipients: dict[Address, None] = {}
         self.accepted = self.overshoot = 0
@@ -108,6 +119,9 @@ class Transaction:
         self._client = client
         self._intake = intake
         self._settings = settings
+        self._hooks = hooks
+        self._session = session
+        self._marks: list[Decision] = []
         self._draft: Draft | None = None
         self._begun = False
         self._fault: Reply | None = None
@@ -129,9 +143,18 @@ class Transaction:
             refusal = policy.refusal(recipient, trusted=self._client.is_trusted)
             if refusal is not None:
                 return refusal
-        self.accepted += 1
-        self.recipients[recipient] = None
+        self.take_recipient(recipient)
         return None
+
+    def take_recipient(self, recipient: Address, *, is_kept: bool = True) -> None:
+        """Accept a recipient that somebody vouches for; without `is_kept` it gets no copy."""
+        self.accepted += 1
+        if is_kept:
+            self.recipients[recipient] = None
+
+    def mark(self, decision: Decision) -> None:
+        """Remember that plugins want this message discarded, or put into quarantine."""
+        self._marks.append(decision)
 
     def begin_data(self, now: float) -> Reply | None:
         """Open the draft and put the trace header on top; a reply says why that cannot be."""
