@@ -54,13 +54,20 @@ class Intake(Protocol[D]):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who is at the other end, as far as policy cares."""
+    """Who is at the other end, as far as policy cares.
+
+    Attributes:
+        hooks: The plugins of this session.
+        info: What they see of it.
+    """
 
     session_id: str
     ip: str
     is_trusted: bool
     helo: str
     protocol: str
+    hooks: HookTable = NO_HOOKS
+    info: SessionInfo | None = None
 
 
 NO_ROOM = Reply(452, "Insufficient system storage, try again later", "4.3.1")
@@ -84,12 +91,10 @@ class Transaction:
         "_head",
         "_header_done",
         "_header_size",
-        "_hooks",
         "_intake",
         "_is_automatic",
         "_marks",
         "_message_id",
-        "_session",
         "_settings",
         "_smtputf8",
         "accepted",
@@ -105,13 +110,8 @@ class Transaction:
         client: Client,
         intake: Intake[Any],
         settings: SessionSettings,
-        hooks: HookTable = NO_HOOKS,
-        session: SessionInfo | None = None,
     ) -> None:
-        """Begin; `declared` is the BODY parameter and whether SMTPUTF8 was given.
-
-        `session` is what plugins see of it, where `hooks` has any.
-        """
+        """Begin; `declared` is the BODY parameter and whether SMTPUTF8 was given."""
         self.sender = sender
         self.recipients: dict[Address, None] = {}
         self.accepted = self.overshoot = 0
@@ -119,8 +119,6 @@ class Transaction:
         self._client = client
         self._intake = intake
         self._settings = settings
-        self._hooks = hooks
-        self._session = session
         self._marks: list[Decision] = []
         self._draft: Draft | None = None
         self._begun = False
