@@ -10,6 +10,7 @@ from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
 from elemta.net.tasks import spawn
+from elemta.server.judged import JudgedSession
 from elemta.server.session import Session, Surroundings
 
 TOO_BUSY = Reply(421, "Too many connections, try again later", "4.3.2").encode()
@@ -90,7 +91,8 @@ class Listeners:
             stream.write(TOO_BUSY)
             stream.close()
             return
-        session = Session(stream, self._next_session_id(), around)
+        kind = Session if around.hooks.is_empty else JudgedSession
+        session = kind(stream, self._next_session_id(), around)
         self._sessions.add(session)
         self._idle.clear()
         _ = spawn(self._hold(session), "session")

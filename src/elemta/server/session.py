@@ -16,6 +16,7 @@ from elemta.mail.ids import SessionId
 from elemta.mail.message import Message
 from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
+from elemta.plugins.table import NO_HOOKS, HookTable
 from elemta.server.relay import RelayPolicy
 from elemta.server.settings import SessionSettings
 from elemta.server.transaction import NO_ROOM, Client, Intake, Transaction
@@ -58,6 +59,7 @@ class Surroundings:
 
     Attributes:
         tells_commands: Somebody wants an event for each accepted MAIL and RCPT.
+        hooks: The plugins of new sessions.
     """
 
     settings: SessionSettings
@@ -69,6 +71,7 @@ class Surroundings:
     lmtp: bool = False
     listener: str = "mta"
     tells_commands: bool = False
+    hooks: HookTable = NO_HOOKS
 
 
 class Session:
@@ -234,7 +237,7 @@ class Session:
         self._over = reason
         self._out.append(reply.encode())
 
-    def _on_hello(self, event: smtp.Hello) -> None:
+    def _on_hello(self, event: smtp.Hello) -> Awaitable[None] | None:
         self._drop_transaction()
         self._client = None
         if event.verb == "HELO":
@@ -242,6 +245,7 @@ class Session:
         else:
             lines = (self._settings.hostname, *self._machine.extensions)
             self._answer_junk(Reply(250, "\n".join(lines)))
+        return None
 
     def _on_mail(self, event: smtp.Mail) -> Awaitable[None] | None:
         if not self._around.intake.has_room():
@@ -249,32 +253,34 @@ class Session:
             return None
         if self._settings.refuse_null_mx_senders and event.sender is not None:
             return self._check_sender(event)
-        self._begin(event)
-        return None
+        return self._begin(event)
 
     async def _check_sender(self, event: smtp.Mail) -> None:
         domain = event.sender.domain if event.sender is not None else ""
         if domain and await self._around.is_null_mx(domain):
             self._refuse("mail", NULL_MX, mail_from=str(event.sender))
-        else:
-            self._begin(event)
+        elif (waiting := self._begin(event)) is not None:
+            await waiting
 
-    def _begin(self, event: smtp.Mail) -> None:
-        around, machine = self._around, self._machine
+    def _make_client(self) -> Client:
+        machine = self._machine
+        protocol = "LMTP" if self._around.lmtp else "ESMTP" if machine.esmtp else "SMTP"
+        return Client(self._id, self._stream.peer_ip, self._trusted, machine.hello, protocol)
+
+    def _begin(self, event: smtp.Mail) -> Awaitable[None] | None:
+        around = self._around
         client = self._client
         if client is None:
-            protocol = "LMTP" if around.lmtp else "ESMTP" if machine.esmtp else "SMTP"
-            client = self._client = Client(
-                self._id, self._stream.peer_ip, self._trusted, machine.hello, protocol
-            )
+            client = self._client = self._make_client()
         self._transaction = Transaction(
             event.sender, (event.body, event.smtputf8), client, around.intake, self._settings
         )
         if around.tells_commands:
             around.emit(ev.MailFromAccepted(self._id, str(event.sender or "")))
         self._answer(SENDER_OK)
+        return None
 
-    def _on_rcpt(self, event: smtp.Rcpt) -> None:
+    def _on_rcpt(self, event: smtp.Rcpt) -> Awaitable[None] | None:
         transaction = self._transaction
         if transaction is None:
             raise LocalProtocolError("RCPT without a transaction")
@@ -284,7 +290,11 @@ class Session:
             rcpt_to = str(event.recipient)
             cost = 0 if 0 < transaction.overshoot <= OVERSHOOT else 1
             self._refuse("rcpt", refusal, mail_from=sender, rcpt_to=rcpt_to, cost=cost)
-            return
+        else:
+            self._welcome(event, transaction)
+        return None
+
+    def _welcome(self, event: smtp.Rcpt, transaction: Transaction) -> None:
         if self._around.tells_commands:
             sender = str(transaction.sender or "")
             self._around.emit(ev.RcptToAccepted(self._id, sender, str(event.recipient)))
@@ -391,6 +401,9 @@ class Session:
         self, stage: str, reply: Reply, *, mail_from: str = "", rcpt_to: str = "", cost: int = 1
     ) -> None:
         self._report(stage, reply, mail_from, rcpt_to)
+        self._answer_refusal(reply, cost)
+
+    def _answer_refusal(self, reply: Reply, cost: int = 1) -> None:
         self._refused += cost
         if self._refused >= self._settings.max_errors * REFUSALS_PER_ERROR:
             self._end("too many refused commands", TOO_MANY_ERRORS)

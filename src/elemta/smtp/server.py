@@ -35,6 +35,7 @@ class ServerMachine:
 
     Attributes:
         extensions: The lines of the answer to EHLO or LHLO, after the first.
+        line: The last command line, without its end; whoever has seen to it makes it None.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class ServerMachine:
         "_starved",
         "_verbs",
         "extensions",
+        "line",
     )
 
     def __init__(self, limits: Limits, *, lmtp: bool = False, smtputf8: bool = True):
@@ -76,6 +78,7 @@ class ServerMachine:
         self._mode = _COMMANDS
         self._asked: Event | None = None
         self._due = 1  # replies to it
+        self.line: bytes | None = None
 
     @property
     def hello(self) -> str:
@@ -170,7 +173,7 @@ class ServerMachine:
         if end < 0:
             return self._hold_line()
         regular = end > at and buffer[end - 1] == _CR
-        line = buffer[at : end - 1] if regular else buffer[at:end]
+        line = self.line = buffer[at : end - 1] if regular else buffer[at:end]
         if end + 1 == len(buffer):
             self._buffer, self._at = b"", 0
         else:

@@ -1,0 +1,295 @@
+"""A session whose plugins are asked: before each command is carried out, and around the session.
+
+Order for a command: `on_command` for any line, `on_command_validated` if it is legal here, then
+the hook of its own. What the server refuses by itself no plugin is asked to allow, but for one
+thing: a recipient elsewhere, whom an untrusted client may have if a plugin says ACCEPT.
+
+A decision to discard or quarantine holds for the message under way, or, before MAIL, for all
+messages of the session.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar
+
+from elemta.mail import events as ev
+from elemta.mail.errors import LocalProtocolError
+from elemta.mail.ids import SessionId
+from elemta.mail.reply import Reply
+from elemta.net.stream import Stream
+from elemta.plugins.chain import Decision
+from elemta.plugins.contexts import (
+    CommandContext,
+    ConnectionContext,
+    EnvelopeContext,
+    HelloContext,
+    RecipientContext,
+    SessionInfo,
+)
+from elemta.plugins.result import Action
+from elemta.server.session import Session, Surroundings
+from elemta.server.transaction import Client
+from elemta.smtp import events as smtp
+
+REFUSED = Reply(550, "Refused by local policy", "5.7.1")
+DEFERRED = Reply(451, "Try again later", "4.7.1")
+_CONTENT = frozenset({smtp.Body, smtp.BodyEnd, smtp.ChunkEnd})
+
+Waiting = Awaitable[None] | None
+
+
+class JudgedSession(Session):
+    """A session with plugins; it keeps those it began with."""
+
+    def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
+        super().__init__(stream, session_id, around)
+        self._hooks = around.hooks
+        self._info = SessionInfo(
+            session_id,
+            stream.peer_ip,
+            stream.local,
+            around.listener,
+            is_trusted=self._trusted,
+        )
+        self._marks: list[Decision] = []  # what becomes of all messages
+
+    async def run(self) -> None:
+        hooks = self._hooks
+        hooks.enter()
+        try:
+            await super().run()
+            if hooks.on_disconnect is not None:
+                waiting = hooks.on_disconnect(ConnectionContext("on_disconnect", self._info))
+                if waiting is not None:
+                    await waiting
+        finally:
+            hooks.leave()
+
+    async def _hold(self) -> None:
+        chain = self._hooks.on_connect
+        if chain is not None:
+            waiting = chain(ConnectionContext("on_connect", self._info))
+            decision = await waiting if waiting is not None else None
+            reply = self._refusal(decision)
+            if reply is not None:
+                self._turn_away(reply, decision)
+                return
+        await super()._hold()
+
+    def _turn_away(self, reply: Reply, decision: Decision | None) -> None:
+        """Refuse a connection in place of the banner (RFC 5321 §3.1, §3.8; RFC 7504)."""
+        if reply.code not in {421, 521, 554}:
+            reply = Reply(554 if reply.is_permanent else 421, reply.text, reply.enhanced)
+        self._over = "refused"
+        self._blame("connect", reply, decision)
+        self._stream.write(reply.encode())
+
+    # ---- commands
+
+    def _take(self, event: Any) -> Waiting:  # noqa: ANN401 - any event of the machine
+        machine = self._machine
+        line, machine.line = machine.line, None
+        if line is None:  # it goes on with content
+            return self._carry_out(event)
+        if line[:5].upper() == b"AUTH ":  # what follows the mechanism is a secret
+            line = b" ".join(line.split(b" ")[:2])
+        chain = self._hooks.on_command
+        if chain is None:
+            return self._commanded(None, event, line)
+        waiting = chain(CommandContext("on_command", self._info, line))
+        return self._then(waiting, self._commanded, event, line)
+
+    def _commanded(self, decision: Decision | None, event: Any, line: bytes) -> Waiting:  # noqa: ANN401
+        event = self._judged(decision, event)
+        chain = self._hooks.on_command_validated
+        if event is None or chain is None or type(event) is smtp.Fault:
+            return self._carry_out(event)
+        waiting = chain(CommandContext("on_command_validated", self._info, line))
+        return self._then(waiting, self._validated, event)
+
+    def _validated(self, decision: Decision | None, event: Any) -> Waiting:  # noqa: ANN401
+        return self._carry_out(self._judged(decision, event))
+
+    def _judged(self, decision: Decision | None, event: Any) -> Any:  # noqa: ANN401
+        """Give what is left to be carried out when plugins have judged a command."""
+        kind = type(event)
+        reply = self._refusal(decision)
+        if reply is None or kind is smtp.Quit:  # who wants to leave may
+            return event
+        if kind is smtp.Fault:
+            return smtp.Fault(reply, event.close, event.kind)
+        self._blame("command", reply, decision)
+        if kind is smtp.Body:  # BDAT: its octets are on their way, the answer is due after them
+            transaction = self._transaction
+            if transaction is not None:
+                if not transaction.has_begun_data:
+                    self._begin_chunking(transaction)
+                transaction.refuse(reply)
+            return event
+        if kind in _CONTENT:
+            self._drop_transaction()
+        self._answer_refusal(reply)
+        return None
+
+    def _carry_out(self, event: Any) -> Waiting:  # noqa: ANN401
+        return None if event is None else self.PLAIN[type(event)](self, event)
+
+    def _on_hello(self, event: smtp.Hello) -> Waiting:
+        chain = self._hooks.on_helo
+        if chain is None:
+            return self._greeted(None, event)
+        waiting = chain(HelloContext("on_helo", self._info, event.name, event.verb))
+        return self._then(waiting, self._greeted, event)
+
+    def _greeted(self, decision: Decision | None, event: smtp.Hello) -> Waiting:
+        reply = self._refusal(decision)
+        if reply is not None:
+            self._blame("helo", reply, decision)
+            self._answer_refusal(reply)
+            return None
+        super()._on_hello(event)
+        info = self._info
+        info.helo = event.name
+        info.protocol = {"HELO": "SMTP", "LHLO": "LMTP"}.get(event.verb, "ESMTP")
+        return None
+
+    # ---- the transaction
+
+    def _make_client(self) -> Client:
+        plain = super()._make_client()
+        return Client(
+            plain.session_id,
+            plain.ip,
+            plain.is_trusted,
+            plain.helo,
+            plain.protocol,
+            self._hooks,
+            self._info,
+        )
+
+    def _begin(self, event: smtp.Mail) -> Waiting:
+        chain = self._hooks.on_mail_from
+        if chain is None:
+            return self._begun(None, event)
+        waiting = chain(EnvelopeContext("on_mail_from", self._info, event.sender))
+        return self._then(waiting, self._begun, event)
+
+    def _begun(self, decision: Decision | None, event: smtp.Mail) -> Waiting:
+        reply = self._refusal(decision, is_marking=False)
+        if reply is not None:
+            self._blame("mail", reply, decision, mail_from=str(event.sender or ""))
+            self._answer_refusal(reply)
+            return None
+        super()._begin(event)
+        if self._transaction is not None:
+            for mark in self._marks if decision is None else (*self._marks, decision):
+                self._transaction.mark(mark)
+        return None
+
+    def _on_rcpt(self, event: smtp.Rcpt) -> Waiting:
+        transaction, chain = self._transaction, self._hooks.on_rcpt_to
+        if transaction is None:
+            raise LocalProtocolError("RCPT without a transaction")
+        if chain is None or transaction.accepted >= self._settings.max_recipients:
+            return super()._on_rcpt(event)
+        recipient, policy = event.recipient, self._around.policy
+        if not recipient.domain:
+            recipient = policy.postmaster
+        is_relaying = policy.refusal(recipient, trusted=self._trusted) is not None
+        context = RecipientContext(
+            "on_rcpt_to",
+            self._info,
+            transaction.sender,
+            tuple(transaction.recipients),
+            recipient,
+            is_relaying,
+        )
+        return self._then(chain(context), self._addressed, event, context)
+
+    def _addressed(
+        self, decision: Decision | None, event: smtp.Rcpt, context: RecipientContext
+    ) -> Waiting:
+        transaction = self._transaction
+        if transaction is None:
+            raise LocalProtocolError("RCPT without a transaction")
+        action = Action.CONTINUE if decision is None else decision.action
+        reply = self._refusal(decision, is_marking=False)
+        if reply is None and context.is_relaying and action is not Action.ACCEPT:
+            return super()._on_rcpt(event)  # nobody vouches for it
+        if reply is not None:
+            sender, recipient = str(context.sender or ""), str(context.recipient)
+            self._blame("rcpt", reply, decision, mail_from=sender, rcpt_to=recipient)
+            self._answer_refusal(reply)
+            return None
+        if decision is not None and action is Action.QUARANTINE:
+            transaction.mark(decision)
+        transaction.take_recipient(context.recipient, is_kept=action is not Action.DISCARD)
+        self._welcome(event, transaction)
+        return None
+
+    # ---- answers of plugins
+
+    def _then(
+        self,
+        waiting: Awaitable[Decision | None] | None,
+        what: Callable[..., Waiting],
+        *args: Any,  # noqa: ANN401 - those of `what`
+    ) -> Waiting:
+        """Go on with a decision, at once where that can be."""
+        return what(None, *args) if waiting is None else self._await(waiting, what, args)
+
+    async def _await(
+        self,
+        waiting: Awaitable[Decision | None],
+        what: Callable[..., Waiting],
+        args: tuple[Any, ...],
+    ) -> None:
+        following = what(await waiting, *args)
+        if following is not None:
+            await following
+
+    def _refusal(self, decision: Decision | None, *, is_marking: bool = True) -> Reply | None:
+        """Give the reply of a decision that refuses; one that only marks is taken note of."""
+        if decision is None:
+            return None
+        if decision.action is Action.REJECT:
+            return decision.reply or REFUSED
+        if decision.action is Action.DEFER:
+            return decision.reply or DEFERRED
+        if is_marking and decision.action in {Action.DISCARD, Action.QUARANTINE}:
+            if self._transaction is None:
+                self._marks.append(decision)
+            else:
+                self._transaction.mark(decision)
+        return None
+
+    def _blame(
+        self,
+        stage: str,
+        reply: Reply,
+        decision: Decision | None,
+        *,
+        mail_from: str = "",
+        rcpt_to: str = "",
+    ) -> None:
+        """Log a refusal, and which plugin wanted it."""
+        self._around.emit(
+            ev.MessageRejected(
+                self._id,
+                self._stream.peer_ip or "unix",
+                stage,
+                str(reply),
+                decision.note if decision is not None else "",
+                mail_from,
+                rcpt_to,
+                decision.plugin if decision is not None else "",
+            )
+        )
+
+    PLAIN: ClassVar[dict[type[Any], Callable[[Any, Any], Waiting]]] = {
+        **Session.HANDLERS,
+        smtp.Hello: _on_hello,
+        smtp.Rcpt: _on_rcpt,
+    }
+    HANDLERS: ClassVar[dict[type[Any], Callable[[Any, Any], Waiting]]] = dict.fromkeys(
+        Session.HANDLERS, _take
+    )
