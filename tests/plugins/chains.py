@@ -1,7 +1,6 @@
 """Chains and tables of plugins, built by hand."""
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from elemta.mail import events as ev
 from elemta.plugins import Context, Metadata, Plugin, SessionInfo, Settings
@@ -10,8 +9,12 @@ from elemta.plugins.hooks import HOOKS
 from elemta.plugins.settings import PluginSettings
 from elemta.plugins.table import HookTable
 from elemta.plugins.tally import Tally
-from elemta.plugins.tools import Tools
 from elemta.testing.clock import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from elemta.plugins.tools import Tools
 
 
 def plugin(name: str = "one", *, independent: bool = False, **hooks: object) -> Plugin[Any]:

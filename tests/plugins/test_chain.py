@@ -7,9 +7,9 @@ import pytest
 from elemta.mail import events as ev
 from elemta.plugins import AddHeader, Context, Result
 from elemta.plugins.chain import SAMPLED
+from elemta.plugins.contexts import ConnectionContext
+from elemta.plugins.settings import OnError
 from tests.plugins.chains import chain, plugin, session
-
-from elemta.plugins.contexts import ConnectionContext  # isort: skip
 
 
 def context(hook: str = "on_data") -> ConnectionContext:
@@ -153,7 +153,7 @@ class TestDefects:
             plugin("bad", on_data=fail_later if is_async else fail),
             plugin("other", on_data=lambda _context: said.append("asked")),
             emit=said.append,
-            on_error=on_error,
+            on_error=OnError(on_error),
         )
         decision = await ask(links)
         error = said[0]
