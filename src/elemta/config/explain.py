@@ -15,7 +15,9 @@ SHOWN = 120  # characters of a wrong value that are repeated
 def explain(source: Source, details: ErrorDetails) -> str:
     """Put an error of the models into words: the value, and what is expected."""
     path, kind = details["loc"], details["type"]
-    if kind == "extra_forbidden":
+    if kind == "extra_forbidden" or (
+        path[0] == "plugins" and kind == "dict_type" and len(path) == 2
+    ):
         return _unknown(source, path)
     if kind == "missing":
         return "is required"

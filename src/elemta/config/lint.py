@@ -65,7 +65,18 @@ def _warning(path: KeyPath, text: str, *about: KeyPath) -> Finding:
 
 def find_all(config: Config) -> Iterator[Finding]:
     """Look for everything."""
-    for check in (_listeners, _trust, _domains, _routes, _reach, _circles, _shares, _queue, _names):
+    for check in (
+        _listeners,
+        _trust,
+        _domains,
+        _routes,
+        _reach,
+        _circles,
+        _shares,
+        _queue,
+        _names,
+        _plugins,
+    ):
         yield from check(config)
 
 
@@ -262,3 +273,19 @@ def _names(config: Config) -> Iterator[Finding]:
     if "." not in hostname:
         text = "is not fully qualified: other servers will refuse it"
         yield _warning(("server", "hostname"), text)
+
+
+def _plugins(config: Config) -> Iterator[Finding]:
+    plugins = config.plugins
+    known: set[str] = set()
+    for index, plugin in enumerate(plugins.plugin):
+        path: KeyPath = ("plugins", "plugin", index)
+        if plugin.name in known:
+            yield _error((*path, "name"), "is there twice", ("plugins", "plugin"))
+        known.add(plugin.name)
+        places = [name for name in ("module", "library", "address") if getattr(plugin, name)]
+        for name in places[1:]:
+            yield _error((*path, name), f"{places[0]} says already where it is", path)
+    for table in plugins.tables:
+        if (name := table.replace("_", "-")) != table and name in plugins.tables:
+            yield _error(("plugins", table), f"is there twice: [plugins.{name}]", ("plugins", name))

@@ -6,7 +6,9 @@ from typing import NamedTuple, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from elemta.config.models import Config, Section, is_all_live, is_live, section_of
+from elemta.config.models import Config
+from elemta.config.plugins import PluginsConfig
+from elemta.config.sections import Section, is_all_live, is_live, section_of
 from elemta.config.values import Kind
 
 
@@ -113,6 +115,13 @@ def label(path: tuple[str | int, ...]) -> str:
     end = 0
     while end < len(path) and find_model(path[: end + 1]) is not None:
         end += 1
+    if (
+        end == 1
+        and len(path) > 2
+        and find_model(path[:1]) is PluginsConfig
+        and path[1] not in PluginsConfig.model_fields
+    ):
+        end = 2
     table = ".".join(part for part in path[:end] if isinstance(part, str))
     heading = f"[{table}]" if table else ""
     if end and isinstance(path[end - 1], int):
@@ -149,6 +158,13 @@ def changed(old: Config, new: Config) -> Changes:
         for setting in table.settings():
             if getattr(before, setting.name) != getattr(after, setting.name):
                 (live if setting.is_live else restart).append(setting.full_name)
+        if isinstance(before, PluginsConfig) and isinstance(after, PluginsConfig):
+            named = {*before.tables, *after.tables}
+            live += (
+                f"{table.name}.{name}"
+                for name in sorted(named)
+                if before.tables.get(name) != after.tables.get(name)
+            )
     return Changes(tuple(live), tuple(restart))
 
 
