@@ -1,0 +1,74 @@
+"""Makes the tools of each plugin, and owns what is behind them."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from elemta.mail.clock import Clock
+from elemta.mail.events import Emit
+from elemta.plugins.settings import PluginSettings
+from elemta.plugins.tooling.cache import BoundedCache
+from elemta.plugins.tooling.database import Database
+from elemta.plugins.tooling.figures import Figures
+from elemta.plugins.tooling.files import LogFiles
+from elemta.plugins.tooling.log import Logger
+from elemta.plugins.tooling.names import check_name
+from elemta.plugins.tooling.store import DiskStore
+from elemta.plugins.tools import Tools
+
+DEBUG_VARIABLE = "ELEMTA_PLUGIN_DEBUG"
+
+
+class Toolbox:
+    """The tools of all plugins of one process; make it after the fork.
+
+    Nothing is opened before a plugin uses it.
+
+    Args:
+        state_dir: Where the server keeps its state.
+        clock: The time, also for plugins.
+        emit: Told what plugins say.
+        debug: Write all that plugins say, whatever their settings are; None asks the environment
+            for `ELEMTA_PLUGIN_DEBUG=1`.
+
+    Attributes:
+        figures: Those that plugins keep themselves, by plugin.
+    """
+
+    def __init__(
+        self, state_dir: Path, clock: Clock, emit: Emit, *, debug: bool | None = None
+    ) -> None:
+        self._clock = clock
+        self._emit = emit
+        self._is_debug = os.environ.get(DEBUG_VARIABLE) == "1" if debug is None else debug
+        self._files = LogFiles(state_dir)
+        self._database = Database(state_dir / "plugins.db", clock)
+        self._figures: dict[str, Figures] = {}
+
+    @property
+    def figures(self) -> Mapping[str, Figures]:
+        return self._figures
+
+    def make_tools(self, settings: PluginSettings) -> Tools:
+        """Give a plugin its tools.
+
+        Another version of a plugin goes on with the figures and the values of the one before; it
+        begins with an empty cache.
+
+        Raises:
+            PluginError: Its name is none.
+        """
+        name = check_name(settings.name)
+        level = "debug" if self._is_debug else settings.log_level
+        return Tools(
+            log=Logger(name, level, self._emit, self._files.write, self._clock),
+            metrics=self._figures.setdefault(name, Figures()),
+            kv=DiskStore(self._database, name),
+            cache=BoundedCache(self._clock),
+            clock=self._clock,
+        )
+
+    def close(self) -> None:
+        """Write what waits, and close what is open; idempotent. Blocks as long as that takes."""
+        self._database.close()
+        self._files.close()
