@@ -1,0 +1,154 @@
+"""What a plugin outside says, on its way back: a result becomes an answer, and one again.
+
+An answer comes from a stranger: whatever in it makes no sense is an error, never a guess.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from elemta.mail.errors import PluginError
+from elemta.mail.reply import clean_text
+from elemta.plugins import edits as ed
+from elemta.plugins.remote.proto import elemta_plugin_v1_pb2 as pb
+from elemta.plugins.result import Action, Result
+
+MAX_ANSWER = 1024 * 1024  # octets, unless it brings another body
+MAX_EDITS = 1000
+
+_ACTIONS = {pb.Answer.Action.Value(action.name): action for action in Action}
+
+
+class AnswerError(PluginError):
+    """An answer makes no sense."""
+
+
+def from_answer(answer: pb.Answer) -> Result | None:
+    """Make a result of an answer; None where it says nothing.
+
+    Raises:
+        PluginError: The plugin says that it has failed.
+        AnswerError: The answer makes no sense.
+    """
+    if answer.error:
+        raise PluginError(clean_text(answer.error))
+    if len(answer.edits) > MAX_EDITS:
+        raise AnswerError(f"{len(answer.edits)} edits, at most {MAX_EDITS} are allowed")
+    brings_body = any(edit.WhichOneof("what") == "replace_body" for edit in answer.edits)
+    if not brings_body and answer.ByteSize() > MAX_ANSWER:
+        raise AnswerError(f"the answer has {answer.ByteSize()} octets")
+    try:
+        edits = tuple(_read_edit(edit) for edit in answer.edits)
+        result = _read_action(answer)
+    except ValueError as error:
+        raise AnswerError(f"the answer makes no sense: {error}") from error
+    if result is None and not edits and not answer.HasField("delay") and not answer.silent:
+        return None
+    return msgspec.structs.replace(
+        result or Result(note=clean_text(answer.note)),
+        edits=edits,
+        delay=_read_delay(answer),
+        silent=answer.silent,
+    )
+
+
+def _read_action(answer: pb.Answer) -> Result | None:
+    action = _ACTIONS.get(answer.action)
+    if action is None:
+        raise AnswerError(f"there is no action {answer.action}")
+    if action is Action.CONTINUE:
+        return None
+    make = getattr(Result, action.value)
+    if action not in {Action.REJECT, Action.DEFER}:
+        return make(note=answer.note)  # type: ignore[no-any-return]
+    words: dict[str, Any] = {"code": answer.code, "enhanced": answer.enhanced, "text": answer.text}
+    if answer.enhanced and not _is_enhanced(answer.enhanced):
+        raise AnswerError(f"not an enhanced status code: {clean_text(answer.enhanced, 40)!r}")
+    said = {name: value for name, value in words.items() if value}
+    return make(**said, note=answer.note)  # type: ignore[no-any-return]
+
+
+def _is_enhanced(text: str) -> bool:
+    parts = text.split(".")
+    return len(parts) == 3 and all(
+        part.isascii() and part.isdigit() and len(part) <= 3 for part in parts
+    )
+
+
+def _read_delay(answer: pb.Answer) -> float | None:
+    if not answer.HasField("delay"):
+        return None
+    if not 0 <= answer.delay < math.inf:
+        raise AnswerError(f"not a delay: {answer.delay}")
+    return float(answer.delay)
+
+
+def _read_edit(edit: pb.Edit) -> ed.Edit:
+    what = edit.WhichOneof("what")
+    if what is None:
+        raise AnswerError("an edit of a kind that is not known")
+    return _EDITS[what](getattr(edit, what))
+
+
+_EDITS: Mapping[str, Callable[[Any], ed.Edit]] = {
+    "add_header": lambda field: ed.AddHeader(field.name, field.value),
+    "insert_header": lambda field: ed.InsertHeader(field.name, field.value, field.index),
+    "replace_header": lambda field: ed.ReplaceHeader(field.name, field.value),
+    "remove_header": lambda field: ed.RemoveHeader(field.name, field.index),
+    "replace_body": ed.ReplaceBody,
+    "add_recipient": ed.AddRecipient,
+    "remove_recipient": ed.RemoveRecipient,
+    "change_sender": ed.ChangeSender,
+}
+
+
+def to_answer(
+    call_id: int, result: Result | None, before: Mapping[str, str], after: Mapping[str, str]
+) -> pb.Answer:
+    """Write a result down, with what has changed in the metadata."""
+    left = {name: value for name, value in after.items() if before.get(name) != value}
+    answer = pb.Answer(id=call_id, metadata=left)
+    if result is None:
+        return answer
+    answer.action = pb.Answer.Action.Value(result.action.name)
+    answer.note = result.note
+    answer.silent = result.silent
+    if result.reply is not None:
+        answer.code = result.reply.code
+        answer.enhanced = result.reply.enhanced or ""
+        answer.text = result.reply.text
+    if result.delay is not None:
+        answer.delay = result.delay
+    answer.edits.extend(_write_edit(edit) for edit in result.edits)
+    return answer
+
+
+_KINDS: Mapping[type, str] = {
+    ed.AddHeader: "add_header",
+    ed.InsertHeader: "insert_header",
+    ed.ReplaceHeader: "replace_header",
+    ed.RemoveHeader: "remove_header",
+    ed.ReplaceBody: "replace_body",
+    ed.AddRecipient: "add_recipient",
+    ed.RemoveRecipient: "remove_recipient",
+    ed.ChangeSender: "change_sender",
+}
+
+
+def _write_edit(edit: ed.Edit) -> pb.Edit:
+    value: object
+    match edit:
+        case ed.ReplaceBody(value):
+            pass
+        case ed.AddRecipient(value) | ed.RemoveRecipient(value) | ed.ChangeSender(value):
+            pass
+        case ed.RemoveHeader(name, only):
+            value = pb.Edit.Field(name=name, index=only)
+        case ed.InsertHeader(name, text, index):
+            value = pb.Edit.Field(name=name, value=text, index=index)
+        case ed.AddHeader(name, text) | ed.ReplaceHeader(name, text):
+            value = pb.Edit.Field(name=name, value=text)
+    what: dict[str, Any] = {_KINDS[type(edit)]: value}
+    return pb.Edit(**what)

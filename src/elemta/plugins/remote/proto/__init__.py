@@ -1,0 +1,1 @@
+"""The protocol of plugins outside the worker, and what protoc makes of it."""
