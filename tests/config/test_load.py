@@ -118,7 +118,7 @@ address = "127.0.0.1:2525"
 knid = "mta"
 [smpt]
 strict_sync = true
-[extras]
+[zzz]
 enabled = true
 """) == [
         "elemta.toml:6: [queue] max_aeg: unknown setting; did you mean max_age?",
@@ -127,7 +127,7 @@ enabled = true
         "elemta.toml:8: [queue] zzz: unknown setting",
         "elemta.toml:11: [[listeners]] knid: unknown setting; did you mean kind?",
         "elemta.toml:12: [smpt]: unknown section; did you mean smtp?",
-        "elemta.toml:14: [extras]: unknown section",
+        "elemta.toml:14: [zzz]: unknown section",
     ]
 
 
