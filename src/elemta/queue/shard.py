@@ -64,8 +64,16 @@ class Shard:
         sender: Address | None,
         recipients: Sequence[Address],
         facts: Facts,
+        state: State = State.ACTIVE,
     ) -> Message:
         """Make a message durable, and plan it.
+
+        Args:
+            draft: Its content, all of it.
+            sender: Who sends it.
+            recipients: At least one.
+            facts: What is known of it.
+            state: Of all recipients; in any but `ACTIVE` they wait for an operator.
 
         Raises:
             SpoolError: It is not kept: the disk is full, or the shard is closed.
@@ -80,7 +88,7 @@ class Shard:
             settings.priority_of(sender, recipients) if settings.priorities else Priority.NORMAL,
             facts,
         )
-        planned, groups = self._sort(message, recipients)
+        planned, groups = self._sort(message, recipients, state)
         submission = Submission(message, planned, content or await draft.finish())
         plan = self._plan
         plan.residents.apart.add(message.queue_id)
@@ -96,10 +104,12 @@ class Shard:
         return message
 
     def _sort(
-        self, message: Message, addresses: Sequence[Address]
+        self, message: Message, addresses: Sequence[Address], state: State
     ) -> tuple[tuple[Recipient, ...], list[Group]]:
         """The recipients as they are stored, and those among them to be tried."""
         now = message.received_at
+        if state is not State.ACTIVE:
+            return tuple(Recipient(i, each, state, 0, now) for i, each in enumerate(addresses)), []
         if len(addresses) == 1:
             destination = self._courier.destination(addresses[0], message.sender)
             only = Recipient(0, addresses[0], destination.state, 0, now)

@@ -9,12 +9,13 @@ import errno
 import os
 import stat
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 
 from elemta.mail.errors import CorruptError, SpoolError
 
 PIECE = 256 * 1024
+READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LASTING = {errno.EIO, errno.EISDIR, errno.ELOOP}  # a bad sector, or no file at all
 
 
@@ -105,7 +106,8 @@ class SpooledContent:
         """Read, inflate and count: at the end size and sum must be what they were."""
         size = crc = 0
         try:
-            for piece in self._inflated() if self.is_compressed else _read(self._file):
+            packed = read_open(os.open(self._file, READING))
+            for piece in inflate(packed) if self.is_compressed else packed:
                 size += len(piece)
                 if size > self.size:
                     break
@@ -129,22 +131,29 @@ class SpooledContent:
             return CorruptError(f"content file: {error.strerror}")
         return SpoolError(f"content file: {error.strerror}")
 
-    def _inflated(self) -> Iterator[bytes]:
-        inflater = zlib.decompressobj()
-        for packed in _read(self._file):
-            data = packed
-            while data:
-                yield inflater.decompress(data, PIECE)
-                data = inflater.unconsumed_tail
-        rest = inflater.flush()
-        if rest:
-            yield rest
-        if not inflater.eof:
-            raise CorruptError("content file: the zlib stream has no end")
+
+def inflate(packed: Iterable[bytes], *, is_whole: bool = True) -> Iterator[bytes]:
+    """Unpack a zlib stream piece by piece; unless `is_whole` it may lack its end.
+
+    Raises:
+        CorruptError: It ends too early.
+        zlib.error: It is none.
+    """
+    inflater = zlib.decompressobj()
+    for piece in packed:
+        data = piece
+        while data:
+            yield inflater.decompress(data, PIECE)
+            data = inflater.unconsumed_tail
+    rest = inflater.flush()
+    if rest:
+        yield rest
+    if is_whole and not inflater.eof:
+        raise CorruptError("content file: the zlib stream has no end")
 
 
-def _read(file: Path) -> Iterator[bytes]:
-    fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def read_open(fd: int) -> Iterator[bytes]:
+    """Read an open file in pieces, and close it."""
     try:
         while piece := os.read(fd, PIECE):
             yield piece

@@ -1,0 +1,46 @@
+"""Mail that is put into quarantine as it comes in: stored, left alone, let go by an operator."""
+
+import pytest
+from shards import SETTINGS, VERIFIED, Station
+
+from elemta.mail import events as ev
+from elemta.mail.address import parse_address
+from elemta.mail.message import State
+from elemta.queue.admin import Order, Verb
+from elemta.queue.store import Filter
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_nothing_is_tried_until_it_is_released(tmp_path, count):
+    async with Station(tmp_path) as station:
+        station.courier.held_domains.add("there.test")  # a route's wish to hold comes second
+        draft = station.shard.draft()
+        draft.add(b"Subject: x\r\n\r\n")
+        addresses = [parse_address(f"u{number}@there.test") for number in range(count)]
+        message = await station.shard.submit(
+            draft, None, addresses, VERIFIED, state=State.QUARANTINE
+        )
+        (enqueued,) = station.of(ev.MessageEnqueued)
+        assert enqueued.queue == "quarantine"
+        await station.pass_time(SETTINGS.max_age + 1)
+        assert station.courier.jobs == []
+        assert await station.states(message) == dict.fromkeys(range(count), State.QUARANTINE)
+
+        order = Order(Verb.RELEASE, Filter(ids=(message.queue_id,)))
+        assert await station.shard.apply_order(order) == count
+        await station.empty()
+        assert sorted(station.courier.tried) == sorted(map(str, addresses))
+
+
+async def test_it_stays_so_after_a_restart(tmp_path):
+    station = Station(tmp_path)
+    await station.start()
+    draft = station.shard.draft()
+    draft.add(b"Subject: x\r\n\r\n")
+    to = [parse_address("bob@there.test")]
+    message = await station.shard.submit(draft, None, to, VERIFIED, state=State.QUARANTINE)
+    await station.stop()
+    async with station:
+        await station.calm()
+        assert station.courier.jobs == []
+        assert await station.states(message) == {0: State.QUARANTINE}
