@@ -19,7 +19,13 @@ class PluginLog(Protocol):
 
 
 class Counters(Protocol):
-    """Figures of a plugin's own in `/metrics`, as `elemta_plugin_NAME_...`."""
+    """Figures of a plugin's own in `/metrics`, as `elemta_plugin_NAME_...`.
+
+    Names, also those of labels, are made of a-z, 0-9 and _.
+
+    Raises:
+        ValueError: A name is none, there are more than 8 labels, or a counter would shrink.
+    """
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter; it begins at 0. Of each there are at most 100 sets of labels."""
@@ -34,7 +40,8 @@ class Store(Protocol):
     """Keys and values of a plugin, on disk, the same for all workers of the node.
 
     Raises:
-        PluginError: It cannot be read or written, or a value is larger than 64 KiB.
+        PluginError: It cannot be read or written, a key has more than 512 octets, a value more
+            than 64 KiB, or the plugin keeps too much.
     """
 
     async def get(self, key: str) -> bytes | None: ...
@@ -51,10 +58,19 @@ class Store(Protocol):
 class Cache(Protocol):
     """Values this worker need not work out again; bounded, the oldest go first."""
 
-    def get(self, key: str) -> Any: ...  # noqa: ANN401 - whatever was put in
-    def set(self, key: str, value: object, ttl: float) -> None: ...
+    def get(self, key: str) -> Any:  # noqa: ANN401 - whatever was put in
+        """Give a value; None where it is gone."""
+        ...
+
+    def set(self, key: str, value: object, ttl: float) -> None:
+        """Keep a value for `ttl` seconds at most."""
+        ...
+
     async def fetch(self, key: str, ttl: float, load: Callable[[], Awaitable[T]]) -> T:
-        """Give a value, or load it: once, however many want it at the same time."""
+        """Give a value, or load it: once, however many want it at the same time.
+
+        A failure is raised for all who wait, and not kept.
+        """
         ...
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from elemta.mail.clock import Clock
@@ -53,8 +54,8 @@ class BoundedCache:
         if under_way is None:
             if len(self._loads) >= MAX_LOADS:
                 raise PluginError("the cache loads too many values at the same time")
-            under_way = self._loads[key] = _Load(lambda: self._loads.pop(key, None))
-            under_way.begin(self._load(key, ttl, load))
+            under_way = self._loads[key] = _Load()
+            under_way.begin(partial(self._load, key, ttl, load), partial(self._forget, key))
         return cast("T", await under_way.wait())
 
     async def _load(self, key: str, ttl: float, load: Callable[[], Awaitable[T]]) -> T:
@@ -62,6 +63,10 @@ class BoundedCache:
             value = await load()
         self.set(key, value, ttl)
         return value
+
+    def _forget(self, key: str, ended: "_Load") -> None:
+        if self._loads.get(key) is ended:
+            del self._loads[key]
 
     def _find(self, key: str) -> tuple[bool, object]:
         """Say whether there is a value, and give it."""
@@ -78,14 +83,16 @@ class BoundedCache:
 class _Load:
     """One load that is under way, and those who wait for it."""
 
-    def __init__(self, on_end: Callable[[], object]) -> None:
-        self._on_end = on_end
+    def __init__(self) -> None:
         self._result: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._task: asyncio.Task[None] | None = None
         self._waiting = 0
 
-    def begin(self, loading: Awaitable[object]) -> None:
-        self._task = spawn(self._run(loading), "cache load")
+    def begin(
+        self, load: Callable[[], Awaitable[object]], forget: Callable[["_Load"], None]
+    ) -> None:
+        """Load; `forget` is called when others need not wait for this one any more."""
+        self._forget = forget
+        self._task = spawn(self._run(load), "cache load")
 
     async def wait(self) -> object:
         """Wait for the value; the last who gives up ends the load."""
@@ -94,20 +101,27 @@ class _Load:
             return await asyncio.shield(self._result)
         finally:
             self._waiting -= 1
-            if not self._waiting and not self._result.done() and self._task is not None:
-                self._on_end()
+            if not self._waiting and not self._result.done():
+                self._result.cancel()
+                self._forget(self)
                 self._task.cancel()
 
-    async def _run(self, loading: Awaitable[object]) -> None:
-        result = self._result
+    async def _run(self, load: Callable[[], Awaitable[object]]) -> None:
+        value: object = None
+        failure: Exception | None = None
         try:
-            result.set_result(await loading)
+            value = await load()
         except asyncio.CancelledError:
-            result.cancel()  # nobody waits any more
-            raise
+            if self._result.cancelled():
+                raise  # nobody waits any more
+            failure = PluginError("the load was cancelled")
         except Exception as error:  # noqa: BLE001 - it is for those who wait
-            result.set_exception(error)
-            result.exception()  # it counts as seen, also where they have just given up
-        finally:
-            if not result.cancelled():
-                self._on_end()
+            failure = error
+        self._forget(self)
+        if self._result.cancelled():
+            return
+        if failure is None:
+            self._result.set_result(value)
+        else:
+            self._result.set_exception(failure)
+            self._result.exception()  # seen, also where those who waited have just given up

@@ -12,7 +12,6 @@ import os
 import threading
 from pathlib import Path
 
-from elemta.mail.errors import PluginError
 from elemta.plugins.tooling.names import check_name
 
 MAX_SIZE = 10 * 1024 * 1024  # octets of a file
@@ -98,11 +97,13 @@ class _File:
         lost, self._dropped = self._dropped, 0
         if lost:
             batch += b"(%d lines were lost)\n" % lost
+        written = 0
         try:
             self._open()
-            os.write(self._fd, batch)
-        except (OSError, PluginError):
-            self._dropped += lost + batch.count(b"\n") - bool(lost)
+            written = os.write(self._fd, batch)
+        except OSError:
+            self._dropped += lost - bool(lost)
+        self._dropped += batch.count(b"\n", written)
 
     def close(self) -> None:
         if self._fd >= 0:
