@@ -39,14 +39,24 @@ def iter_fields(section: bytes) -> Iterator[tuple[bytes, bytes]]:
     The value is everything between the colon and the last CRLF of the field, folds included.
     The walk ends at the empty line or the end of the data.
     """
+    for name, octets in split_fields(section):
+        if name:
+            yield name, octets.partition(b":")[2].removesuffix(b"\r\n")
+
+
+def split_fields(section: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Give name (lower case) and all octets of each field, its last CRLF included, in order.
+
+    A line that is no field comes with its continuation and the name b"". Joined the octets are the
+    section up to its empty line, or the end of the data.
+    """
     at, size = 0, len(section)
     while at < size and not section.startswith(b"\r\n", at):
-        end = _field_end(section, at)
-        name, colon, value = section[at:end].partition(b":")
+        end = min(_field_end(section, at) + 2, size)
+        name, colon, _ = section[at:end].partition(b":")
         name = name.rstrip(b" \t")  # obs-fields of RFC 5322 §4.5 have space before the colon
-        if colon and _NAME(name):
-            yield name.lower(), value
-        at = end + 2
+        yield name.lower() if colon and _NAME(name) else b"", section[at:end]
+        at = end
 
 
 def count_field(section: bytes, name: bytes) -> int:
