@@ -103,6 +103,25 @@ class MessageDiscarded(Event, tag="message_discarded", frozen=True, omit_default
     reason: str = ""
 
 
+class MessageQuarantined(Event, tag="message_quarantined", frozen=True, omit_defaults=True):
+    """A message is in the queue for an operator to look at, as a plugin wanted."""
+
+    LEVEL: ClassVar[str] = "warning"
+    session_id: str
+    queue_id: str
+    plugin: str
+    reason: str = ""
+
+
+class MessageModified(Event, tag="message_modified", frozen=True, omit_defaults=True):
+    """A plugin has changed a message that is about to be queued."""
+
+    session_id: str
+    queue_id: str
+    plugin: str
+    changes: list[str]
+
+
 class MessageEnqueued(Event, tag="message_enqueued", frozen=True, omit_defaults=True):
     """A message is durable in the queue."""
 
