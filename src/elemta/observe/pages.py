@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from elemta.mail.events import Event
-from elemta.observe.catalogue import CATALOGUE, Metric
+from elemta.observe.catalogue import CATALOGUE, MAX_VALUES, Metric
 from elemta.observe.log import BACKLOG, LEVELS, MAX_ITEMS, MAX_VALUE
-from elemta.observe.metrics import MAX_VALUES
 
 METRICS_HEAD = """\
 # Metrics
@@ -22,6 +21,10 @@ worker is restarted; gauges are as of the last second.
 Samples of a counter end in `_total`; a histogram has `_bucket`, `_sum` and `_count`; an info ends
 in `_info`. Times are in seconds, sizes in octets. A label has at most {max_values} values; what
 comes after those is counted as `other`.
+
+What a plugin counts itself is shown as `elemta_plugin_NAME_FIGURE_total`, what it observes as the
+histogram `elemta_plugin_NAME_FIGURE`, with `_` for each `-` of the plugin's name. The label
+`plugin` has that name; the other labels are the plugin's own.
 
 """
 
@@ -52,9 +55,11 @@ stops is not waited for: {backlog} MiB are kept, what comes after is counted and
 """
 
 FIELDS: Mapping[str, str] = {
+    "action": "what the plugin wants",
     "after": "state after the change",
     "applied": "settings that changed and are in use",
     "before": "state before the change",
+    "change": "what happened to the plugin",
     "client_ip": 'address of the client, or "unix"',
     "count": "how many lines",
     "delay_s": "seconds until the restart",
@@ -63,9 +68,12 @@ FIELDS: Mapping[str, str] = {
     "delivery_method": '"smtp", "lmtp", "maildir" or "discard"',
     "delivery_time_ms": "time that the attempt took, in milliseconds",
     "detail": "what happened, in words",
+    "changes": "what was changed, in words",
     "error": "what went wrong",
     "from_envelope": 'sender, "" for notifications',
+    "hook": "the moment at which the plugin was asked",
     "kind": "what kind of event, one word",
+    "level": "how important the plugin holds it",
     "listener": 'what the listener is for: "mta" or "lmtp"',
     "listeners": "addresses listened on",
     "mail_from": 'sender, "" for notifications',
@@ -76,6 +84,7 @@ FIELDS: Mapping[str, str] = {
     "next_attempt_at": "when it is tried again, seconds since 1970 (UTC)",
     "notification": "queue id of the notification to the sender, or why there is none",
     "pid": "process id",
+    "plugin": "name of the plugin",
     "priority": "priority of the message",
     "process": 'what kind of process: "worker" or "web"',
     "processing_time_ms": "time from DATA or BDAT to the acknowledgement, in milliseconds",
@@ -93,11 +102,13 @@ FIELDS: Mapping[str, str] = {
     "stage": "the command at which it happened, lower case",
     "status": "how the process ended",
     "subject": "what the notice is about",
+    "text": "what the plugin says",
     "tls": "TLS version of the connection to the next hop",
     "tls_active": "the connection is encrypted",
     "to_envelope": "recipients",
-    "version": "release of Elemta",
+    "version": "release of Elemta, or of the plugin",
     "where": "the place in the program",
+    "why_id": "what the peer was told, to find this line by",
     "worker": "number of the worker",
     "workers": "how many workers",
 }
