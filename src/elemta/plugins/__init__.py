@@ -1,5 +1,6 @@
 """Everything the author of a plugin imports."""
 
+from elemta.plugins.caching import cached
 from elemta.plugins.contexts import (
     AttemptContext,
     AuthContext,
@@ -61,4 +62,5 @@ __all__ = [
     "ServerContext",
     "SessionInfo",
     "Settings",
+    "cached",
 ]
