@@ -125,17 +125,6 @@ async def test_a_load_that_nobody_waits_for_ends() -> None:
     assert await kept.fetch("key", 10, load) == "value 2"
 
 
-async def test_who_gives_up_at_once_leaves_nothing_behind() -> None:
-    kept, load = BoundedCache(FakeClock()), Loader()
-    waiting = asyncio.ensure_future(kept.fetch("key", 10, load))
-    await asyncio.sleep(0)  # the load itself has not begun
-    waiting.cancel()
-    await settle()
-    assert load.calls == 0
-    load.may_end.set()
-    assert await kept.fetch("key", 10, load) == "value 1"
-
-
 async def test_a_new_load_is_not_forgotten_when_an_old_one_ends() -> None:
     """The end of a load that was given up comes after the next one has begun."""
     kept, load = BoundedCache(FakeClock()), Loader()

@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from elemta.plugins.tally import BUCKETS
+
+MAX_VALUES = 100  # values of a metric's labels, "other" not counted
+MAX_PLUGIN_VALUES = 10_000  # plugins and hooks are ours, not from outside
 ATTEMPT_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0)
 ACCEPT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
@@ -22,6 +26,7 @@ class Metric:
         merge: How one number is made of those of all processes.
         outlives: The value of a process that has ended still counts.
         buckets: Upper bounds of a histogram's buckets, without the last, infinite one.
+        limit: How many sets of labels there may be; what comes later is counted as "other".
     """
 
     name: str
@@ -32,10 +37,16 @@ class Metric:
     merge: Callable[[Iterable[float]], float] = sum
     outlives: bool = True
     buckets: tuple[float, ...] = ()
+    limit: int = MAX_VALUES
 
 
 def _counter(name: str, text: str, *labels: str, unit: str = "") -> Metric:
     return Metric(name, "counter", text, unit, labels)
+
+
+def _of_plugins(name: str, text: str, *labels: str) -> Metric:
+    labels = ("plugin", "hook", *labels)
+    return Metric(name, "counter", text, "", labels, limit=MAX_PLUGIN_VALUES)
 
 
 def _gauge(name: str, text: str, *labels: str, unit: str = "") -> Metric:
@@ -143,6 +154,27 @@ WITHHELD = _counter(
 RESTARTS = _counter(
     "elemta_restarts", "Workers and other processes that died and were started again.", "process"
 )
+PLUGIN_CALLS = _of_plugins("elemta_plugin_calls", "Calls of plugins, by the hook.")
+PLUGIN_ERRORS = _of_plugins(
+    "elemta_plugin_errors", "Calls of plugins that failed, for whatever reason."
+)
+PLUGIN_TIMEOUTS = _of_plugins("elemta_plugin_timeouts", "Calls of plugins that took too long.")
+PLUGIN_DECISIONS = _of_plugins(
+    "elemta_plugin_decisions",
+    'What plugins have said: an action, "edit" for changes of the message alone; "shadow_reject"'
+    " and the like have had no effect.",
+    "decision",
+)
+PLUGIN_SECONDS = Metric(
+    "elemta_plugin_seconds",
+    "histogram",
+    "Time that calls of plugins took: of all that had something to say or to wait for, of the"
+    " others a sample.",
+    "seconds",
+    ("plugin", "hook"),
+    buckets=BUCKETS,
+    limit=MAX_PLUGIN_VALUES,
+)
 STARTED = Metric(
     "elemta_start_time_seconds",
     "gauge",
@@ -177,6 +209,11 @@ CATALOGUE: tuple[Metric, ...] = (
     SPOOL_FREE,
     SECURITY,
     INTERNAL_ERRORS,
+    PLUGIN_CALLS,
+    PLUGIN_ERRORS,
+    PLUGIN_TIMEOUTS,
+    PLUGIN_DECISIONS,
+    PLUGIN_SECONDS,
     LOOP_LAG,
     DNS_HITS,
     DNS_MISSES,

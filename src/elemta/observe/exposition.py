@@ -1,7 +1,7 @@
 """Shows the numbers of all processes as one, in the text format of Prometheus or OpenMetrics.
 
 Counters of processes that have ended since the server started still count; of gauges only those
-of processes that wrote within `STALE_AFTER` seconds do. A label has at most `MAX_VALUES` values
+of processes that wrote within `STALE_AFTER` seconds do. A label has a limited number of values
 here too, whatever the number of processes: the first that were seen keep their place, the others
 are added up as "other".
 """
@@ -22,12 +22,11 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from elemta.mail.clock import Clock
 from elemta.net.clock import SystemClock
 from elemta.observe.catalogue import CATALOGUE, Metric
-from elemta.observe.metrics import MAX_VALUES, OTHER, metrics_folder
-from elemta.observe.snapshot import Series, Snapshot, read_snapshots
+from elemta.observe.families import OwnFamilies, cumulate
+from elemta.observe.metrics import OTHER, metrics_folder
+from elemta.observe.snapshot import Histogram, Series, Snapshot, read_snapshots
 
 STALE_AFTER = 5.0
-
-Histograms = dict[tuple[str, ...], list[float]]
 
 
 class Exposition(Collector):
@@ -39,6 +38,7 @@ class Exposition(Collector):
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self._seen: dict[str, set[tuple[str, ...]]] = {}
+        self._own = OwnFamilies()
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Give the metrics and their content type, as an HTTP `Accept` field asks for."""
@@ -53,7 +53,7 @@ class Exposition(Collector):
         return [_family(metric) for metric in CATALOGUE]
 
     def collect(self) -> Iterator[Family]:
-        """Read the files and give one family for each metric of the catalogue."""
+        """Read the files and give a family for each metric of the catalogue and of plugins."""
         snapshots = list(read_snapshots(self._folder))
         oldest = self._clock.now() - STALE_AFTER
         live = [snapshot for snapshot in snapshots if snapshot.at >= oldest]
@@ -62,6 +62,7 @@ class Exposition(Collector):
                 yield self._histogram(metric, snapshots)
             else:
                 yield self._family(metric, snapshots if metric.outlives else live)
+        yield from self._own.collect(snapshots)
 
     def _family(self, metric: Metric, snapshots: Iterable[Snapshot]) -> Family:
         family = _family(metric)
@@ -81,20 +82,20 @@ class Exposition(Collector):
         family = HistogramMetricFamily(
             metric.name, metric.text, labels=metric.labels, unit=metric.unit
         )
-        gathered: Histograms = {}
+        gathered: Histogram = {}
         for snapshot in snapshots:
             for key, counts in snapshot.histograms.get(metric.name, {}).items():
                 total = gathered.setdefault(self._place(metric, key), [0.0] * len(counts))
                 total[:] = [a + b for a, b in zip(total, counts, strict=True)]
         for key, (value, *counts) in gathered.items():
-            family.add_metric(key, list(_cumulate(metric.buckets, counts)), value)
+            family.add_metric(key, list(cumulate(metric.buckets, counts)), value)
         return family
 
     def _place(self, metric: Metric, key: tuple[str, ...]) -> tuple[str, ...]:
         seen = self._seen.setdefault(metric.name, set())
         if key in seen:
             return key
-        if len(seen) >= MAX_VALUES:
+        if len(seen) >= metric.limit:
             return (OTHER,) * len(key)
         seen.add(key)
         return key
@@ -109,10 +110,3 @@ def _family(metric: Metric) -> Family:
     if metric.kind == "histogram":
         return HistogramMetricFamily(metric.name, metric.text, labels=labels, unit=metric.unit)
     return InfoMetricFamily(metric.name, metric.text)
-
-
-def _cumulate(bounds: tuple[float, ...], counts: list[float]) -> Iterator[tuple[str, float]]:
-    total = 0.0
-    for bound, count in zip((*map(str, bounds), "+Inf"), counts, strict=True):
-        total += count
-        yield bound, total

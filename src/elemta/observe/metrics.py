@@ -8,7 +8,7 @@ whose values come from outside has at most `MAX_VALUES` of them; what comes late
 import platform
 import shutil
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +17,19 @@ from elemta.mail.clock import Clock
 from elemta.mail.ids import parse_queue_id
 from elemta.net.clock import SystemClock
 from elemta.observe import catalogue as cat
-from elemta.observe.catalogue import CATALOGUE, Metric
-from elemta.observe.snapshot import ENDING, Series, Snapshot, SnapshotFile, find_snapshot
+from elemta.observe.catalogue import CATALOGUE, MAX_VALUES, Metric
+from elemta.observe.plugins import PluginSeries
+from elemta.observe.snapshot import (
+    ENDING,
+    Histogram,
+    Series,
+    Snapshot,
+    SnapshotFile,
+    find_snapshot,
+)
+from elemta.plugins.tally import Tally
+from elemta.plugins.tooling import Figures
 
-MAX_VALUES = 100  # values of a metric's labels in one process, "other" not counted
 MAX_LABEL = 100  # characters of a label's value
 MAX_METHODS = 20  # ways of delivery; there are fewer
 OTHER = "other"
@@ -33,8 +42,6 @@ TOTALS: Mapping[Metric, str] = {
 }
 """Counters that a sample carries as totals, and the fields that they are in."""
 RESULTS = ("delivered", "deferred", "bounced")
-
-Histogram = dict[tuple[str, ...], list[float]]  # sum, then a count for each bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,7 @@ class Metrics:
         earlier = find_snapshot(folder / f"{process}{ENDING}")
         self._snapshot = _continue(process, earlier)
         self._base = {metric.name: self._values(metric).get((), 0) for metric in TOTALS}
+        self._plugins = PluginSeries(self._snapshot)
         self._last_notification = ""
         self._sessions = self._values(cat.SESSIONS)
         self._connections = self._values(cat.CONNECTIONS)
@@ -145,6 +153,14 @@ class Metrics:
         }
         for metric, name in TOTALS.items():
             self._values(metric)[()] = self._base[metric.name] + getattr(sample, name)
+
+    def plugins(self, tallies: Iterable[Tally], figures: Mapping[str, Figures]) -> None:
+        """Take what plugins have been asked, and figures of their own, by plugin.
+
+        The numbers count from the start of this process: a tally that is left out, or one that
+        takes the place of another, would make counters stand still or go back.
+        """
+        self._plugins.take(tallies, figures)
 
     def flush(self) -> None:
         """Write the numbers down, for `/metrics`; to be called every second. Never raises."""
@@ -252,13 +268,14 @@ class Metrics:
 
 def _continue(process: str, earlier: Snapshot | None) -> Snapshot:
     """Begin where an earlier process of the same name has ended; it holds no sessions any more."""
-    snapshot = Snapshot(process, values={}, histograms={})
+    snapshot = Snapshot(process, values={}, histograms={}, own={})
     if earlier is not None:
         lasting = {metric.name for metric in CATALOGUE if metric.outlives}
         snapshot.values.update(
             (name, series) for name, series in earlier.values.items() if name in lasting
         )
         snapshot.histograms = earlier.histograms
+        snapshot.own = earlier.own
     return snapshot
 
 

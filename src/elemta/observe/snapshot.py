@@ -20,6 +20,7 @@ _HEADER = struct.Struct("<II")  # length of the content, its CRC-32
 _READ_TRIES = 3
 
 Series = dict[tuple[str, ...], float]  # values of a metric, by the values of its labels
+Histogram = dict[tuple[str, ...], list[float]]  # sum, then a count for each bucket
 
 
 class Snapshot(msgspec.Struct, array_like=True):
@@ -31,12 +32,15 @@ class Snapshot(msgspec.Struct, array_like=True):
         values: The series of counters, gauges and infos, by metric name.
         histograms: By metric name and label values: the sum of what was observed, then how
             many observations fell into each bucket.
+        own: Figures that plugins keep themselves, by plugin and name; the labels are name, value,
+            name, value... A counter has its sum alone, a histogram as many numbers as above.
     """
 
     process: str
     at: float = 0.0
     values: dict[str, Series] = {}
-    histograms: dict[str, dict[tuple[str, ...], list[float]]] = {}
+    histograms: dict[str, Histogram] = {}
+    own: dict[tuple[str, str], Histogram] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode

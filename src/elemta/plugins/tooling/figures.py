@@ -8,7 +8,7 @@ as "other".
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TypeVar
 
 BUCKETS = (
@@ -22,6 +22,7 @@ MAX_FIGURES = 50  # counters, and as many histograms, of a plugin
 MAX_LABELS = 8  # of one series
 MAX_VALUE = 100  # characters of a label's value
 OTHER = "other"
+OTHER_VALUES = "other_values"  # a histogram cannot be named as a counter is
 RESERVED = frozenset({"plugin", "le"})  # labels that /metrics sets itself
 
 V = TypeVar("V")
@@ -51,7 +52,7 @@ class Figures:
         """
         if not 0 <= amount < math.inf:
             raise ValueError(f"a counter only grows: {amount}")
-        series = _series(self.counters, name)
+        series = _series(self.counters, name, self.histograms, OTHER)
         key = _place(series, labels)
         series[key] = series.get(key, 0) + amount
 
@@ -63,19 +64,23 @@ class Figures:
         """
         if not math.isfinite(value):
             raise ValueError(f"not a value: {value}")
-        series = _series(self.histograms, name)
+        series = _series(self.histograms, name, self.counters, OTHER_VALUES)
         counts = series.setdefault(_place(series, labels), [0.0] * (len(BUCKETS) + 2))
         counts[0] += value
         counts[bisect_left(BUCKETS, value) + 1] += 1
 
 
-def _series(figures: dict[str, dict[Labels, V]], name: str) -> dict[Labels, V]:
+def _series(
+    figures: dict[str, dict[Labels, V]], name: str, others: Container[str], overflow: str
+) -> dict[Labels, V]:
     series = figures.get(name)
     if series is None:
         if _NAME.fullmatch(name) is None:
             raise ValueError(f"not the name of a figure (a-z, 0-9, _): {name!r}")
+        if name in others:
+            raise ValueError(f"it cannot be a counter and a histogram: {name}")
         if len(figures) >= MAX_FIGURES:
-            name = OTHER
+            name = overflow
         series = figures.setdefault(name, {})
     return series
 
@@ -93,10 +98,15 @@ def _place(series: Mapping[Labels, object], labels: Mapping[str, str]) -> Labels
             raise ValueError(f"not the name of a label (a-z, 0-9, _): {name!r}")
     key = tuple(_clean(part) for part in key)
     if key not in series and len(series) >= MAX_SERIES:
-        key = tuple(part for name in sorted(labels) for part in (name, OTHER))
+        key = other_labels(key)
         if key not in series and len(series) > MAX_SERIES:
             key = ()  # names of labels without end
     return key
+
+
+def other_labels(labels: Labels) -> Labels:
+    """Give the same labels with "other" as all their values."""
+    return tuple(OTHER if at % 2 else part for at, part in enumerate(labels))
 
 
 def _clean(text: object) -> str:
