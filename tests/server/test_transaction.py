@@ -6,7 +6,7 @@ import pytest
 
 from elemta.mail import parse_address
 from elemta.mail.errors import SpoolError
-from elemta.mail.message import Facts, Message
+from elemta.mail.message import Facts, Message, State
 from elemta.mail.reply import Reply
 from elemta.server import Client, RelayPolicy, RelaySettings, SessionSettings, Transaction
 
@@ -66,7 +66,8 @@ class Intake:
     def has_room(self) -> bool:
         return self.room
 
-    async def submit(self, draft, sender, recipients, facts) -> Message:
+    async def submit(self, draft, sender, recipients, facts, state) -> Message:
+        assert state is State.ACTIVE
         if self.is_broken:
             raise SpoolError("the commit failed")
         self.facts, self.recipients = facts, recipients

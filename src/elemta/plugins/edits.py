@@ -8,6 +8,7 @@ long lines are folded (RFC 5322 §2.2.3).
 import msgspec
 
 from elemta.mail.address import Address, parse_address
+from elemta.mail.errors import AddressError
 from elemta.mail.headers import build_field
 
 
@@ -32,13 +33,19 @@ class AddHeader(_Field, frozen=True, tag=True):
 
 
 class InsertHeader(_Field, frozen=True, tag=True):
-    """Insert a field before the field number `index`; 0 is on top of all.
+    """Insert a field before the field number `index`; 0 is on top of all, also of our own field.
 
     Raises:
         HeaderError: As `AddHeader`.
+        ValueError: The index is negative.
     """
 
     index: int = 0
+
+    def __post_init__(self) -> None:
+        build_field(self.name, self.value)  # raises HeaderError
+        if self.index < 0:
+            raise ValueError(f"not the number of a field: {self.index}")
 
 
 class ReplaceHeader(_Field, frozen=True, tag=True):
@@ -50,13 +57,20 @@ class ReplaceHeader(_Field, frozen=True, tag=True):
 
 
 class RemoveHeader(msgspec.Struct, frozen=True, tag=True):
-    """Remove all fields of a name, or only the number `only` of them, counted from 1."""
+    """Remove all fields of a name, or only the number `only` of them, counted from 1.
+
+    Raises:
+        HeaderError: The name is none.
+        ValueError: The number is negative.
+    """
 
     name: str
     only: int = 0
 
     def __post_init__(self) -> None:
         build_field(self.name, "")  # raises HeaderError
+        if self.only < 0:
+            raise ValueError(f"not the number of a field: {self.only}")
 
 
 class ReplaceBody(msgspec.Struct, frozen=True, tag=True):
@@ -86,11 +100,11 @@ class AddRecipient(msgspec.Struct, frozen=True, tag=True):
     address: str
 
     def __post_init__(self) -> None:
-        parse_address(self.address)
+        _parse(self.address)
 
     @property
     def recipient(self) -> Address:
-        return parse_address(self.address)
+        return _parse(self.address)
 
 
 class RemoveRecipient(msgspec.Struct, frozen=True, tag=True):
@@ -103,11 +117,11 @@ class RemoveRecipient(msgspec.Struct, frozen=True, tag=True):
     address: str
 
     def __post_init__(self) -> None:
-        parse_address(self.address)
+        _parse(self.address)
 
     @property
     def recipient(self) -> Address:
-        return parse_address(self.address)
+        return _parse(self.address)
 
 
 class ChangeSender(msgspec.Struct, frozen=True, tag=True):
@@ -121,11 +135,11 @@ class ChangeSender(msgspec.Struct, frozen=True, tag=True):
 
     def __post_init__(self) -> None:
         if self.address:
-            parse_address(self.address)
+            _parse(self.address)
 
     @property
     def sender(self) -> Address | None:
-        return parse_address(self.address) if self.address else None
+        return _parse(self.address) if self.address else None
 
 
 Edit = (
@@ -138,3 +152,10 @@ Edit = (
     | RemoveRecipient
     | ChangeSender
 )
+
+
+def _parse(text: str) -> Address:
+    address = parse_address(text)
+    if not address.domain:
+        raise AddressError("an address needs a domain here")
+    return address

@@ -1,10 +1,11 @@
 """The server room: listeners, sessions, transactions, and who may relay."""
 
+from elemta.server.intake import Draft, Intake
 from elemta.server.listener import Bound, Listeners
 from elemta.server.relay import RelayPolicy
 from elemta.server.session import Session, Surroundings
 from elemta.server.settings import RelaySettings, SessionSettings
-from elemta.server.transaction import Client, Draft, Intake, Transaction
+from elemta.server.transaction import Client, Transaction
 
 __all__ = [
     "Bound",

@@ -26,6 +26,7 @@ from elemta.plugins.contexts import (
     SessionInfo,
 )
 from elemta.plugins.result import Action
+from elemta.server.inspection import Panel
 from elemta.server.session import Session, Surroundings
 from elemta.server.transaction import Client
 from elemta.smtp import events as smtp
@@ -162,8 +163,7 @@ class JudgedSession(Session):
             plain.is_trusted,
             plain.helo,
             plain.protocol,
-            self._hooks,
-            self._info,
+            Panel(self._hooks, self._info, self._around.emit),
         )
 
     def _begin(self, event: smtp.Mail) -> Waiting:

@@ -16,10 +16,13 @@ from elemta.mail.ids import SessionId
 from elemta.mail.message import Message
 from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
+from elemta.plugins.chain import Decision
 from elemta.plugins.table import NO_HOOKS, HookTable
+from elemta.server.inspection import queued
+from elemta.server.intake import Intake
 from elemta.server.relay import RelayPolicy
 from elemta.server.settings import SessionSettings
-from elemta.server.transaction import NO_ROOM, Client, Intake, Transaction
+from elemta.server.transaction import NO_ROOM, Client, Transaction
 from elemta.smtp import ServerMachine
 from elemta.smtp import events as smtp
 
@@ -352,8 +355,14 @@ class Session:
         self._transaction = None
         if isinstance(result, Message):
             self._accepted(transaction, result)
+        elif result.is_positive:  # plugins had it thrown away
+            self._messages += 1
+            self._junk = 0
+            self._answer(result)
         else:
-            self._answer(self._rejected(transaction, result))
+            sender = str(transaction.sender or "")
+            self._report("message", result, sender, "", transaction.decided)
+            self._answer(result)
 
     def _accepted(self, transaction: Transaction, message: Message) -> None:
         self._messages += 1
@@ -370,7 +379,7 @@ class Session:
                 round(took * 1000, 2),
             )
         )
-        self._answer(Reply(250, f"Ok: queued as {message.queue_id}", "2.0.0"))
+        self._answer(queued(message.queue_id))
 
     def _on_reset(self, _event: smtp.Reset) -> None:
         self._drop_transaction()
@@ -414,12 +423,19 @@ class Session:
         self._report("message", reply, str(transaction.sender or ""), "")
         return reply
 
-    def _report(self, stage: str, reply: Reply, mail_from: str, rcpt_to: str) -> None:
+    def _report(
+        self,
+        stage: str,
+        reply: Reply,
+        mail_from: str,
+        rcpt_to: str,
+        decided: Decision | None = None,
+    ) -> None:
+        """Log a refusal, and which plugin wanted it."""
         ip = self._stream.peer_ip or "unix"
+        plugin, reason = ("", "") if decided is None else (decided.plugin, decided.note)
         self._around.emit(
-            ev.MessageRejected(
-                self._id, ip, stage, str(reply), mail_from=mail_from, rcpt_to=rcpt_to
-            )
+            ev.MessageRejected(self._id, ip, stage, str(reply), reason, mail_from, rcpt_to, plugin)
         )
 
     def _drop_transaction(self) -> None:

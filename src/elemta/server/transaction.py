@@ -4,52 +4,21 @@ It promises: a positive reply to the end of data only after the queue has said t
 is durable; a refused message leaves nothing behind.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from elemta.mail.address import Address
 from elemta.mail.errors import SpoolError
 from elemta.mail.headers import count_field, find_field, find_header_end, iter_fields
-from elemta.mail.ids import QueueId
-from elemta.mail.message import Facts, Message
+from elemta.mail.message import Facts, Message, State
 from elemta.mail.reply import Reply, clean_text
 from elemta.plugins.chain import Decision
-from elemta.plugins.contexts import SessionInfo
-from elemta.plugins.table import NO_HOOKS, HookTable
+from elemta.server.inspection import Inspection, Panel
+from elemta.server.intake import Draft, Intake
 from elemta.server.relay import RelayPolicy
 from elemta.server.settings import SessionSettings
 from elemta.server.trace import received_field, session_part
-
-
-class Draft(Protocol):
-    """A message while it arrives."""
-
-    @property
-    def queue_id(self) -> QueueId: ...
-    @property
-    def size(self) -> int: ...
-    def add(self, chunk: bytes, /) -> bool:
-        """Take some content; True means that `flush` must be awaited before more."""
-        ...
-
-    async def flush(self) -> None: ...
-    def discard(self) -> None: ...
-
-
-D = TypeVar("D", bound=Draft)
-
-
-class Intake(Protocol[D]):
-    """What a session needs of the queue."""
-
-    def draft(self) -> D: ...
-    def has_room(self) -> bool: ...
-    async def submit(
-        self, draft: D, sender: Address | None, recipients: Sequence[Address], facts: Facts
-    ) -> Message:
-        """Make the message durable; SpoolError when that cannot be done now."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +26,7 @@ class Client:
     """Who is at the other end, as far as policy cares.
 
     Attributes:
-        hooks: The plugins of this session.
-        info: What they see of it.
+        panel: The plugins of this session; None where there are none.
     """
 
     session_id: str
@@ -66,8 +34,7 @@ class Client:
     is_trusted: bool
     helo: str
     protocol: str
-    hooks: HookTable = NO_HOOKS
-    info: SessionInfo | None = None
+    panel: Panel | None = None
 
 
 NO_ROOM = Reply(452, "Insufficient system storage, try again later", "4.3.1")
@@ -82,6 +49,7 @@ class Transaction:
     """The state between MAIL and the reply to end of data."""
 
     __slots__ = (
+        "_asking",
         "_begun",
         "_body",
         "_client",
@@ -91,8 +59,10 @@ class Transaction:
         "_head",
         "_header_done",
         "_header_size",
+        "_inspection",
         "_intake",
         "_is_automatic",
+        "_is_flush_due",
         "_marks",
         "_message_id",
         "_settings",
@@ -120,6 +90,9 @@ class Transaction:
         self._intake = intake
         self._settings = settings
         self._marks: list[Decision] = []
+        self._inspection: Inspection | None = None
+        self._asking: Awaitable[Decision | None] | None = None
+        self._is_flush_due = False
         self._draft: Draft | None = None
         self._begun = False
         self._fault: Reply | None = None
@@ -166,8 +139,13 @@ class Transaction:
         if self._smtputf8:  # RFC 6531 §4.3
             protocol = "UTF8LMTP" if protocol == "LMTP" else "UTF8SMTP"
         part = session_part(client.helo, client.ip, self._settings.hostname, protocol)
-        draft.add(received_field(part, draft.queue_id, only, now))
-        self._header_size = draft.size
+        trace = received_field(part, draft.queue_id, only, now)
+        draft.add(trace)
+        self._header_size = len(trace)
+        if client.panel is not None:
+            self._inspection = Inspection(
+                client.panel, draft, trace, self._settings, utf8=self._smtputf8
+            )
         return None
 
     def refuse(self, reply: Reply) -> None:
@@ -188,11 +166,18 @@ class Transaction:
         if not self._header_done and not self._take_header(chunk):
             self._draft.discard()
             return False
-        return self._draft.add(chunk)
+        is_flush_due = self._draft.add(chunk)
+        if self._asking is None:
+            return is_flush_due
+        self._is_flush_due = is_flush_due
+        return True
 
     async def flush(self) -> None:
-        """Let the draft catch up; a full disk refuses the message, not the session."""
-        if self._draft is None:
+        """Hear what plugins say of the header section, and let the draft catch up.
+
+        A full disk refuses the message, not the session.
+        """
+        if self._draft is None or (self._asking is not None and not await self._hear()):
             return
         try:
             await self._draft.flush()
@@ -201,15 +186,51 @@ class Transaction:
             self._draft.discard()
 
     async def finish(self) -> Reply | Message:
-        """Make the message durable, or say why it is refused."""
-        draft = self._draft
+        """Make the message durable; or say why it is refused, or that it was thrown away (250)."""
+        draft, inspection = self._draft, self._inspection
         if not self._header_done and self._fault is None:
             self._judge_header(bytes(self._head))
-        if self._fault is not None or draft is None:
+            if self._asking is not None:
+                await self._hear()
+        try:
+            if inspection is not None and self._fault is None:
+                await self._inspect(inspection)
+            if self._fault is not None or draft is None:
+                return self._refused()
+            state = State.ACTIVE if inspection is None else inspection.state
+            recipients = tuple(self.recipients)
+            message = await self._intake.submit(
+                draft, self.sender, recipients, self._facts(), state
+            )
+        except SpoolError:
             self.discard()
-            return self._fault or NO_ROOM
+            return NO_ROOM
+        if inspection is not None:
+            await inspection.stored(message, recipients)
+        return message
+
+    @property
+    def decided(self) -> Decision | None:
+        """The decision of a plugin that kept the message from being stored."""
+        return None if self._inspection is None else self._inspection.decided
+
+    def discard(self) -> None:
+        """Drop what has arrived."""
+        if isinstance(self._asking, Coroutine):
+            self._asking.close()
+        self._asking = None
+        if self._draft is not None:
+            self._draft.discard()
+
+    def _refused(self) -> Reply:
+        self.discard()
+        if self._inspection is not None:
+            self._inspection.discarded()
+        return self._fault or NO_ROOM
+
+    def _facts(self) -> Facts:
         client = self._client
-        facts = Facts(
+        return Facts(
             body=self._body,
             smtputf8=self._smtputf8,
             has_8bit=self._has_8bit,
@@ -222,16 +243,36 @@ class Transaction:
             header_size=self._header_size,
             auto_submitted=self._is_automatic,
         )
-        try:
-            return await self._intake.submit(draft, self.sender, tuple(self.recipients), facts)
-        except SpoolError:
-            draft.discard()
-            return NO_ROOM
 
-    def discard(self) -> None:
-        """Drop what has arrived."""
-        if self._draft is not None:
-            self._draft.discard()
+    # ---- plugins
+
+    async def _hear(self) -> bool:
+        """Take note of what plugins say of the header section; True: the draft is to catch up."""
+        asking, self._asking = self._asking, None
+        inspection = self._inspection
+        if asking is None or inspection is None:
+            return True
+        reply = inspection.heed(await asking)
+        if reply is None:
+            return self._is_flush_due
+        if self._fault is None:
+            self._fault = reply
+        self.discard()
+        return False
+
+    async def _inspect(self, inspection: Inspection) -> None:
+        """Ask about the whole message, and take over what edits have made of it."""
+        self._fault = await inspection.ask_all(self.sender, tuple(self.recipients), self._marks)
+        revision = inspection.revision
+        if self._fault is not None or revision is None:
+            return
+        self.sender, self.recipients = revision.sender, revision.recipients
+        self._has_8bit = await inspection.has_8bit(before=self._has_8bit)
+        self._header_size = len(revision.head)
+        self._learn(revision.section, revision.section.lower())
+        await inspection.carry_out()
+
+    # ---- the header section
 
     def _take_header(self, chunk: bytes) -> bool:
         """Look for the end of the header section; False when the message is refused for it."""
@@ -271,11 +312,17 @@ class Transaction:
         ):
             self._fault = LOOP
         else:
-            message_id = find_field(section, b"message-id") if b"message-id" in lowered else None
-            if message_id is not None:
-                text = message_id.decode("ascii", "replace").strip()
-                self._message_id = clean_text(text, MESSAGE_ID_LIMIT)
-            self._is_automatic = is_automatic(section, lowered)
+            self._learn(section, lowered)
+            if self._inspection is not None:
+                recipients = tuple(self.recipients)
+                self._asking = self._inspection.ask_headers(section, self.sender, recipients)
+
+    def _learn(self, section: bytes, lowered: bytes) -> None:
+        """Learn what the queue keeps of a header section."""
+        message_id = find_field(section, b"message-id") if b"message-id" in lowered else None
+        text = "" if message_id is None else message_id.decode("ascii", "replace").strip()
+        self._message_id = clean_text(text, MESSAGE_ID_LIMIT)
+        self._is_automatic = is_automatic(section, lowered)
 
 
 def is_automatic(section: bytes, lowered: bytes) -> bool:

@@ -1,0 +1,233 @@
+"""Carries out edits: on the header section of a message, its body and its envelope.
+
+It promises: fields that no edit names keep their octets and their order, a line that is no field
+stays where it is, and no sequence of edits makes a section that ends too early. Whoever goes
+beyond a limit of the server gets a `PluginError`; edits carried out before stay.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from elemta.mail.address import Address
+from elemta.mail.errors import PluginError
+from elemta.mail.headers import split_fields
+from elemta.mail.reply import clean_text
+from elemta.plugins.edits import (
+    AddHeader,
+    AddRecipient,
+    ChangeSender,
+    Edit,
+    InsertHeader,
+    RemoveHeader,
+    RemoveRecipient,
+    ReplaceBody,
+    ReplaceHeader,
+)
+
+MAX_EDITS = 1000  # of one message: each may walk through the whole section
+
+
+@dataclass(frozen=True, slots=True)
+class EditLimits:
+    """How far edits may go.
+
+    Attributes:
+        max_header_size: Octets of the header section, ours not counted.
+        max_header_fields: Its fields, ours not counted.
+        max_recipients: Of the message.
+        max_size: Octets of a message whose body is replaced.
+    """
+
+    max_header_size: int
+    max_header_fields: int
+    max_recipients: int
+    max_size: int
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """A field with its folds, or a line that is none: then the name is b""."""
+
+    name: bytes
+    octets: bytes
+
+
+class Revision:
+    """A message as edits leave it.
+
+    Args:
+        section: Its header section, with the empty line at the end if there is one.
+        sender, recipients: Its envelope.
+        limits: How far edits may go.
+        trace: Our own field above the section: it counts where an edit has an index, and no edit
+            touches it.
+        utf8: The message is internationalised: fields need no encoding (RFC 6532).
+
+    Attributes:
+        sender, recipients: As they are now.
+        body: What takes the place of the message's; None: it stays.
+    """
+
+    def __init__(
+        self,
+        section: bytes,
+        sender: Address | None,
+        recipients: Iterable[Address],
+        limits: EditLimits,
+        *,
+        trace: bytes = b"",
+        utf8: bool = False,
+    ) -> None:
+        self.sender = sender
+        self.recipients = dict.fromkeys(recipients)
+        self.body: bytes | None = None
+        self._limits = limits
+        self._utf8 = utf8
+        self._lines = [_Line(*field) for field in split_fields(section)]
+        self._size = sum(len(line.octets) for line in self._lines)
+        self._end = section[self._size :]
+        self._count = 0
+        self._trace: _Line | None = None
+        if trace:
+            self._trace = _Line(b"", trace)
+            self._lines.insert(0, self._trace)
+
+    @property
+    def head(self) -> bytes:
+        """The whole header section, its empty line included."""
+        return b"".join([*(line.octets for line in self._lines), self._end])
+
+    @property
+    def section(self) -> bytes:
+        """As `head`, without our own field."""
+        lines = (line.octets for line in self._lines if line is not self._trace)
+        return b"".join([*lines, self._end])
+
+    def apply(self, edit: Edit) -> str:
+        """Carry out an edit, and say in a few words what has been done.
+
+        Raises:
+            PluginError: It is no edit, or goes beyond a limit.
+        """
+        self._count += 1
+        if self._count > MAX_EDITS:
+            raise PluginError(f"more than {MAX_EDITS} edits of one message")
+        carry_out = self._WAYS.get(type(edit))
+        if carry_out is None:
+            raise PluginError(f"not an edit: {type(edit).__name__}")
+        done = carry_out(self, edit)
+        self._check()
+        return clean_text(done)
+
+    def _check(self) -> None:
+        limits = self._limits
+        size = self._size + len(self._end)
+        if size > limits.max_header_size:
+            raise PluginError("edits make the header section too large")
+        if len(self._lines) > limits.max_header_fields and (
+            sum(bool(line.name) for line in self._lines) > limits.max_header_fields
+        ):
+            raise PluginError("edits make too many header fields")
+        if len(self.recipients) > limits.max_recipients:
+            raise PluginError("edits make too many recipients")
+        if self.body is not None and size + len(self.body) > limits.max_size:
+            raise PluginError("an edit makes the message too large")
+
+    # ---- the header section
+
+    def _add(self, edit: AddHeader) -> str:
+        self._put(len(self._lines), edit)
+        return f"add header {edit.name}"
+
+    def _insert(self, edit: InsertHeader) -> str:
+        self._put(self._place(edit.index), edit)
+        return f"insert header {edit.name} at {edit.index}"
+
+    def _replace(self, edit: ReplaceHeader) -> str:
+        found = self._find(edit.name)
+        if not found:
+            self._put(len(self._lines), edit)
+            return f"add header {edit.name}"
+        place = self._lines.index(found[0])
+        self._drop(found)
+        self._put(place, edit)
+        return f"replace header {edit.name}"
+
+    def _remove(self, edit: RemoveHeader) -> str:
+        found = self._find(edit.name)
+        if edit.only:
+            self._drop(found[edit.only - 1 : edit.only])
+            return f"remove header {edit.name} number {edit.only}"
+        self._drop(found)
+        return f"remove header {edit.name}"
+
+    def _find(self, name: str) -> list[_Line]:
+        wanted = name.lower().encode()
+        return [line for line in self._lines if line.name == wanted]
+
+    def _place(self, index: int) -> int:
+        """Give the place of a field's number; what continues a line stays behind that line."""
+        if index == 0 and not self._begins_folded():
+            return 0
+        number = 0
+        for place, line in enumerate(self._lines):
+            if line.name or line is self._trace:
+                if number == index:
+                    return place
+                number += 1
+        return len(self._lines)
+
+    def _begins_folded(self) -> bool:
+        return bool(self._lines) and self._lines[0].octets.startswith((b" ", b"\t"))
+
+    def _put(self, place: int, edit: AddHeader | InsertHeader | ReplaceHeader) -> None:
+        if place:
+            self._finish_line(self._lines[place - 1])
+        octets = edit.encode(utf8=self._utf8)
+        self._lines.insert(place, _Line(edit.name.lower().encode(), octets))
+        self._size += len(octets)
+
+    def _drop(self, lines: Iterable[_Line]) -> None:
+        gone = set(lines)
+        self._lines = [line for line in self._lines if line not in gone]
+        self._size -= sum(len(line.octets) for line in gone)
+
+    def _finish_line(self, line: _Line) -> None:
+        """The last line of a message without a body may lack its end."""
+        if not line.octets.endswith(b"\r\n"):
+            line.octets += b"\r\n"
+            self._size += 2
+
+    # ---- body and envelope
+
+    def _replace_body(self, edit: ReplaceBody) -> str:
+        if not self._end:  # so far the message is all header
+            if self._lines:
+                self._finish_line(self._lines[-1])
+            self._end = b"\r\n"
+        self.body = bytes(edit.body)
+        return f"replace body by {len(self.body)} octets"
+
+    def _add_recipient(self, edit: AddRecipient) -> str:
+        self.recipients[edit.recipient] = None
+        return f"add recipient <{edit.recipient}>"
+
+    def _remove_recipient(self, edit: RemoveRecipient) -> str:
+        self.recipients.pop(edit.recipient, None)
+        return f"remove recipient <{edit.recipient}>"
+
+    def _change_sender(self, edit: ChangeSender) -> str:
+        self.sender = edit.sender
+        return f"change sender to <{edit.sender or ''}>"
+
+    _WAYS: ClassVar[Mapping[type[Any], Callable[["Revision", Any], str]]] = {
+        AddHeader: _add,
+        InsertHeader: _insert,
+        ReplaceHeader: _replace,
+        RemoveHeader: _remove,
+        ReplaceBody: _replace_body,
+        AddRecipient: _add_recipient,
+        RemoveRecipient: _remove_recipient,
+        ChangeSender: _change_sender,
+    }

@@ -1,0 +1,360 @@
+"""What plugins say of a message as it comes in, and what becomes of it for that.
+
+They are asked at the end of the header section (`on_headers`) and at the end of data (`on_data`,
+`on_validated`, `on_filter`, `on_enqueue`). Who refuses or discards is the last to be asked;
+quarantine and edits add up. What was decided before the message came counts at its end: to
+discard wins over quarantine, to refuse over both. Edits are carried out in memory as far as they
+concern the header section, so that those asked later see them, and once in the draft, at the end.
+"""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass
+
+from elemta.mail import events as ev
+from elemta.mail.address import Address
+from elemta.mail.content import Content
+from elemta.mail.errors import PluginError
+from elemta.mail.ids import QueueId
+from elemta.mail.message import Message, State
+from elemta.mail.reply import Reply
+from elemta.net.tasks import spawn
+from elemta.plugins.applying import EditLimits, Revision
+from elemta.plugins.chain import Chain, Decision
+from elemta.plugins.contexts import MessageContext, QueueContext, SessionInfo
+from elemta.plugins.headers import Headers
+from elemta.plugins.result import Action
+from elemta.plugins.table import HookTable
+from elemta.server.intake import Draft
+from elemta.server.settings import SessionSettings
+
+REFUSED = Reply(550, "Refused by local policy", "5.7.1")
+DEFERRED = Reply(451, "Try again later", "4.7.1")
+MAX_TOLD = 1000  # calls of `on_stored` under way; beyond them the sender waits for its own
+MAX_CHANGES = 30  # named in the log, of one plugin
+_PIECE = 256 * 1024
+_telling: set[asyncio.Task[None]] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Who is asked about the messages of a session.
+
+    Attributes:
+        hooks: The plugins.
+        info: What they see of the session.
+        emit: Told of what they do.
+    """
+
+    hooks: HookTable
+    info: SessionInfo
+    emit: ev.Emit
+
+
+class Inspection:
+    """The inspection of one message.
+
+    Attributes:
+        decided: What refused the message, or discarded it.
+        revision: The message as edits leave it; None without any.
+    """
+
+    __slots__ = (
+        "_draft",
+        "_headers",
+        "_marks",
+        "_panel",
+        "_section",
+        "_settings",
+        "_trace",
+        "_utf8",
+        "changes",
+        "decided",
+        "revision",
+    )
+
+    def __init__(
+        self, panel: Panel, draft: Draft, trace: bytes, settings: SessionSettings, *, utf8: bool
+    ) -> None:
+        """Begin with a draft that has nothing but `trace`, our own field."""
+        self._panel = panel
+        self._draft = draft
+        self._trace = trace
+        self._settings = settings
+        self._utf8 = utf8
+        self._section = b""
+        self._headers = Headers(b"")
+        self._marks: list[Decision] = []
+        self.changes: list[tuple[str, str]] = []
+        self.decided: Decision | None = None
+        self.revision: Revision | None = None
+
+    def ask_headers(
+        self, section: bytes, sender: Address | None, recipients: Sequence[Address]
+    ) -> Awaitable[Decision | None] | None:
+        """Take the header section, and ask about it."""
+        self._section = section
+        self._headers = Headers(section)
+        chain = self._panel.hooks.on_headers
+        return None if chain is None else chain(self._context(chain, sender, recipients, None))
+
+    async def ask_all(
+        self, sender: Address | None, recipients: Sequence[Address], marks: Sequence[Decision]
+    ) -> Reply | None:
+        """Ask about the whole message; a reply says that it is not to be stored.
+
+        Args:
+            sender: Who sends it.
+            recipients: Who is to get it.
+            marks: What was decided before it came.
+
+        Raises:
+            SpoolError: It cannot be read back.
+        """
+        hooks = self._panel.hooks
+        received: Content | None = None
+        self._marks[:0] = marks
+        for chain in (hooks.on_data, hooks.on_validated, hooks.on_filter, hooks.on_enqueue):
+            if chain is None:
+                continue
+            if received is None:
+                received = await self._draft.content(len(self._trace))
+            content, revision = received, self.revision
+            if revision is not None:
+                sender, recipients = revision.sender, tuple(revision.recipients)
+                content = RevisedContent(revision, received, len(self._section))
+            waiting = chain(self._context(chain, sender, recipients, content))
+            decision = await waiting if waiting is not None else None
+            reply = self.heed(decision)
+            if reply is None and decision is not None and decision.edits:
+                reply = self._edit(decision, chain.hook.name, sender, recipients)
+            if reply is not None:
+                return reply
+        return self._heed_marks(recipients if self.revision is None else self.revision.recipients)
+
+    def heed(self, decision: Decision | None) -> Reply | None:
+        """Take note of a decision; a reply says that the message is not to be kept."""
+        if decision is None:
+            return None
+        reply = refusal(decision)
+        if reply is not None:
+            self.decided = decision
+        elif decision.action is Action.DISCARD:
+            reply = self._throw_away(decision)
+        elif decision.action is Action.QUARANTINE:
+            self._marks.append(decision)
+        return reply
+
+    @property
+    def state(self) -> State:
+        """In which the message begins."""
+        return State.QUARANTINE if self._marks else State.ACTIVE
+
+    async def carry_out(self) -> None:
+        """Put into the draft what edits have made of the message.
+
+        Raises:
+            SpoolError: It cannot be written.
+        """
+        revision, panel = self.revision, self._panel
+        if revision is None:
+            return
+        for plugin, group in itertools.groupby(self.changes, lambda change: change[0]):
+            texts = [text for _, text in group]
+            if len(texts) > MAX_CHANGES:
+                texts[MAX_CHANGES:] = [f"and {len(texts) - MAX_CHANGES} more"]
+            panel.emit(
+                ev.MessageModified(panel.info.session_id, self._draft.queue_id, plugin, texts)
+            )
+        start = len(self._trace) + len(self._section)
+        if revision.head != self._trace + self._section or revision.body is not None:
+            await self._draft.rewrite(revision.head, start, revision.body)
+
+    async def has_8bit(self, *, before: bool) -> bool:
+        """Whether there is an octet over 127 after all edits; `before` says it of what came."""
+        revision = self.revision
+        if revision is None:
+            return before
+        if not revision.head.isascii():
+            return True
+        if revision.body is not None:
+            return not revision.body.isascii()
+        if not before or self._section.isascii():
+            return before
+        body = await self._draft.content(len(self._trace) + len(self._section))
+        async for piece in body.chunks():
+            if not piece.isascii():
+                return True
+        return False
+
+    async def stored(self, message: Message, recipients: Sequence[Address]) -> None:
+        """Say what has become of the message; plugins hear of it while the sender gets its 250."""
+        panel, state = self._panel, self.state
+        session_id, queue_id = panel.info.session_id, message.queue_id
+        for mark in self._marks:
+            event = ev.MessageQuarantined(session_id, queue_id, mark.plugin, mark.note)
+            panel.emit(event)
+        chain = panel.hooks.on_stored
+        if chain is None:
+            return
+        context = QueueContext(
+            chain.hook.name, queue_id, message.sender, recipients, message.size, state, session_id
+        )
+        panel.hooks.enter()
+        if len(_telling) < MAX_TOLD:
+            asyncio.get_running_loop().call_soon(_tell, panel.hooks, chain, context)
+        else:
+            await _wait(panel.hooks, chain(context))
+
+    def discarded(self) -> None:
+        """Say that the message has been thrown away, if that is so."""
+        decided, panel = self.decided, self._panel
+        if decided is not None and decided.action is Action.DISCARD:
+            event = ev.MessageDiscarded(
+                panel.info.session_id, self._draft.queue_id, decided.plugin, decided.note
+            )
+            panel.emit(event)
+
+    def _context(
+        self,
+        chain: Chain,
+        sender: Address | None,
+        recipients: Sequence[Address],
+        content: Content | None,
+    ) -> MessageContext:
+        size = len(self._section) if content is None else content.size
+        return MessageContext(
+            chain.hook.name,
+            self._panel.info,
+            sender,
+            recipients,
+            self._draft.queue_id,
+            self._headers,
+            size,
+            content,
+        )
+
+    def _heed_marks(self, recipients: Sequence[Address] | dict[Address, None]) -> Reply | None:
+        for mark in self._marks:
+            if mark.action is Action.DISCARD:
+                return self._throw_away(mark)
+        self._marks = [mark for mark in self._marks if mark.action is Action.QUARANTINE]
+        if not recipients:
+            return self._throw_away(Decision(Action.DISCARD, note="no recipient is left"))
+        return None
+
+    def _throw_away(self, decision: Decision) -> Reply:
+        self.decided = decision
+        return queued(self._draft.queue_id)
+
+    def _edit(
+        self, decision: Decision, hook: str, sender: Address | None, recipients: Sequence[Address]
+    ) -> Reply | None:
+        """Carry out edits as far as they concern those asked later; a reply ends it all."""
+        revision = self.revision
+        if revision is None:
+            settings = self._settings
+            limits = EditLimits(
+                settings.max_header_size,
+                settings.max_header_fields,
+                settings.max_recipients,
+                settings.limits.max_message_size,
+            )
+            revision = self.revision = Revision(
+                self._section, sender, recipients, limits, trace=self._trace, utf8=self._utf8
+            )
+        plugin = ""
+        try:
+            for plugin, edit in decision.edits:
+                self.changes.append((plugin, revision.apply(edit)))
+        except PluginError as error:
+            return self._give_up(plugin, hook, str(error))
+        self._headers = Headers(revision.section)
+        if not revision.recipients:
+            return self._throw_away(
+                Decision(Action.DISCARD, plugin, note="no recipient is left after edits")
+            )
+        return None
+
+    def _give_up(self, plugin: str, hook: str, problem: str) -> Reply:
+        """Let the message wait: a plugin asks for what cannot be done."""
+        why, panel = secrets.token_hex(4), self._panel
+        panel.emit(
+            ev.PluginError(plugin, hook, problem, why, self._draft.queue_id, panel.info.session_id)
+        )
+        reply = Reply(451, f"Internal error, try again later (id {why})", "4.3.0")
+        self.decided = Decision(Action.DEFER, plugin, reply, problem)
+        return reply
+
+
+class RevisedContent:
+    """A message as edits leave it, our own field left out: `elemta.mail.content.Content`."""
+
+    __slots__ = ("_body", "_head", "_received", "_skipped", "size")
+
+    data: bytes | None = None
+
+    def __init__(self, revision: Revision, received: Content, skipped: int) -> None:
+        """Put the new head, and body, in place of those received; `skipped` is the old head."""
+        self._head = revision.section
+        self._body = revision.body
+        self._received = received
+        self._skipped = skipped
+        rest = received.size - skipped if self._body is None else len(self._body)
+        self.size = len(self._head) + rest
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Read it in pieces of at most 256 KiB; as `Content.chunks`."""
+        for piece in _pieces(self._head):
+            yield piece
+        if self._body is not None:
+            for piece in _pieces(self._body):
+                yield piece
+            return
+        left = self._skipped
+        async for chunk in self._received.chunks():
+            if len(chunk) > left:
+                yield chunk[left:]
+            left = max(0, left - len(chunk))
+
+
+def refusal(decision: Decision) -> Reply | None:
+    """Give the reply to a message that a plugin refuses; None where it does not.
+
+    A reply that does not fit the action, which no constructor makes, is not taken over.
+    """
+    reply = decision.reply
+    if decision.action is Action.REJECT:
+        return reply if reply is not None and reply.is_permanent else REFUSED
+    if decision.action is Action.DEFER:
+        return reply if reply is not None and reply.is_temporary else DEFERRED
+    return None
+
+
+def queued(queue_id: QueueId) -> Reply:
+    """Acknowledge a message: whether it is stored or thrown away, the words are the same."""
+    return Reply(250, f"Ok: queued as {queue_id}", "2.0.0")
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    return [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)]
+
+
+def _tell(hooks: HookTable, chain: Chain, context: QueueContext) -> None:
+    waiting = chain(context)
+    if waiting is None:
+        hooks.leave()
+        return
+    task = spawn(_wait(hooks, waiting), f"on_stored of {context.queue_id}")
+    _telling.add(task)
+    task.add_done_callback(_telling.discard)
+
+
+async def _wait(hooks: HookTable, waiting: Awaitable[Decision | None] | None) -> None:
+    try:
+        if waiting is not None:
+            await waiting
+    finally:
+        hooks.leave()
