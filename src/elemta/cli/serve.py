@@ -1,7 +1,12 @@
 """`elemta serve`."""
 
+import contextlib
+import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -10,16 +15,67 @@ from elemta.cli.output import PROBLEM, fail, json_option, put_json, warn
 from elemta.config import read
 from elemta.mail.errors import ConfigError
 
+TEST_MODE = """\
+[server]
+hostname = "mail.example.test"
+state_dir = {state}
+[relay]
+local_domains = ["example.test"]
+[[routes]]
+domains = ["*"]
+via = "hold"
+[plugins]
+directory = {plugins}
+hot_reload = true
+[logging]
+level = "debug"
+format = "console"
+"""
+
 
 @click.command()
 @config_option
+@click.option(
+    "--plugin-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of plugins, in place of the configured one.",
+)
+@click.option(
+    "--test-mode",
+    is_flag=True,
+    help="Try plugins: SMTP on 127.0.0.1:2525, files that change are loaded again, all that is "
+    "accepted is held and forgotten at the end.",
+)
 @json_option
-def serve(*, config_path: Path | None, as_json: bool) -> None:
+def serve(
+    *, config_path: Path | None, plugin_dir: Path | None, test_mode: bool, as_json: bool
+) -> None:
     """Run the server in the foreground.
 
     SIGTERM and SIGINT stop it after the messages under way; SIGHUP reads the configuration
     again. Events go to standard output, one JSON object a line.
     """
+    if test_mode and config_path is not None:
+        fail("--test-mode has a configuration of its own: leave out --config")
+    if plugin_dir is not None:  # in the environment, so that a reload sees it, too
+        os.environ["ELEMTA_PLUGINS__DIRECTORY"] = json.dumps(str(plugin_dir.absolute()))
+    if not test_mode:
+        _serve(config_path, as_json=as_json)
+    os.environ["ELEMTA_PLUGIN_DEBUG"] = "1"
+    with _test_config(plugin_dir or Path("plugins")) as path:
+        _serve(path, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _test_config(plugins: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="elemta-") as name:
+        path = Path(name, "elemta.toml")
+        state = json.dumps(str(path.with_name("state")))
+        path.write_text(TEST_MODE.format(state=state, plugins=json.dumps(str(plugins.absolute()))))
+        yield path
+
+
+def _serve(config_path: Path | None, *, as_json: bool) -> NoReturn:
     loaded = read(config_path, os.environ)
     if as_json and loaded.config is None:
         put_json({"ok": False, "problems": [problem_json(each) for each in loaded.problems]})
