@@ -139,6 +139,17 @@ class TestLevel:
         assert b"heard" in path.read_bytes()
         assert b"unheard" not in path.read_bytes()
 
+    @pytest.mark.parametrize(("level", "shown"), [("debug", 4), ("warning", 2), ("error", 1)])
+    def test_what_plugins_say_has_levels_of_their_own(self, path, level, shown):
+        levels = ("debug", "info", "warning", "error")
+        events = [ev.PluginLogged("one", each, "text") for each in levels]
+        lines = [json.loads(line) for line in write(path, *events, level=level).splitlines()]
+        assert [line["level"] for line in lines] == list(levels[-shown:])
+
+    def test_people_see_the_level_of_a_plugin(self, path):
+        line = write(path, ev.PluginLogged("one", "error", "oh no"), form="console")
+        assert b" error   plugin_logged plugin=one level=error text='oh no'" in line
+
 
 class TestWriting:
     def test_lines_come_soon_without_close_or_flush(self):

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from elemta.mail.clock import Clock
-from elemta.mail.events import Event
+from elemta.mail.events import Event, PluginLogged
 from elemta.net.clock import SystemClock
 
 LEVELS: Mapping[str, int] = {"debug": 0, "info": 1, "warning": 2, "error": 3}
@@ -94,6 +94,8 @@ class Log:
         buffer = self._buffer
         if len(buffer) >= BACKLOG:
             self.dropped += 1
+            return
+        if type(event) is PluginLogged and LEVELS[event.level] < self._kinds.level:
             return
         buffer += self._form(event, head, self._stamp(self._now()))
         if len(buffer) > self._signal_at:
@@ -223,7 +225,7 @@ class _Kinds(dict[type[Event], bytes | None]):
 
     def __missing__(self, kind: type[Event]) -> bytes | None:
         head = None
-        if LEVELS[kind.LEVEL] >= self.level:
+        if LEVELS[kind.LEVEL] >= self.level or kind is PluginLogged:  # each has its own level
             head = b'{"event_type":%b' % _encode(kind.__struct_config__.tag)
         self[kind] = head
         return head
@@ -246,7 +248,8 @@ def _console_line(event: Event, _head: bytes, stamp: bytes) -> bytes:
     kind = fields.pop("event_type")
     parts = [f"{name}={_show(value)}" for name, value in fields.items()]
     moment = stamp.decode().replace("T", " ").rstrip("Z")
-    return f"{moment} {event.LEVEL:7} {kind} {' '.join(parts)}\n".encode()
+    level = event.level if isinstance(event, PluginLogged) else event.LEVEL
+    return f"{moment} {level:7} {kind} {' '.join(parts)}\n".encode()
 
 
 def _show(value: object) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from elemta.mail.events import Event
+from elemta.mail.events import Event, PluginLogged
 from elemta.observe.catalogue import CATALOGUE, MAX_VALUES, Metric
 from elemta.observe.log import BACKLOG, LEVELS, MAX_ITEMS, MAX_VALUE
 
@@ -159,7 +159,7 @@ def _event_section(kind: type[Event]) -> str:
     lines = [
         f"## {kind.__struct_config__.tag}",
         "",
-        f"{text} Level `{kind.LEVEL}`.",
+        f"{text} Level `{kind.LEVEL}`." if kind is not PluginLogged else text,
         "",
         "| field | type | meaning |",
         "|---|---|---|",
