@@ -29,6 +29,7 @@ from typing import NoReturn
 from elemta import __version__
 from elemta.config import Config, Endpoint, changed, keep_fixed, load
 from elemta.config.lint import find_all
+from elemta.config.problems import EX_CONFIG
 from elemta.mail import events as ev
 from elemta.mail.errors import ConfigError
 from elemta.net.binding import bind_tcp, bind_unix
@@ -60,6 +61,7 @@ class Child:
     pulse_at: float = 0.0
     started_at: float = 0.0
     start_at: float = 0.0
+    was_up: bool = False
     deaths: int = 0
 
 
@@ -74,6 +76,8 @@ class Supervisor:
         self._sockets: list[socket.socket] = []
         self._is_stopping = False
         self._stop_by = 0.0
+        self._status = 0
+        self._reason = ""
         prepare(config)
         state_dir = Path(config.server.state_dir)
         self._log = Log(
@@ -106,7 +110,7 @@ class Supervisor:
             self._kill_all()
         self._emit(ev.ServerStopped(reason))
         self._log.close()
-        return 0
+        return self._status
 
     def _worker_main(self, index: int, sockets: list[Bound]) -> Callable[[int], int]:
         return lambda lifeline: self._run_worker(self._config, self._path, index, sockets, lifeline)
@@ -171,13 +175,11 @@ class Supervisor:
 
     def _watch(self) -> str:
         """Handle signals, deaths and restarts until all children have ended; says why."""
-        reason = ""
         while not self._is_stopping or any(child.pid for child in self._children):
             received = signal.sigtimedwait(SIGNALS, self._wait_for())
             number = received.si_signo if received is not None else 0
             if number in {signal.SIGTERM, signal.SIGINT}:
-                reason = reason or signal.Signals(number).name
-                self._stop()
+                self._stop(signal.Signals(number).name)
             elif number == signal.SIGHUP:
                 self._reload()
             self._reap()
@@ -185,10 +187,10 @@ class Supervisor:
             self._log.flush()
             if self._is_stopping:
                 if time.monotonic() > self._stop_by:
-                    return reason + ", cut off"
+                    return self._reason + ", cut off"
             else:
                 self._start_due()
-        return reason
+        return self._reason
 
     def _wait_for(self) -> float:
         """Seconds until something is to be done without a signal."""
@@ -206,15 +208,17 @@ class Supervisor:
             with contextlib.suppress(BlockingIOError, ConnectionError):
                 if os.read(child.lifeline, 4096):
                     child.pulse_at = now
+                    child.was_up = True
             if child.pulse_at and now - child.pulse_at > SILENCE and not self._is_stopping:
                 detail = f"worker {child.index} has been silent for {SILENCE:.0f} s"
                 self._emit(ev.InternalError("supervisor", f"{detail}; it is killed"))
                 child.pulse_at = 0.0
                 os.kill(child.pid, signal.SIGKILL)
 
-    def _stop(self) -> None:
+    def _stop(self, reason: str) -> None:
         if self._is_stopping:
             return
+        self._reason = reason
         self._is_stopping = True
         self._stop_by = time.monotonic() + self._config.server.drain_timeout + 10.0
         for child in self._children:
@@ -236,7 +240,13 @@ class Supervisor:
     def _died(self, child: Child, status: int) -> None:
         os.close(child.lifeline)
         child.pid, child.lifeline = 0, -1
-        if not self._is_stopping:
+        if self._is_stopping:
+            return
+        if os.waitstatus_to_exitcode(status) == EX_CONFIG and not child.was_up:
+            # it has said why; to try again would come to the same
+            self._status = 1
+            self._stop(f"{child.name} {child.index} cannot work as it is configured")
+        else:
             self._start_later(child, describe_status(status))
 
     def _start_later(self, child: Child, why: str) -> None:

@@ -3,11 +3,15 @@
 Limits that hold for the whole node are divided among the workers, never multiplied.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from elemta import __version__
 from elemta.config import Config
+from elemta.config.plugins import PluginConfig
 from elemta.delivery.settings import DeliverySettings, Route, TlsPolicy, Via
 from elemta.mail.message import Priority
+from elemta.plugins.settings import Isolation, Mode, OnError, PluginSettings, PluginsSettings
 from elemta.queue.settings import BounceUnverified, PriorityRule, QueueSettings
 from elemta.server import RelaySettings, SessionSettings
 from elemta.smtp import Limits
@@ -136,4 +140,57 @@ def routes(config: Config) -> tuple[Route, ...]:
             tls=TlsPolicy(route.tls),
         )
         for route in config.routes
+    )
+
+
+Where = Callable[[tuple[str | int, ...]], str]
+"""Tells file and line, or the variable, that a setting comes from."""
+
+
+def plugins_settings(config: Config, index: int, where: Where) -> PluginsSettings:
+    """Plugins, for worker `index`."""
+    plugins, server = config.plugins, config.server
+    only = None if isinstance(plugins.enabled, bool) else plugins.enabled
+    places = {name: where(("plugins", "plugins", at)) for at, name in enumerate(plugins.plugins)}
+    if only is not None:
+        places |= {name: where(("plugins", "enabled", at)) for at, name in enumerate(only)}
+    tables = {each.name: each for each in plugins.plugin}
+    places |= {name: where(("plugins", "plugin", at)) for at, name in enumerate(tables)}
+    names = dict.fromkeys((*(only or ()), *plugins.plugins, *tables))
+    return PluginsSettings(
+        enabled=plugins.enabled is not False,
+        directory=plugins.directory,
+        auto_load=plugins.auto_load and only is None,
+        hot_reload=plugins.hot_reload,
+        plugins=tuple(
+            _plugin(tables.get(name) or PluginConfig(name=name), places[name], only)
+            for name in names
+        ),
+        tables=plugins.tables,
+        places={name: where(("plugins", name)) for name in plugins.tables},
+        state_dir=server.state_dir,
+        hostname=server.hostname,
+        version=__version__,
+        worker=index,
+    )
+
+
+def _plugin(plugin: PluginConfig, where: str, only: tuple[str, ...] | None) -> PluginSettings:
+    return PluginSettings(
+        name=plugin.name,
+        enabled=plugin.enabled and (only is None or plugin.name in only),
+        module=plugin.module,
+        library=plugin.library,
+        address=plugin.address,
+        config=plugin.config,
+        timeout=plugin.timeout,
+        on_error=OnError(plugin.on_error),
+        isolation=Isolation(plugin.isolation),
+        priority=plugin.priority,
+        mode=Mode(plugin.mode),
+        shadow_hooks=frozenset(plugin.shadow_hooks),
+        listeners=plugin.listeners,
+        authenticated=plugin.authenticated,
+        log_level=plugin.log_level,
+        where=where,
     )

@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from elemta.app import settings as derive
+from elemta.app.plugins import WorkerPlugins, as_problems
 from elemta.app.shards import Figures, Shards
-from elemta.config import Config, keep_fixed, load
+from elemta.config import Config, changed, keep_fixed, load
+from elemta.config.problems import EX_CONFIG
 from elemta.delivery.courier import Delivery
 from elemta.mail import events as ev
 from elemta.mail.errors import ConfigError, ElemtaError, LookupFailed
 from elemta.mail.ids import SessionId
+from elemta.mail.reply import clean_text
 from elemta.net.clock import SystemClock
 from elemta.net.dns_cache import DnsSettings
 from elemta.net.resolver import DnsResolver
@@ -38,6 +41,7 @@ from elemta.observe import (
     describe_error,
     fan_out,
 )
+from elemta.plugins.problems import PluginsError
 from elemta.server import Bound, Listeners, RelayPolicy, Surroundings
 
 BEAT_EVERY = 1.0  # seconds between heartbeats, samples and looks for orders
@@ -92,6 +96,9 @@ async def _run(start: Start) -> int:
     try:
         await worker.start()
         await worker.wait_for_stop()
+    except PluginsError as error:
+        worker.tell(error)
+        return EX_CONFIG
     finally:
         await worker.stop()
     return 0
@@ -108,12 +115,15 @@ class Worker:
         self._stop = asyncio.Event()
         self._figures: Figures | None = None
         self._beating: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
         self._sessions_begun = 0
         self._session_prefix = ""
         state_dir = Path(config.server.state_dir)
         self._log = Log(sys.stdout.fileno(), config.logging.level, config.logging.format)
         self._metrics = Metrics(state_dir, f"worker-{start.index}", self._log)
-        self._emit = fan_out(self._log, self._metrics)
+        written = fan_out(self._log, self._metrics)
+        self._plugins = WorkerPlugins(start.path, start.index, written, self._clock)
+        self._emit = fan_out(self._log, self._metrics, self._plugins.heed)
         capture(self._emit)
         dns = config.dns
         self._resolver = DnsResolver(
@@ -161,15 +171,27 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_reader(self._start.lifeline, self._lose_supervisor)
         self._session_prefix = f"{self._start.index:x}-{os.getpid():x}-"
+        await self._plugins.start(self._config)
         await self._shards.open()
         self._apply(self._config)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._plugins.roster.on_change = self._take_tables
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one may wait since the fork
         await self._listeners.start(self._start.sockets)
         self._beating = spawn(self._beat(), "beat")
         gc.collect()
         gc.freeze()
         self._emit(ev.WorkerStarted(self._start.index, os.getpid()))
+        await self._plugins.started()
+
+    def tell(self, error: PluginsError) -> None:
+        """Say why the plugins do not let the server start: in the log, and as `check` does."""
+        for problem in as_problems(error.problems):
+            text = clean_text(str(problem), 2000)
+            self._emit(ev.Notice("plugins", text))
+            if self._start.index == 0:  # the others have the same to say
+                sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
     def _lose_supervisor(self) -> None:
         asyncio.get_running_loop().remove_reader(self._start.lifeline)
@@ -185,9 +207,11 @@ class Worker:
         if self._beating is not None:
             await self._beating
         timeout = self._config.server.drain_timeout
+        await self._plugins.stopping()
         await asyncio.gather(self._listeners.stop(timeout), self._shards.stop(timeout))
         await self._delivery.close()
         self._shards.close()
+        await self._plugins.stop()
         self._metrics.close()
         self._log.close()
 
@@ -207,17 +231,36 @@ class Worker:
                 lmtp=kind == "lmtp",
                 listener=kind,
                 tells_commands=self._log.is_debug,
+                hooks=self._plugins.table(kind),
             )
         self._listeners.limit(self._max_connections())
 
-    def _reload(self) -> None:
+    def _take_tables(self) -> None:
+        """Let new sessions have the plugins as they are now."""
+        for kind, around in self._around.items():
+            around.hooks = self._plugins.table(kind)
+
+    def _reload_soon(self) -> None:
+        _ = spawn(self._reload(), "reload")
+
+    async def _reload(self) -> None:
         """Take over what a changed configuration says and can be changed while running."""
+        async with self._reloading:
+            await self._reload_now()
+
+    async def _reload_now(self) -> None:
         try:
             config = load(self._start.path, os.environ)
         except ConfigError as error:  # the supervisor could read it, so it has changed since
             self._emit(ev.Notice(f"worker {self._start.index} not reloaded", str(error)))
             return
+        changes = changed(self._config, config)
         config = keep_fixed(self._config, config)
+        try:
+            await self._plugins.reload(config, (*changes.live, *changes.restart))
+        except PluginsError as error:
+            self._emit(ev.Notice(f"worker {self._start.index} not reloaded", str(error)))
+            return
         self._log.set_level(config.logging.level)
         self._apply(config)
         index = self._start.index

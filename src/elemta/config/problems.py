@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from elemta.mail.errors import ConfigError
 
+EX_CONFIG = 78  # exit status of a worker that cannot work as it is configured (sysexits.h)
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

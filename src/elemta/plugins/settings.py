@@ -79,6 +79,8 @@ class PluginsSettings:
         auto_load: Load what lies there without being named in the configuration.
         hot_reload: Load a file again when it changes.
         plugins: Those that are named, in order.
+        tables: Settings of plugins by name, whether they are in `plugins` or not; "_" is "-".
+        places: Where the operator has set each of `tables`.
         state_dir: Where the server keeps its state.
         hostname, version, worker: Of the server, for plugins to know.
     """
@@ -88,6 +90,8 @@ class PluginsSettings:
     auto_load: bool = True
     hot_reload: bool = False
     plugins: tuple[PluginSettings, ...] = ()
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
     state_dir: Path = Path("var")
     hostname: str = "localhost"
     version: str = ""

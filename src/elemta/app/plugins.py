@@ -1,0 +1,136 @@
+"""The plugins of a worker: their life beside that of the server.
+
+They are loaded before the worker listens, may refuse that it starts, and hear of its end. A
+problem with them is told as `elemta check` tells it.
+"""
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from elemta import __version__
+from elemta.app import settings as derive
+from elemta.config import Config, Problem, read
+from elemta.config.source import KeyPath
+from elemta.mail import events as ev
+from elemta.mail.clock import Clock
+from elemta.mail.reply import clean_text
+from elemta.net.tasks import spawn
+from elemta.plugins import ConfigContext, Context, SecurityContext, ServerContext
+from elemta.plugins.chain import Decision
+from elemta.plugins.hooks import HOOKS
+from elemta.plugins.problems import PluginProblem, PluginsError
+from elemta.plugins.result import Action
+from elemta.plugins.roster import Roster
+from elemta.plugins.running import EVERYWHERE, ask
+from elemta.plugins.table import NO_HOOKS, HookTable
+
+MAX_SECURITY_CALLS = 100  # under way; what happens meanwhile is not told to plugins
+
+
+def as_problems(problems: Sequence[PluginProblem]) -> list[Problem]:
+    """Say what is wrong with plugins as the configuration's problems are said."""
+    return [
+        Problem(problem.where, f"plugin {problem.plugin}".strip(), problem.text, problem.is_error)
+        for problem in problems
+    ]
+
+
+def places(path: Path | None) -> Callable[[KeyPath], str]:
+    """Tell where the settings in a file are, as it is now."""
+    return read(path, os.environ).source.where
+
+
+class WorkerPlugins:
+    """The roster of a worker, and what is asked of it outside sessions."""
+
+    def __init__(self, path: Path | None, index: int, emit: ev.Emit, clock: Clock) -> None:
+        self._path = path
+        self._index = index
+        self._emit = emit
+        self._clock = clock
+        self._roster: Roster | None = None
+        self._hostname = ""
+        self._under_way = 0
+
+    def table(self, listener: str = EVERYWHERE) -> HookTable:
+        """Give the hooks for a kind of listener, or for what belongs to none."""
+        return self._roster.table(listener) if self._roster is not None else NO_HOOKS
+
+    @property
+    def roster(self) -> Roster:
+        if self._roster is None:
+            raise LookupError("no plugins have been loaded yet")
+        return self._roster
+
+    async def start(self, config: Config) -> None:
+        """Load all, and ask whether the server may start.
+
+        Raises:
+            PluginsError: They cannot be used, or one of them refuses.
+        """
+        self._hostname = config.server.hostname
+        settings = derive.plugins_settings(config, self._index, places(self._path))
+        self._roster = await Roster.load(settings, self._emit, self._clock)
+        for context in (self._config("on_config_loaded"), self._server("on_server_starting")):
+            await self._may(context)
+
+    async def reload(self, config: Config, changed: Sequence[str]) -> None:
+        """Ask whether a changed configuration may hold, and take over its part for plugins.
+
+        Raises:
+            PluginsError: It may not, or plugins cannot be used as it says: all stays as it was.
+        """
+        await self._may(self._config("on_config_changed", changed))
+        settings = derive.plugins_settings(config, self._index, places(self._path))
+        await self.roster.apply(settings)
+
+    async def started(self) -> None:
+        """Tell plugins that the server listens."""
+        await ask(self.table(), self._server("on_server_started"))
+
+    async def stopping(self) -> None:
+        """Tell plugins that shutdown begins."""
+        await ask(self.table(), self._server("on_server_stopping"))
+
+    async def stop(self) -> None:
+        """Tell plugins that everything is closed, and close them."""
+        if self._roster is not None:
+            await ask(self.table(), self._server("on_server_stopped"))
+            await self._roster.close()
+
+    def heed(self, event: ev.Event) -> None:
+        """Tell plugins of security events; all other events pass."""
+        if type(event) is not ev.SecurityEvent or self._roster is None:
+            return
+        chain = self._roster.table().on_security_event
+        if chain is None or self._under_way >= MAX_SECURITY_CALLS:
+            return
+        context = SecurityContext(
+            "on_security_event", event.kind, event.detail, event.session_id, event.client_ip
+        )
+        answer = chain(context)
+        if answer is not None:
+            self._under_way += 1
+            _ = spawn(self._await(answer), "security event")
+
+    async def _await(self, answer: Awaitable[Decision | None]) -> None:
+        try:
+            await answer
+        finally:
+            self._under_way -= 1
+
+    def _server(self, hook: str) -> ServerContext:
+        return ServerContext(hook, self._hostname, __version__, self._index)
+
+    def _config(self, hook: str, changed: Sequence[str] = ()) -> ConfigContext:
+        return ConfigContext(hook, self._hostname, __version__, self._index, changed)
+
+    async def _may(self, context: Context) -> None:
+        decision: Decision | None = await ask(self.table(), context)
+        if decision is None or decision.action not in {Action.REJECT, Action.DEFER}:
+            return
+        reason = decision.note or (decision.reply.text if decision.reply is not None else "")
+        when = HOOKS[context.hook].when
+        text = clean_text(f"refuses ({when}): {reason}", 500)
+        raise PluginsError([PluginProblem(decision.plugin, "", text)])

@@ -1,0 +1,119 @@
+"""The settings of one plugin: gathered from where they may be written, and judged by its model.
+
+What is beside the plugin (`NAME.toml`, `NAME.json`) comes first, `[plugins.NAME]` over it, and the
+`config` of its `[[plugins.plugin]]` over both.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from elemta.mail.reply import clean_text
+from elemta.plugins.files import strangers_at
+from elemta.plugins.loader import Candidate
+from elemta.plugins.problems import PluginProblem, PluginsError, nearest
+from elemta.plugins.settings import PluginSettings, PluginsSettings
+from elemta.plugins.sources import plain
+
+LIMIT = 1 << 20  # octets of a file beside a plugin
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one plugin is told.
+
+    Attributes:
+        values: As its model has made them.
+        raw: As they were written: two plugins that differ in nothing else are the same.
+        enabled: What is said beside the plugin or in its table; None where nothing is.
+    """
+
+    values: BaseModel
+    raw: Mapping[str, Any]
+    enabled: bool | None
+
+
+def beside(path: Path, name: str) -> tuple[Path, ...]:
+    """Give the files beside a plugin that have settings for it."""
+    names = dict.fromkeys((name, name.replace("-", "_"), path.stem))
+    candidates = (path.parent / f"{each}{end}" for each in names for end in (".toml", ".json"))
+    return tuple(each for each in candidates if each.is_file())
+
+
+def gather(candidate: Candidate, settings: PluginSettings, all_: PluginsSettings) -> Options:
+    """Put together the settings of a plugin.
+
+    Raises:
+        PluginsError: They do not suit it.
+    """
+    name, model = candidate.name, candidate.model
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if candidate.found.path is not None:
+        layers += _read_beside(candidate.found.path, name)
+    for written, table in all_.tables.items():
+        if plain(written) == name:
+            layers.append((all_.places.get(written, ""), table))
+    enabled: bool | None = None
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for where, table in layers:
+        found = dict(table)
+        if "enabled" not in model.model_fields and isinstance(found.get("enabled"), bool):
+            enabled = found.pop("enabled")
+        values |= found
+        places |= dict.fromkeys(found, where)
+    values |= settings.config
+    places |= dict.fromkeys(settings.config, settings.where)
+    try:
+        return Options(model.model_validate(values), values, enabled)
+    except ValidationError as error:
+        default = settings.where or candidate.found.where
+        raise PluginsError(list(_problems(error, candidate, places, default))) from error
+
+
+def _problems(
+    error: ValidationError, candidate: Candidate, places: Mapping[str, str], default: str
+) -> Iterator[PluginProblem]:
+    fields = candidate.model.model_fields
+    for details in error.errors(include_url=False, include_input=False):
+        path = details["loc"]
+        name = ".".join(str(part) for part in path)
+        where = places.get(str(path[0]), default) if path else default
+        if details["type"] == "extra_forbidden":
+            hint = nearest(str(path[0]), fields) if len(path) == 1 else ""
+            text = f"unknown setting{hint}"
+        else:
+            text = details["msg"][:1].lower() + details["msg"][1:]
+        shown = f"{name}: {text}" if name else text
+        yield PluginProblem(candidate.name, where, clean_text(shown, 500))
+
+
+def _read_beside(path: Path, name: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Read the file of settings beside a plugin, if there is one."""
+    found = beside(path, name)
+    if not found:
+        return []
+    file, *others = found
+    if others:
+        text = f"{others[0].name} has settings for it, too: keep one of them"
+        raise PluginsError([PluginProblem(name, str(file), text)])
+    trouble = strangers_at(file)
+    if trouble:
+        raise PluginsError([PluginProblem(name, str(file), trouble)])
+    try:
+        with file.open("rb") as opened:
+            raw = opened.read(LIMIT + 1)
+        if len(raw) > LIMIT:
+            raise ValueError("larger than 1MiB")  # noqa: TRY301 - told as all that is wrong with it
+        text = raw.decode()
+        table = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise PluginsError([PluginProblem(name, str(file), f"cannot be read: {error}")]) from error
+    if not isinstance(table, dict):
+        raise PluginsError([PluginProblem(name, str(file), "a JSON object is expected")])
+    return [(str(file), table)]

@@ -1,0 +1,402 @@
+"""All plugins of a worker: loaded, set up, asked in order, reloaded, and closed again.
+
+A change makes new tables; sessions keep the one they began with, and a plugin that is in no table
+any more is closed when the last of them ends. What cannot be loaded changes nothing.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from elemta.mail import events as ev
+from elemta.mail.clock import Clock
+from elemta.mail.errors import PluginError
+from elemta.mail.reply import clean_text
+from elemta.net.tasks import spawn
+from elemta.plugins.chain import describe
+from elemta.plugins.files import place_of
+from elemta.plugins.loader import Candidate, Host
+from elemta.plugins.order import needs_of
+from elemta.plugins.problems import PluginProblem, PluginsError, nearest
+from elemta.plugins.running import EVERYWHERE, LISTENERS, Running, build_table, chains_of
+from elemta.plugins.selection import Selected, Selection, Stamp, stamp_of
+from elemta.plugins.settings import PluginsSettings
+from elemta.plugins.sources import Finder, Found
+from elemta.plugins.table import NO_HOOKS, HookTable
+from elemta.plugins.tooling import Toolbox
+
+
+class Roster:
+    """The plugins that run in this process.
+
+    Args:
+        settings: Which, and how.
+        emit: Told of what becomes of them, and given to them for what they say.
+        clock: The time, also for them.
+
+    Attributes:
+        on_change: Called whenever there are new tables.
+    """
+
+    def __init__(self, settings: PluginsSettings, emit: ev.Emit, clock: Clock) -> None:
+        self._settings = settings
+        self._emit = emit
+        self._clock = clock
+        self._toolbox = Toolbox(settings.state_dir, clock, emit)
+        self._running: dict[str, Running] = {}
+        self._tables: dict[str, HookTable] = {}
+        self._asked: dict[HookTable, list[Running]] = {}
+        self._changing = asyncio.Lock()
+        self._failed: Mapping[str, Stamp] = {}
+        self.on_change: Callable[[], None] = _nothing
+
+    @classmethod
+    async def load(cls, settings: PluginsSettings, emit: ev.Emit, clock: Clock) -> "Roster":
+        """Load all plugins, set them up and enable them.
+
+        Raises:
+            PluginsError: Any of them cannot be used; none is left running.
+        """
+        roster = cls(settings, emit, clock)
+        try:
+            await roster.apply(settings)
+        except PluginsError:
+            await roster.close()
+            raise
+        return roster
+
+    def table(self, listener: str = EVERYWHERE) -> HookTable:
+        """Give the table for a kind of listener ("mta", "lmtp"), or for what belongs to none."""
+        return self._tables.get(listener, NO_HOOKS)
+
+    # ---- changes
+
+    async def apply(self, settings: PluginsSettings) -> list[PluginProblem]:
+        """Take over settings: plugins come, go and change; those that are the same stay.
+
+        Returns:
+            Warnings.
+
+        Raises:
+            PluginsError: Something cannot be used; all stays as it was.
+        """
+        async with self._changing:
+            return await self._apply(settings)
+
+    async def reload(self, name: str | None = None) -> None:
+        """Load a plugin, or all of them, again from where they are.
+
+        Raises:
+            PluginError: The new version cannot be used; the old one goes on.
+        """
+        async with self._changing:
+            names = [self._get(name).name] if name is not None else list(self._running)
+            await self._reload(names)
+
+    async def notice_changes(self) -> None:
+        """Load again what has changed on disk, where the settings ask for that.
+
+        What cannot be loaded is told once, and tried again when it changes again.
+        """
+        if not self._settings.hot_reload or self._changing.locked():
+            return
+        async with self._changing:
+            changed = await asyncio.to_thread(self._find_changed)
+            if not changed:
+                return
+            names = [name for name in changed if name in self._running]
+            try:
+                await self._reload(names)
+            except PluginsError:
+                self._failed = changed
+            else:
+                self._failed = {}
+
+    async def enable(self, name: str) -> None:
+        """Begin to ask a plugin.
+
+        Raises:
+            PluginError: There is none of this name, it fails, or it needs one that is not enabled.
+        """
+        async with self._changing:
+            running = self._get(name)
+            if running.is_enabled:
+                return
+            for need in sorted(needs_of(running.candidate.metadata)):
+                if need not in self._running or not self._running[need].is_enabled:
+                    raise PluginError(f"plugin {name}: needs {need}, which is not enabled")
+            await self._activate(running)
+            running.is_enabled = True
+            self._rebuild()
+            self._tell(running, "enabled")
+
+    async def disable(self, name: str) -> None:
+        """Ask a plugin no more; sessions that are open may still do so.
+
+        Raises:
+            PluginError: There is none of this name, or another that is enabled needs it.
+        """
+        async with self._changing:
+            running = self._get(name)
+            if not running.is_enabled:
+                return
+            for other in self._running.values():
+                if other.is_enabled and running.name in needs_of(other.candidate.metadata):
+                    raise PluginError(f"plugin {name}: {other.name} needs it: disable that first")
+            running.is_enabled = False
+            self._rebuild()
+            self._tell(running, "disabled")
+
+    async def close(self) -> None:
+        """Close all plugins, the last first, whoever may still use them; idempotent."""
+        async with self._changing:
+            older = (each for asked in self._asked.values() for each in asked)
+            everyone = dict.fromkeys((*older, *self._running.values()))
+            self._running, self._tables, self._asked = {}, {}, {}
+            for running in reversed(everyone):
+                running.tables, running.is_gone = 0, True
+                await self._settle(running)
+            await asyncio.to_thread(self._toolbox.close)
+
+    # ---- how
+
+    def _get(self, name: str) -> Running:
+        running = self._running.get(name)
+        if running is None:
+            raise PluginError(f"there is no plugin {name}{nearest(name, self._running)}")
+        return running
+
+    async def _reload(self, names: Collection[str]) -> None:
+        try:
+            await self._apply(self._settings, again=names)
+        except PluginsError as error:
+            for problem in error.problems:
+                if problem.is_error:
+                    text = clean_text(f"{problem.where}: {problem.text}", 1000)
+                    self._emit(ev.PluginChanged(problem.plugin, "reload failed", error=text))
+            raise
+
+    async def _apply(
+        self, settings: PluginsSettings, again: Collection[str] = ()
+    ) -> list[PluginProblem]:
+        kept = {
+            running.candidate.found.key: (running.candidate, running.stamp)
+            for running in self._running.values()
+            if running.name not in again
+        }
+        vanished = [] if settings is not self._settings else self._vanished()
+        host = Host(settings, self._emit, self._clock)
+        selected, warnings = await Selection(host, kept, vanished).select()
+        made: list[Running] = []
+        try:
+            steps = [await self._prepare(one, made) for one in selected]
+            for step in steps:
+                if step.is_enabled:
+                    await self._activate(step.running)
+        except PluginsError:
+            for running in (*reversed(made), *self._running.values()):
+                running.is_gone = running in made
+                await self._settle(running)
+            raise
+        self._settings = settings
+        self._commit(steps)
+        return warnings
+
+    def _vanished(self) -> list[Found]:
+        """What has been loaded from the folder unnamed, and is not there now.
+
+        A file that is being replaced is missing for an instant: that must not end a policy.
+        """
+        return [
+            found
+            for running in self._running.values()
+            if (found := running.candidate.found).settings is None
+            and found.path is not None
+            and not found.path.exists()
+        ]
+
+    async def _prepare(self, one: Selected, made: list[Running]) -> "_Step":
+        """Go on with the running plugin where nothing of its own has changed, or make it."""
+        running = old = self._running.get(one.candidate.name)
+        if running is None or not _is_same(running, one):
+            running = await self._make(one, old, made)
+        is_enabled = one.is_enabled
+        if old is not None and old.was_enabled == one.is_enabled:
+            is_enabled = old.is_enabled  # an order that was given meanwhile holds
+        return _Step(running, one, is_enabled)
+
+    async def _make(self, one: Selected, old: Running | None, made: list[Running]) -> Running:
+        """Make a plugin and set it up, beside the one before it if there is one."""
+        tools = self._toolbox.make_tools(one.settings)
+        try:
+            plugin = one.candidate.make(one.options.values, tools)
+            plugin.tools = tools
+        except Exception as error:
+            raise _failed(one.candidate, "cannot be made", error) from error
+        running = Running(
+            one.candidate,
+            plugin,
+            one.settings,
+            one.options.raw,
+            one.stamp,
+            was_enabled=one.is_enabled,
+            is_enabled=False,
+        )
+        made.append(running)
+        await self._call(running, "setup")
+        if old is not None:
+            running.tallies = old.tallies
+            await self._call(running, "self_check")
+            try:
+                plugin.take_over(old.plugin.hand_over())
+            except Exception as error:
+                raise _failed(one.candidate, "take_over", error) from error
+        return running
+
+    async def _activate(self, running: Running) -> None:
+        if not running.is_active:
+            running.is_active = True
+            await self._call(running, "enable")
+
+    async def _call(self, running: Running, step: str) -> None:
+        """Take a step in the life of a plugin.
+
+        Raises:
+            PluginsError: It failed, or took too long.
+        """
+        try:
+            async with asyncio.timeout(running.settings.timeout):
+                await getattr(running.plugin, step)()
+        except Exception as error:
+            raise _failed(running.candidate, step, error) from error
+
+    def _commit(self, steps: Sequence["_Step"]) -> None:
+        """Let those who come from now on be asked about by these plugins."""
+        before = self._running
+        self._running = {step.running.name: step.running for step in steps}
+        for step in steps:
+            running = step.running
+            running.settings = step.selected.settings
+            running.was_enabled, running.is_enabled = step.selected.is_enabled, step.is_enabled
+        gone = [old for name, old in before.items() if self._running.get(name) is not old]
+        for old in gone:
+            old.is_gone = True
+        self._rebuild()
+        for old in gone:
+            self._settle_soon(old)
+        for name, running in self._running.items():
+            if before.get(name) is not running:
+                self._tell(running, "reloaded" if name in before else "loaded")
+        for old in gone:
+            if old.name not in self._running:
+                self._tell(old, "removed")
+
+    def _rebuild(self) -> None:
+        """Make new tables; who has an old one keeps it until the end."""
+        outdated = self._tables
+        everyone = list(self._running.values())
+        monotonic = self._clock.monotonic
+        self._tables = {
+            listener: build_table(everyone, listener, self._emit, monotonic)
+            for listener in (EVERYWHERE, *LISTENERS)
+        }
+        asked = [each for each in everyone if each.is_enabled]
+        for table in self._tables.values():
+            self._asked[table] = asked
+            for running in asked:
+                running.tables += 1
+        self.on_change()
+        for table in outdated.values():
+            self._retire(table)
+
+    def _retire(self, table: HookTable) -> None:
+        def idle() -> None:
+            self._background(self._let_go(table))
+
+        table.retire(idle)
+
+    async def _let_go(self, table: HookTable) -> None:
+        """Close what only a table has kept open that nobody uses any more."""
+        async with self._changing:
+            if table.users or table not in self._asked:
+                return
+            for chain in chains_of(table):
+                chain.retire()
+            for running in self._asked.pop(table):
+                running.tables -= 1
+                await self._settle(running)
+
+    def _settle_soon(self, running: Running) -> None:
+        async def settle() -> None:
+            async with self._changing:
+                await self._settle(running)
+
+        self._background(settle())
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        _ = spawn(work, "plugins")
+
+    async def _settle(self, running: Running) -> None:
+        """Tell a plugin that it is not asked any more, and close it if it is not to come back."""
+        if running.tables:
+            return
+        steps = ["disable"] if running.is_active else []
+        running.is_active = False
+        if running.is_gone and not running.is_closed:
+            running.is_closed = True
+            steps.append("close")
+        for step in steps:
+            try:
+                await self._call(running, step)
+            except PluginsError as error:
+                self._tell(running, f"{step} failed", str(error))
+        if running.is_closed and all(
+            other.candidate is not running.candidate for other in self._running.values()
+        ):
+            running.candidate.release()
+
+    def _find_changed(self) -> dict[str, Stamp]:
+        """Name the plugins whose files are not as they were, and files that are new."""
+        running = {each.candidate.found.key: each for each in self._running.values()}
+        changed: dict[str, Stamp] = {}
+        for found in Finder(self._settings).find_all():
+            stamp, known = stamp_of(found), running.get(found.key)
+            if known is None or known.stamp != stamp:
+                changed[known.name if known is not None else found.name] = stamp
+        return {} if changed == self._failed else changed
+
+    def _tell(self, running: Running, change: str, error: str = "") -> None:
+        version = running.candidate.metadata.version
+        text = clean_text(error, 1000) if error else ""
+        self._emit(ev.PluginChanged(running.name, change, version, text))
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A plugin on its way into the tables."""
+
+    running: Running
+    selected: Selected
+    is_enabled: bool
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
+def _is_same(running: Running, one: Selected) -> bool:
+    """Whether nothing has changed that a plugin is only told when it is made."""
+    return (
+        running.candidate is one.candidate
+        and running.raw == one.options.raw
+        and running.settings.log_level == one.settings.log_level
+    )
+
+
+def _failed(candidate: Candidate, step: str, error: Exception) -> PluginsError:
+    """Say where in its life a plugin has failed, and why."""
+    path = candidate.found.path
+    where = place_of(error, path) if path is not None else candidate.found.where
+    text = clean_text(f"{step}: {describe(error)}", 500)
+    return PluginsError([PluginProblem(candidate.name, where, text)])

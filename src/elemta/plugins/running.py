@@ -1,0 +1,110 @@
+"""Plugins that run, and the tables in which they are asked."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from elemta.mail.events import Emit
+from elemta.plugins.chain import Chain, Link
+from elemta.plugins.contexts import ConnectionContext, Context
+from elemta.plugins.hooks import HOOKS
+from elemta.plugins.loader import Candidate
+from elemta.plugins.plugin import Plugin
+from elemta.plugins.selection import Stamp
+from elemta.plugins.settings import PluginSettings
+from elemta.plugins.table import HookTable
+from elemta.plugins.tally import Tally
+
+LISTENERS = ("mta", "lmtp")
+EVERYWHERE = ""
+"""The table for what belongs to no listener: the life of the server, the queue, delivery."""
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """One plugin that has been set up.
+
+    Attributes:
+        candidate: What it was made of.
+        plugin: It.
+        settings: How it is asked; what concerns the plugin itself is in `plugin.settings`.
+        raw: Its own settings as written.
+        stamp: Of its files when they were read.
+        was_enabled: What the configuration said of that.
+        is_enabled: It is asked.
+        is_active: It knows that it is asked: `enable` has been called, and `disable` not yet.
+        tallies: Its figures by hook; the next version goes on with them.
+        tables: How many tables that are still in use ask it.
+        is_gone: Another has taken its place, or none.
+        is_closed: Nobody may use it.
+    """
+
+    candidate: Candidate
+    plugin: Plugin[Any]
+    settings: PluginSettings
+    raw: object
+    stamp: Stamp
+    was_enabled: bool
+    is_enabled: bool
+    is_active: bool = False
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    tables: int = 0
+    is_gone: bool = False
+    is_closed: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.candidate.name
+
+
+def build_table(
+    plugins: Sequence[Running], listener: str, emit: Emit, monotonic: Callable[[], float]
+) -> HookTable:
+    """Make the table of a kind of listener, or of `EVERYWHERE`, from plugins in their order."""
+    asked = [each for each in plugins if each.is_enabled and _hears(each.settings, listener)]
+    chains: dict[str, Chain] = {}
+    for name, hook in HOOKS.items():
+        links = [_link(each, name) for each in asked if name in each.candidate.hooks]
+        if links:
+            chains[name] = Chain(hook, links, emit, monotonic)
+    return HookTable(chains)
+
+
+def _hears(settings: PluginSettings, listener: str) -> bool:
+    return not settings.listeners or not listener or listener in settings.listeners
+
+
+def _link(running: Running, hook: str) -> Link:
+    call = getattr(running.plugin, hook)
+    wanted = running.settings.authenticated
+    if wanted is not None and issubclass(HOOKS[hook].context, ConnectionContext):
+        call = _only(call, is_authenticated=wanted)
+    tally = running.tallies.get(hook)
+    if tally is None:
+        tally = running.tallies[hook] = Tally(running.name, hook)
+    return Link(call, running.plugin, running.settings, tally)
+
+
+def _only(call: Callable[[Any], object], *, is_authenticated: bool) -> Callable[[Any], object]:
+    """Ask only about sessions that have, or have not, logged in."""
+
+    def asked(context: ConnectionContext) -> object:
+        if context.session.is_authenticated is not is_authenticated:
+            return None
+        return call(context)
+
+    return asked
+
+
+def chains_of(table: HookTable) -> Iterable[Chain]:
+    """All chains of a table."""
+    return (chain for name in HOOKS if (chain := getattr(table, name)) is not None)
+
+
+async def ask(table: HookTable, context: Context) -> Any:  # noqa: ANN401 - a Decision or None
+    """Ask all plugins of a table that want the hook of a context."""
+    chain: Chain | None = getattr(table, context.hook)
+    if chain is None:
+        return None
+    answer = chain(context)
+    return await answer if answer is not None else None
