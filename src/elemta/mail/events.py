@@ -95,26 +95,34 @@ class MessageRejected(Event, tag="message_rejected", frozen=True, omit_defaults=
 
 
 class MessageDiscarded(Event, tag="message_discarded", frozen=True, omit_defaults=True):
-    """A message was acknowledged and thrown away, as a plugin wanted."""
+    """A message was acknowledged and thrown away, as a plugin wanted.
+
+    With a `recipient` it was on its way, and only that one will not get it.
+    """
 
     session_id: str
     queue_id: str
     plugin: str
     reason: str = ""
+    recipient: str = ""
 
 
 class MessageQuarantined(Event, tag="message_quarantined", frozen=True, omit_defaults=True):
-    """A message is in the queue for an operator to look at, as a plugin wanted."""
+    """A message is in the queue for an operator to look at, as a plugin wanted.
+
+    With a `recipient` it was on its way, and this is about that one.
+    """
 
     LEVEL: ClassVar[str] = "warning"
     session_id: str
     queue_id: str
     plugin: str
     reason: str = ""
+    recipient: str = ""
 
 
 class MessageModified(Event, tag="message_modified", frozen=True, omit_defaults=True):
-    """A plugin has changed a message that is about to be queued."""
+    """A plugin has changed a message that is about to be queued, or one attempt to deliver it."""
 
     session_id: str
     queue_id: str
@@ -134,7 +142,10 @@ class MessageEnqueued(Event, tag="message_enqueued", frozen=True, omit_defaults=
 
 
 class AttemptEvent(Event, frozen=True, omit_defaults=True):
-    """The common fields of what an attempt came to, for one recipient."""
+    """The common fields of what an attempt came to, for one recipient.
+
+    `plugin` has decided so before anything was sent, and `reason` is its note.
+    """
 
     queue_id: str
     recipient: str
@@ -145,6 +156,8 @@ class AttemptEvent(Event, frozen=True, omit_defaults=True):
     retry_count: int = 0
     delivery_time_ms: float = 0.0
     reply: str = ""
+    plugin: str = ""
+    reason: str = ""
 
 
 class MessageDelivered(AttemptEvent, tag="message_delivered", frozen=True, omit_defaults=True):

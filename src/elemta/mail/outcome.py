@@ -12,6 +12,10 @@ class Result(enum.StrEnum):
     DELIVERED = "delivered"
     DEFERRED = "deferred"
     FAILED = "failed"
+    DISCARDED = "discarded"
+    """A plugin has thrown it away."""
+    QUARANTINED = "quarantined"
+    """A plugin keeps it for an operator to look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class Outcome:
         tls: TLS version in use, or "".
         retry_at_once: The peer wants this recipient in another transaction (RFC 5321
             §4.5.3.1.10): try again without waiting, and without counting an attempt.
+        plugin: Who decided so before anything was sent, or "".
+        note: Why it did, for the operator.
     """
 
     result: Result
@@ -37,3 +43,5 @@ class Outcome:
     method: str = ""
     tls: str = ""
     retry_at_once: bool = False
+    plugin: str = ""
+    note: str = ""

@@ -29,6 +29,8 @@ from elemta.plugins.result import Action, Result
 from elemta.plugins.settings import OnError, PluginSettings
 from elemta.plugins.tally import Tally
 
+REFUSED = Reply(550, "Refused by local policy", "5.7.1")
+DEFERRED = Reply(451, "Try again later", "4.7.1")
 SAMPLED = 16  # one pass in so many is timed, where plugins answer at once
 _FINAL = frozenset({Action.REJECT, Action.DEFER, Action.DISCARD, Action.ACCEPT})
 _TOGETHER = frozenset({"on_data", "on_validated", "on_filter"})
@@ -54,6 +56,19 @@ class Decision:
     edits: tuple[tuple[str, Edit], ...] = ()
     delay: float | None = None
     silent: bool = False
+
+    @property
+    def refusal(self) -> Reply | None:
+        """The reply to what is refused, for good or for now; None where it is not.
+
+        A reply that does not fit the action, which no constructor makes, is not taken over.
+        """
+        reply = self.reply
+        if self.action is Action.REJECT:
+            return reply if reply is not None and reply.is_permanent else REFUSED
+        if self.action is Action.DEFER:
+            return reply if reply is not None and reply.is_temporary else DEFERRED
+        return None
 
 
 Call = Callable[[Any], Any]
@@ -119,6 +134,14 @@ class Chain:
             answer = error
         at = len(self._calls) - operator.length_hint(calls) - 1
         return self._ask(context, at, answer, self._monotonic())
+
+    def blame(self, plugin: str, error: Exception, context: Context) -> Decision | None:
+        """Treat what a plugin asked for in vain as any defect of it; None: it does not matter."""
+        link = next(link for link in self.links if link.name == plugin)
+        result = self._fail(link, error, context)
+        if result is None:
+            return None
+        return Decision(result.action, plugin, result.reply, result.note)
 
     def calls_of(self, tally: Tally) -> int:
         """How often the plugin of a tally was asked here."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from elemta.mail.address import Address
 from elemta.mail.content import Content
 from elemta.mail.ids import QueueId
-from elemta.mail.message import State
-from elemta.mail.reply import Reply
+from elemta.mail.message import Message, Recipient, State
+from elemta.mail.outcome import Outcome
 from elemta.plugins.headers import Headers
 
 if TYPE_CHECKING:
@@ -378,13 +378,30 @@ class AttemptContext(QueueContext):
 
     Attributes:
         destination: Where it goes, as the log names it ("mx:example.org").
-        attempts: Attempts made before this one.
+        attempts: Attempts made before this one; of several recipients the least.
     """
 
     __slots__ = ("attempts", "destination")
 
-    destination: str
-    attempts: int
+    def __init__(
+        self,
+        hook: str,
+        message: Message,
+        recipients: Sequence[Recipient],
+        destination: str,
+        state: State = State.ACTIVE,
+    ) -> None:
+        super().__init__(
+            hook,
+            message.queue_id,
+            message.sender,
+            tuple(recipient.address for recipient in recipients),
+            message.size,
+            state,
+            message.facts.session_id,
+        )
+        self.destination = destination
+        self.attempts = min(recipient.attempts for recipient in recipients)
 
 
 class OutcomeContext(AttemptContext):
@@ -398,9 +415,20 @@ class OutcomeContext(AttemptContext):
 
     __slots__ = ("next_at", "remote", "reply")
 
-    reply: Reply
-    remote: str
-    next_at: float
+    def __init__(  # noqa: PLR0913, PLR0917 - the attempt and its outcome
+        self,
+        hook: str,
+        message: Message,
+        recipient: Recipient,
+        destination: str,
+        state: State,
+        outcome: Outcome,
+        next_at: float = 0.0,
+    ) -> None:
+        super().__init__(hook, message, (recipient,), destination, state)
+        self.reply = outcome.reply
+        self.remote = outcome.remote
+        self.next_at = next_at
 
 
 class SecurityContext(Context):

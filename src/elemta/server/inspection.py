@@ -30,8 +30,6 @@ from elemta.plugins.table import HookTable
 from elemta.server.intake import Draft
 from elemta.server.settings import SessionSettings
 
-REFUSED = Reply(550, "Refused by local policy", "5.7.1")
-DEFERRED = Reply(451, "Try again later", "4.7.1")
 MAX_TOLD = 1000  # calls of `on_stored` under way; beyond them the sender waits for its own
 MAX_CHANGES = 30  # named in the log, of one plugin
 _PIECE = 256 * 1024
@@ -138,7 +136,7 @@ class Inspection:
         """Take note of a decision; a reply says that the message is not to be kept."""
         if decision is None:
             return None
-        reply = refusal(decision)
+        reply = decision.refusal
         if reply is not None:
             self.decided = decision
         elif decision.action is Action.DISCARD:
@@ -318,19 +316,6 @@ class RevisedContent:
             if len(chunk) > left:
                 yield chunk[left:]
             left = max(0, left - len(chunk))
-
-
-def refusal(decision: Decision) -> Reply | None:
-    """Give the reply to a message that a plugin refuses; None where it does not.
-
-    A reply that does not fit the action, which no constructor makes, is not taken over.
-    """
-    reply = decision.reply
-    if decision.action is Action.REJECT:
-        return reply if reply is not None and reply.is_permanent else REFUSED
-    if decision.action is Action.DEFER:
-        return reply if reply is not None and reply.is_temporary else DEFERRED
-    return None
 
 
 def queued(queue_id: QueueId) -> Reply:

@@ -31,8 +31,6 @@ from elemta.server.session import Session, Surroundings
 from elemta.server.transaction import Client
 from elemta.smtp import events as smtp
 
-REFUSED = Reply(550, "Refused by local policy", "5.7.1")
-DEFERRED = Reply(451, "Try again later", "4.7.1")
 _CONTENT = frozenset({smtp.Body, smtp.BodyEnd, smtp.ChunkEnd})
 
 Waiting = Awaitable[None] | None
@@ -251,10 +249,9 @@ class JudgedSession(Session):
         """Give the reply of a decision that refuses; one that only marks is taken note of."""
         if decision is None:
             return None
-        if decision.action is Action.REJECT:
-            return decision.reply or REFUSED
-        if decision.action is Action.DEFER:
-            return decision.reply or DEFERRED
+        reply = decision.refusal
+        if reply is not None:
+            return reply
         if is_marking and decision.action in {Action.DISCARD, Action.QUARANTINE}:
             if self._transaction is None:
                 self._marks.append(decision)
