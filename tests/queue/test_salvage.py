@@ -1,9 +1,14 @@
-"""Damaged databases: whatever page it is, the rest goes on, and what is missing is shown."""
+"""Damaged databases: whatever page it is, the rest goes on, and what is missing is shown.
+
+And those that are missing, or older than the spool: no file of acknowledged mail is removed.
+"""
 
 import asyncio
 import contextlib
 import os
 import random
+import shutil
+import threading
 from pathlib import Path
 
 import apsw
@@ -16,6 +21,7 @@ from elemta.mail.message import State
 from elemta.queue.sqlite import salvage
 from elemta.queue.sqlite.salvage import mark_damaged
 from elemta.queue.store import Filter, Stored
+from elemta.testing import FakeClock
 
 PAGE = 8192
 EVERYTHING = Filter()
@@ -173,6 +179,152 @@ async def test_a_damaged_database_of_a_newer_release_is_left_alone(tmp_path):
     with pytest.raises(SpoolError, match="layout 2"), mailroom(tmp_path):
         pass
     assert not list(tmp_path.glob("*corrupt*"))
+
+
+def later() -> FakeClock:
+    clock = FakeClock()
+    clock.advance(1)
+    return clock
+
+
+async def sweep(room: Mailroom) -> int:
+    return await room.spool.sweep(room.store.spooled)
+
+
+def aside(folder: Path, name: str) -> Path:
+    [path] = folder.glob(f"{name}.corrupt-*")
+    return path
+
+
+def without_tables(folder: Path) -> None:
+    """What is left where only the log is lost, and with it all that was ever committed."""
+    (folder / "queue.db").unlink()
+    connection = apsw.Connection(str(folder / "queue.db"))
+    connection.execute("PRAGMA page_size = 8192; PRAGMA journal_mode = WAL").fetchall()
+    connection.close()
+    assert (folder / "queue.db").stat().st_size
+
+
+def emptied_at_work(folder: Path) -> None:
+    os.truncate(folder / "queue.db", 0)
+    mark_damaged(folder)
+
+
+LOSSES = {
+    "gone": lambda folder: (folder / "queue.db").unlink(),
+    "empty": lambda folder: os.truncate(folder / "queue.db", 0),
+    "empty and met": emptied_at_work,
+    "without tables": without_tables,
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_files_of_a_lost_database_go_aside(tmp_path, loss):
+    with mailroom(tmp_path) as room:
+        await room.add()
+        large = [(await room.add_large()).message.queue_id for _ in range(2)]
+    LOSSES[loss](tmp_path)
+    with mailroom(tmp_path, clock=later()) as room:
+        assert await sweep(room) == 0
+        assert room.files() == []
+        moved = aside(tmp_path, "spool")
+        assert sorted(path.name for path in moved.iterdir()) == sorted(large)
+        assert all(path.read_bytes() == b"x" * 5000 for path in moved.iterdir())
+        [notice] = room.events
+        assert notice.subject == f"queue database {'missing' if loss == 'gone' else 'moved aside'}"
+        assert f"2 files that no message names are now in {moved}" in notice.detail
+        await meet_new_mail(room)
+    with mailroom(tmp_path) as room:
+        assert room.events == []
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+async def test_the_log_of_a_lost_database_goes_aside(tmp_path, is_empty):
+    """It may be the only place of mail that was accepted last: SQLite would remove it."""
+    with mailroom(tmp_path / "shard") as room:
+        await room.add()
+        shutil.copytree(tmp_path / "shard", tmp_path / "crashed")
+    folder = tmp_path / "crashed"
+    log = (folder / "queue.db-wal").read_bytes()
+    (folder / "queue.db").write_bytes(b"") if is_empty else (folder / "queue.db").unlink()
+    with mailroom(folder) as room:
+        assert aside(folder, "queue.db-wal").read_bytes() == log
+        assert len(room.told(Notice)) == 1
+        await meet_new_mail(room)
+
+
+async def test_a_first_start_that_was_cut_short_is_a_first_start(tmp_path):
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "queue.db").touch()
+    with mailroom(tmp_path) as room:
+        assert room.events == []
+        await room.add_large()
+    assert not list(tmp_path.glob("*corrupt*"))
+
+
+async def test_files_newer_than_a_database_from_a_backup_go_aside(tmp_path):
+    with mailroom(tmp_path / "shard") as room:
+        early = (await room.add_large()).message.queue_id
+    shutil.copy(tmp_path / "shard" / "queue.db", tmp_path / "backup")
+    with mailroom(tmp_path / "shard") as room:
+        late = (await room.add_large()).message.queue_id
+    shutil.copy(tmp_path / "backup", tmp_path / "shard" / "queue.db")
+    with mailroom(tmp_path / "shard", clock=later()) as room:
+        assert await sweep(room) == 1
+        moved = aside(tmp_path / "shard", "spool")
+        assert [path.name for path in moved.iterdir()] == [late]
+        assert room.files() == [early]
+        [notice] = room.events
+        assert notice.subject == "spool files moved aside"
+        assert f"1 files, which are now in {moved}" in notice.detail
+        assert await sweep(room) == 0
+
+
+@pytest.mark.parametrize(("count", "is_expected"), [(100, True), (101, False)])
+async def test_a_crash_explains_some_files_and_no_more(tmp_path, count, is_expected):
+    with mailroom(tmp_path / "shard") as room:
+        kept = (await room.add_large()).message.queue_id
+        for _ in range(count):
+            (tmp_path / "shard" / "spool" / room.spool.ids.next()).write_text("no row yet")
+        shutil.copytree(tmp_path / "shard", tmp_path / "crashed")
+    with mailroom(tmp_path / "crashed", clock=later()) as room:
+        assert await sweep(room) == count
+        assert room.files() == [kept]
+        assert len(list(tmp_path.glob("crashed/spool.corrupt-*/*"))) == (
+            0 if is_expected else count
+        )
+        assert (room.events == []) is is_expected
+
+
+async def test_what_is_settled_meanwhile_is_no_stray(tmp_path, monkeypatch):
+    """Its row goes before its file; the store tells of neither before both are gone."""
+    begun, may_go, unlink = threading.Event(), threading.Event(), os.unlink
+
+    def hesitate(*args, **kwargs):
+        begun.set()
+        may_go.wait(10)
+        unlink(*args, **kwargs)
+
+    with mailroom(tmp_path) as room:
+        queue_id = (await room.add_large()).message.queue_id
+        monkeypatch.setattr(os, "unlink", hesitate)
+        settling = asyncio.ensure_future(room.store.settle(queue_id, (settled(),)))
+        assert await asyncio.to_thread(begun.wait, 10)
+        asyncio.get_running_loop().call_later(0.1, may_go.set)
+        assert await room.store.spooled([queue_id]) == set()
+        assert room.files() == []
+        await settling
+
+
+async def test_nothing_that_is_aside_is_replaced(tmp_path):
+    for number in range(3):  # within one second
+        with mailroom(tmp_path) as room:
+            await room.add_large()
+        (tmp_path / "queue.db").write_bytes(b"%d" % number * 10_000)
+    with mailroom(tmp_path):
+        pass
+    assert len(list(tmp_path.glob("queue.db.corrupt-*"))) == 3
+    assert len(list(tmp_path.glob("spool.corrupt-*/*"))) == 3
 
 
 class CutError(Exception):

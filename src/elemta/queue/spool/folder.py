@@ -4,10 +4,12 @@ state_dir/queue/shard-0/lock        held (flock) by the one process that uses th
                         queue.db    envelopes, and content that is small (with -wal and -shm)
                         spool/ID    content that is large, one file each
                         tmp/ID      content still arriving; emptied when the shard is opened
+                        NAME.corrupt-TIME   what was moved aside; nothing here touches it again
 """
 
 import fcntl
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 from elemta.mail.errors import SpoolError
@@ -60,6 +62,11 @@ class ShardLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def aside_name(name: str, now: float) -> str:
+    """What a file or folder is called once it has been moved aside."""
+    return f"{name}.corrupt-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}"
 
 
 def open_folder(path: Path) -> int:

@@ -21,7 +21,7 @@ from elemta.mail.clock import Clock
 from elemta.mail.errors import SpoolError
 from elemta.mail.ids import QueueId, format_queue_id, parse_queue_id
 from elemta.queue.spool.draft import Desk, Draft
-from elemta.queue.spool.folder import close_all, open_folder, remove
+from elemta.queue.spool.folder import aside_name, close_all, open_folder, remove, rename
 from elemta.queue.spool.ids import IdSource
 
 _ROOM_AGE = 1.0  # seconds that one look at the free space serves
@@ -30,6 +30,7 @@ _AMPLE_AGE = 0.1  # seconds that a look serves the store where so much is free
 _FREE_INODES = 1000
 _OUTCOME_ROOM = 4 << 20  # octets kept for recording what becomes of mail that is here
 _SWEEP_STEP = 1000  # names held at a time
+_CRASH_LEAVES = 100  # files: a busy worker has fewer that are between file and row
 
 Compression = Literal["none", "zlib"]
 
@@ -66,9 +67,21 @@ class Spool:
         self._room_until = self._ample_until = float("-inf")
         self._owed = 0
         self._first_number = 0
+        self._expected_strays = 0
+        self._report: Callable[[Path, int], None] | None = None
 
-    def open(self) -> None:
-        """Make the folders, and empty the one for content that never arrived."""
+    def open(
+        self,
+        report: Callable[[Path, int], None] | None = None,
+        *,
+        is_after_crash: bool = True,
+    ) -> None:
+        """Make the folders, and empty the one for content that never arrived.
+
+        Args:
+            report: Told by `sweep` where files are that it has moved aside, and how many.
+            is_after_crash: The last run was cut short, so that it may have left something.
+        """
         tmp_fd = spool_fd = -1
         try:
             tmp_fd = open_folder(self.folder / "tmp")
@@ -88,6 +101,8 @@ class Spool:
             self.look_for_room,
         )
         self._first_number = parse_queue_id(self.ids.next())
+        self._expected_strays = _CRASH_LEAVES if is_after_crash else 0
+        self._report = report
 
     def close(self) -> None:
         """Let go of the folders; idempotent. No draft may be at work any more."""
@@ -147,28 +162,60 @@ class Spool:
         return free - max(self.settings.min_free_space, needed)
 
     async def sweep(self, known: Callable[[Sequence[QueueId]], Awaitable[set[QueueId]]]) -> int:
-        """Remove files that no row names: what a crash left between file and row.
+        """Clear away files that no row names.
+
+        A crash leaves a file for each message that was between file and row just then, on its
+        way in or out. That many files are removed. Where the last run ended in peace, or there
+        are more, no crash explains them: the database may be an older one, from a backup, and they
+        mail that was acknowledged since. Then they are moved aside and reported; nothing removes
+        them but an operator. An id greater than all in the database tells nothing: it may also be
+        that of the last message, settled, whose file the crash left.
 
         Files made since `open` are not looked at, their rows may be about to be written.
 
         Args:
-            known: Says which of some messages have a file (`Store.spooled`).
+            known: Says which of some messages have a file (`Store.spooled`); the files of those
+                that are gone are gone when it answers.
 
         Returns:
             How many files went.
         """
         if self._desk is None:
             return 0
-        loop, folder, removed = asyncio.get_running_loop(), self._desk.spool_fd, 0
+        loop, folder = asyncio.get_running_loop(), self._desk.spool_fd
+        aside, moved = self.folder / aside_name("spool", self.clock.now()), 0
+        strays: list[QueueId] = []
+        expected = self._expected_strays
         with os.scandir(folder) as entries:
             while names := await loop.run_in_executor(None, self._some_names, entries):
                 try:
-                    stray = set(names) - await known(names)
+                    unknown = set(names) - await known(names)
                 except SpoolError:
                     break  # closed: the next start sweeps again
-                await loop.run_in_executor(None, self.remove, stray)
-                removed += len(stray)
-        return removed
+                strays += await loop.run_in_executor(None, self._still_there, unknown)
+                if len(strays) > expected:
+                    expected = 0
+                    moved += await loop.run_in_executor(None, self._set_aside, strays, aside)
+                    strays = []
+        await loop.run_in_executor(None, self.remove, strays)
+        if moved and self._report is not None:
+            self._report(aside, moved)
+        return moved + len(strays)
+
+    def _still_there(self, names: Iterable[QueueId]) -> list[QueueId]:
+        return [name for name in names if (self.folder / "spool" / name).is_file()]
+
+    def _set_aside(self, names: Iterable[QueueId], aside: Path) -> int:
+        """Move files to another folder; what resists stays, for the next sweep."""
+        moved, source, target = 0, -1, -1
+        with contextlib.suppress(OSError):
+            source, target = open_folder(self.folder / "spool"), open_folder(aside)
+            for name in names:
+                rename(name, source, target)
+                moved += 1
+            os.fsync(target)
+        close_all(source, target)
+        return moved
 
     def _some_names(self, entries: Iterator[os.DirEntry[str]]) -> list[QueueId]:
         """The next files of earlier runs; an empty list only at the end."""

@@ -5,11 +5,15 @@ Damage shows at the start, or later, when a page is read that is not what was wr
 message of which something is missing becomes `corrupt`, so that an operator sees it. The old
 database is moved aside, never deleted, and with it files of the spool whose message is unknown.
 
+A database that is gone, has no octets or no tables is damaged too, if the spool has files or there
+is a log: both come after the tables. Without this a new, empty database would take its place, and
+the sweep would remove mail that was acknowledged.
+
     queue.db.damaged            somebody has met damage: the next start salvages
     queue.db.new                being written
     queue.db.salvaged           complete and synced; takes the place of the old one
     queue.db.corrupt-TIME       the old one, with its log
-    spool.corrupt-TIME/ID       files that no message names
+    spool.corrupt-TIME/ID       files that no message names; where nothing can be read, all
 
 It takes as long, and as much room, as a copy of what is in the database; no mail comes in or
 goes out meanwhile. It can be cut short at any instant: the next start begins again, or goes on.
@@ -18,7 +22,6 @@ goes out meanwhile. It can be cut short at any instant: the next start begins ag
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
@@ -27,11 +30,15 @@ from msgspec import ValidationError, convert
 from elemta.mail.errors import SpoolError
 from elemta.mail.ids import parse_queue_id
 from elemta.net.durable import fsync_folder
+from elemta.queue.spool.folder import aside_name
 from elemta.queue.sqlite.schema import (
     DATABASE,
+    LOG,
     PAGE_SIZE,
-    check_version,
+    check_tables,
     create_tables,
+    has_log,
+    is_empty,
     open_database,
 )
 
@@ -70,14 +77,18 @@ class Salvage:
     """What has become of a damaged database.
 
     Attributes:
-        aside: The name it has now.
+        database: Where it is now; None if it was missing.
         kept: Messages in the new one.
         corrupt: Numbers of those that are corrupt.
+        spool: Where files are that no message in the new one names.
+        files: How many these are.
     """
 
-    aside: str
-    kept: int = 0
-    corrupt: tuple[int, ...] = ()
+    database: Path | None
+    kept: int
+    corrupt: tuple[int, ...]
+    spool: Path
+    files: int
 
 
 def mark_damaged(folder: Path) -> None:
@@ -92,28 +103,40 @@ def open_or_salvage(folder: Path, now: float) -> tuple[apsw.Connection, Salvage 
     Raises:
         SpoolError: It cannot be opened or salvaged now, or a newer release made it.
     """
-    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    while any(folder.glob(aside_name("*", now))):  # what is aside already stays what it is
+        now += 1
     try:
         if not (folder / _DAMAGED).exists() and not (folder / _SALVAGED).exists():
             try:
-                return open_database(folder), None
+                return open_database(folder, may_be_new=not _has_remains(folder)), None
             except DAMAGE:
                 mark_damaged(folder)
         is_anything = (folder / _SALVAGED).exists() or _salvage(folder)
-        _replace(folder, stamp, whole_spool=not is_anything)
+        _replace(folder, now, whole_spool=not is_anything)
         connection = open_database(folder)
-        return connection, _report(connection, f"{DATABASE}.corrupt-{stamp}")
+        return connection, _report(folder, now, connection)
     except apsw.Error as error:
         raise SpoolError(f"{folder / DATABASE}: {error}") from error
     except OSError as error:
         raise SpoolError(f"{folder}: {error.strerror}") from error
 
 
+def _has_remains(folder: Path) -> bool:
+    """Whether there is something that only a database with tables has had beside it."""
+    if is_empty(folder) and has_log(folder):
+        return True
+    spool = folder / "spool"
+    if spool.is_symlink() or not spool.is_dir():
+        return False
+    with os.scandir(spool) as entries:
+        return any(_number(entry.name) >= 0 for entry in entries)
+
+
 def _salvage(folder: Path) -> bool:
     """Write what can be read into a new file, and sync it; False if nothing can be read."""
     for leftover in folder.glob(f"{_NEW}*"):
         leftover.unlink()
-    if not (folder / DATABASE).exists():
+    if is_empty(folder):
         return False
     source = apsw.Connection(str(folder / DATABASE), flags=apsw.SQLITE_OPEN_READWRITE)
     (folder / _NEW).touch(mode=0o600)
@@ -121,7 +144,7 @@ def _salvage(folder: Path) -> bool:
     try:
         try:
             source.execute("PRAGMA writable_schema = ON").fetchall()  # reads a file cut short, too
-            check_version(source)
+            check_tables(source)
         except DAMAGE:
             return False
         pragmas = f"PRAGMA page_size = {PAGE_SIZE}; PRAGMA journal_mode = OFF"
@@ -208,26 +231,26 @@ def _skip(source: apsw.Connection, table: str, after: Position) -> Position | No
     return before if before > after else (found, _LAST)
 
 
-def _replace(folder: Path, stamp: str, *, whole_spool: bool) -> None:
+def _replace(folder: Path, now: float, *, whole_spool: bool) -> None:
     """Put the salvaged database, or none, where the damaged one is; that one goes aside."""
-    for name in (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"):
-        _set_aside(folder, name, stamp)
+    for name in (DATABASE, LOG, f"{DATABASE}-shm"):
+        _set_aside(folder, name, now)
     if whole_spool:
-        _set_aside(folder, "spool", stamp)
+        _set_aside(folder, "spool", now)
     else:
-        _set_strays_aside(folder, stamp)
+        _set_strays_aside(folder, now)
         os.replace(folder / _SALVAGED, folder / DATABASE)  # noqa: PTH105 - as above
     fsync_folder(folder)
     for name in (_DAMAGED, _NEW):
         (folder / name).unlink(missing_ok=True)
 
 
-def _set_aside(folder: Path, name: str, stamp: str) -> None:
+def _set_aside(folder: Path, name: str, now: float) -> None:
     if (folder / name).exists():
-        os.replace(folder / name, folder / f"{name}.corrupt-{stamp}")  # noqa: PTH105 - as above
+        os.replace(folder / name, folder / aside_name(name, now))  # noqa: PTH105 - as above
 
 
-def _set_strays_aside(folder: Path, stamp: str) -> None:
+def _set_strays_aside(folder: Path, now: float) -> None:
     """Move those files of the spool that no message names: else the sweep would remove them."""
     if not (folder / "spool").is_dir():
         return
@@ -237,7 +260,7 @@ def _set_strays_aside(folder: Path, stamp: str) -> None:
     finally:
         connection.close()
     known = {number for (number,) in convert(rows, list[tuple[int]])}
-    aside = folder / f"spool.corrupt-{stamp}"
+    aside = folder / aside_name("spool", now)
     with os.scandir(folder / "spool") as entries:
         strays = [entry.name for entry in entries if _number(entry.name) not in known]
     if strays:
@@ -254,7 +277,10 @@ def _number(name: str) -> int:
         return -1
 
 
-def _report(connection: apsw.Connection, aside: str) -> Salvage:
+def _report(folder: Path, now: float, connection: apsw.Connection) -> Salvage:
     kept = convert(connection.execute("SELECT count(DISTINCT id) FROM recipient").get, int)
     rows = connection.execute("SELECT DISTINCT id FROM recipient WHERE state = 6").fetchall()
-    return Salvage(aside, kept, tuple(number for (number,) in convert(rows, list[tuple[int]])))
+    corrupt = tuple(number for (number,) in convert(rows, list[tuple[int]]))
+    database, spool = (folder / aside_name(name, now) for name in (DATABASE, "spool"))
+    files = sum(1 for _ in os.scandir(spool)) if spool.is_dir() else 0
+    return Salvage(database if database.exists() else None, kept, corrupt, spool, files)

@@ -19,6 +19,7 @@ from elemta.mail.message import State
 from elemta.net.durable import fsync_folder
 
 DATABASE = "queue.db"
+LOG = f"{DATABASE}-wal"
 VERSION = 1
 _APPLICATION_ID = 0x456D7461  # "Emta"
 
@@ -103,23 +104,42 @@ _TOUCH = """
 """
 
 
-def open_database(folder: Path) -> apsw.Connection:
-    """Open a shard's database to write to it; it is made where it is missing.
+def is_empty(folder: Path) -> bool:
+    """Whether a shard's database is missing, or a file without a single octet."""
+    return _size(folder / DATABASE) == 0
+
+
+def has_log(folder: Path) -> bool:
+    """Whether there is a log that nobody has taken in: the last run was cut short."""
+    return _size(folder / LOG) > 0
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def open_database(folder: Path, *, may_be_new: bool = True) -> apsw.Connection:
+    """Open a shard's database to write to it; it is made where it is missing and may be new.
 
     Raises:
-        apsw.Error, OSError: It cannot be opened, or is damaged.
+        apsw.Error, OSError: It cannot be opened, or is damaged: so is one that is missing or
+            has no tables, where it may not be new.
         SpoolError: A newer release made it.
     """
+    if not may_be_new and is_empty(folder):  # SQLite would remove the log of an empty file
+        raise apsw.CorruptError("it is missing or empty")
     (folder / DATABASE).touch(mode=0o600)  # the log and its index get the same mode
     connection = apsw.Connection(str(folder / DATABASE), statementcachesize=256)
     try:
         connection.set_busy_timeout(5000)  # a reader that recovers the log after a crash
         connection.execute(_PRAGMAS).fetchall()  # it stops at each answer that nobody takes
-        if connection.pragma("schema_version") == 0:
+        if may_be_new and not has_tables(connection):
             create_tables(connection)
             fsync_folder(folder)
-        else:
-            check_version(connection)
+        check_tables(connection)
         connection.execute(_TOUCH).fetchall()
         connection.execute(_ARRIVAL).fetchall()
     except BaseException:
@@ -133,8 +153,20 @@ def create_tables(connection: apsw.Connection) -> None:
     connection.execute(f"BEGIN IMMEDIATE; {_TABLES} COMMIT").fetchall()
 
 
-def check_version(connection: apsw.Connection) -> None:
-    """Raise SpoolError for a database that another release has made."""
+def has_tables(connection: apsw.Connection) -> bool:
+    """Whether `create_tables` has ever been committed."""
+    return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is not None
+
+
+def check_tables(connection: apsw.Connection) -> None:
+    """Look whether these are tables of this release.
+
+    Raises:
+        apsw.CorruptError: There are none.
+        SpoolError: Another release has made them.
+    """
+    if not has_tables(connection):
+        raise apsw.CorruptError("it has no tables")
     version = connection.pragma("user_version")
     if version != VERSION:
         raise SpoolError(
@@ -157,8 +189,7 @@ def open_read_only(folder: Path) -> apsw.Connection:
         try:
             return _checked(str(file), apsw.SQLITE_OPEN_READONLY)
         except (apsw.CantOpenError, apsw.ReadOnlyError):
-            log = folder / f"{DATABASE}-wal"
-            if not file.exists() or (log.exists() and log.stat().st_size):
+            if not file.exists() or has_log(folder):
                 raise
             flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
             return _checked(f"{file.resolve().as_uri()}?immutable=1", flags)
@@ -171,7 +202,7 @@ def _checked(name: str, flags: int) -> apsw.Connection:
     try:
         connection.set_busy_timeout(5000)
         connection.execute("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF").fetchall()
-        check_version(connection)
+        check_tables(connection)
     except BaseException:
         connection.close()
         raise

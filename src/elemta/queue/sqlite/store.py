@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from elemta.mail.content import Content
 from elemta.mail.errors import CorruptError, SpoolError
@@ -24,6 +25,7 @@ from elemta.queue.sqlite.edits import Settlement
 from elemta.queue.sqlite.reader import ReaderThread
 from elemta.queue.sqlite.rows import Found
 from elemta.queue.sqlite.salvage import Salvage, mark_damaged, open_or_salvage
+from elemta.queue.sqlite.schema import has_log
 from elemta.queue.sqlite.writer import Writer
 from elemta.queue.store import Change, Filter, Picked, Stats, Stored, Submission
 
@@ -50,10 +52,11 @@ class SqliteStore:
         self._emit = emit
         self._lock = ShardLock(spool.folder)
         try:
+            is_after_crash = has_log(spool.folder)
             connection, salvage = open_or_salvage(spool.folder, spool.clock.now())
             try:
                 spool.ids.skip_to(queries.read_greatest(connection))
-                spool.open()
+                spool.open(self._report_strays, is_after_crash=is_after_crash)
             except BaseException:
                 connection.close()
                 raise
@@ -76,12 +79,21 @@ class SqliteStore:
             mark_damaged(self._spool.folder)
 
     def _report_salvage(self, salvage: Salvage) -> None:
-        old = self._spool.folder / salvage.aside
-        kept, corrupt = salvage.kept, len(salvage.corrupt)
-        detail = f"it was damaged and is now {old}; a new one has what could be read"
-        self._notify("queue database moved aside", f"{detail}: {kept} messages, {corrupt} corrupt")
+        subject, fate = "queue database missing", "it is gone"
+        if salvage.database is not None:
+            subject = "queue database moved aside"
+            fate = f"it was damaged and is now {salvage.database}"
+        what = f"{salvage.kept} messages, {len(salvage.corrupt)} corrupt"
+        detail = f"{fate}; a new one has what could be read: {what}"
+        if salvage.files:
+            detail += f"; {salvage.files} files that no message names are now in {salvage.spool}"
+        self._notify(subject, detail)
         for number in salvage.corrupt:
             self._report_corrupt(format_queue_id(number), "the queue database was damaged")
+
+    def _report_strays(self, aside: Path, count: int) -> None:
+        detail = f"no message names {count} files, which are now in {aside}"
+        self._notify("spool files moved aside", f"{detail}; the database may be an old one")
 
     # What comes in and what became of it
 
@@ -164,9 +176,12 @@ class SqliteStore:
         return await self._surveys.ask(queries.read_stats)
 
     async def spooled(self, ids: Sequence[QueueId]) -> set[QueueId]:
-        """Which of these have their content in a file."""
+        """Which of these have their content in a file; others have none any more."""
         numbers = [parse_queue_id(queue_id) for queue_id in ids]
-        return await self._surveys.ask(queries.read_spooled, numbers)
+        found = await self._surveys.ask(queries.read_spooled, numbers)
+        if len(found) < len(ids):  # what has just gone: its file goes before the writer's next work
+            await self._writer.submit(lambda _connection, _gone: None)
+        return found
 
     # Orders and faults
 
