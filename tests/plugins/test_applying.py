@@ -122,8 +122,10 @@ def test_the_envelope():
 )
 def test_what_goes_too_far(edits):
     revision = revise(SECTION, *edits[:-1])
+    before = (revision.head, list(revision.recipients), revision.body)
     with pytest.raises(PluginError):
         revision.apply(edits[-1])
+    assert (revision.head, list(revision.recipients), revision.body) == before
 
 
 # ---- whatever comes

@@ -23,6 +23,7 @@ from elemta.plugins import (
     Result,
 )
 from elemta.plugins.chain import Decision
+from elemta.plugins.settings import OnError
 from elemta.queue.spool import SpoolSettings
 from elemta.server import Client, SessionSettings, Transaction
 from elemta.server.inspection import MAX_TOLD, Panel
@@ -55,9 +56,8 @@ async def station(tmp_path):
 class Take:
     """A transaction in a station, content and all."""
 
-    def __init__(self, station, *plugins, to=("u",), marks=(), utf8=False):
-        self.station = station
-        self.hooks = table(*plugins, emit=station.events.append, timeout=0.05)
+    def __init__(self, station, *plugins, to=("u",), marks=(), utf8=False, **settings):
+        self.hooks = table(*plugins, emit=station.events.append, timeout=0.05, **settings)
         panel = Panel(self.hooks, session(), station.events.append)
         client = Client("0-1-1", "192.0.2.1", False, "client.test", "ESMTP", panel)
         self.transaction = Transaction(SENDER, ("7BIT", utf8), client, station.shard, SETTINGS)
@@ -516,6 +516,16 @@ async def test_edits_beyond_a_limit_make_the_message_wait(station, edits, proble
     assert str(result) == f"451 4.3.0 Internal error, try again later (id {error.why_id})"
     assert take.transaction.decided.plugin == "one"
     assert left(station) == []
+
+
+async def test_an_operator_may_have_failed_edits_left_out(station):
+    edits = (AddHeader("X-A", "1"), AddHeader("X", "y" * 950), AddHeader("X-B", "2"))
+    take = Take(station, editing("on_data", *edits), on_error=OnError.CONTINUE)
+    message = await take.of(HEAD + LARGE)
+    assert await stored(station, message) == HEAD[:-2] + b"X-A: 1\r\nX-B: 2\r\n\r\n" + LARGE
+    assert "too large" in station.of(ev.PluginError)[0].error
+    changes = ["add header X-A", "add header X-B"]
+    assert station.of(ev.MessageModified)[0].changes == changes
 
 
 @pytest.mark.parametrize(

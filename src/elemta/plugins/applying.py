@@ -1,8 +1,8 @@
 """Carries out edits: on the header section of a message, its body and its envelope.
 
 It promises: fields that no edit names keep their octets and their order, a line that is no field
-stays where it is, and no sequence of edits makes a section that ends too early. Whoever goes
-beyond a limit of the server gets a `PluginError`; edits carried out before stay.
+stays where it is, and no sequence of edits makes a section that ends too early. An edit that goes
+beyond a limit of the server is not carried out, and raises a `PluginError`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -45,7 +45,7 @@ class EditLimits:
     max_size: int
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Line:
     """A field with its folds, or a line that is none: then the name is b""."""
 
@@ -116,8 +116,13 @@ class Revision:
         carry_out = self._WAYS.get(type(edit))
         if carry_out is None:
             raise PluginError(f"not an edit: {type(edit).__name__}")
+        before = (list(self._lines), self._size, self._end, dict(self.recipients), self.body)
         done = carry_out(self, edit)
-        self._check()
+        try:
+            self._check()
+        except PluginError:
+            self._lines, self._size, self._end, self.recipients, self.body = before
+            raise
         return clean_text(done)
 
     def _check(self) -> None:
@@ -182,8 +187,7 @@ class Revision:
         return bool(self._lines) and self._lines[0].octets.startswith((b" ", b"\t"))
 
     def _put(self, place: int, edit: AddHeader | InsertHeader | ReplaceHeader) -> None:
-        if place:
-            self._finish_line(self._lines[place - 1])
+        self._finish_line(place - 1)
         octets = edit.encode(utf8=self._utf8)
         self._lines.insert(place, _Line(edit.name.lower().encode(), octets))
         self._size += len(octets)
@@ -193,18 +197,17 @@ class Revision:
         self._lines = [line for line in self._lines if line not in gone]
         self._size -= sum(len(line.octets) for line in gone)
 
-    def _finish_line(self, line: _Line) -> None:
-        """The last line of a message without a body may lack its end."""
-        if not line.octets.endswith(b"\r\n"):
-            line.octets += b"\r\n"
+    def _finish_line(self, place: int) -> None:
+        """End the line at a place, if there is one: the last one of all may lack its end."""
+        if place >= 0 and not (line := self._lines[place]).octets.endswith(b"\r\n"):
+            self._lines[place] = _Line(line.name, line.octets + b"\r\n")
             self._size += 2
 
     # ---- body and envelope
 
     def _replace_body(self, edit: ReplaceBody) -> str:
         if not self._end:  # so far the message is all header
-            if self._lines:
-                self._finish_line(self._lines[-1])
+            self._finish_line(len(self._lines) - 1)
             self._end = b"\r\n"
         self.body = bytes(edit.body)
         return f"replace body by {len(self.body)} octets"

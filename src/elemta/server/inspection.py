@@ -9,7 +9,6 @@ concern the header section, so that those asked later see them, and once in the 
 
 import asyncio
 import itertools
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass
 
@@ -123,11 +122,12 @@ class Inspection:
             if revision is not None:
                 sender, recipients = revision.sender, tuple(revision.recipients)
                 content = RevisedContent(revision, received, len(self._section))
-            waiting = chain(self._context(chain, sender, recipients, content))
+            context = self._context(chain, sender, recipients, content)
+            waiting = chain(context)
             decision = await waiting if waiting is not None else None
             reply = self.heed(decision)
             if reply is None and decision is not None and decision.edits:
-                reply = self._edit(decision, chain.hook.name, sender, recipients)
+                reply = self._edit(decision, chain, context)
             if reply is not None:
                 return reply
         return self._heed_marks(recipients if self.revision is None else self.revision.recipients)
@@ -247,44 +247,43 @@ class Inspection:
         self.decided = decision
         return queued(self._draft.queue_id)
 
-    def _edit(
-        self, decision: Decision, hook: str, sender: Address | None, recipients: Sequence[Address]
-    ) -> Reply | None:
+    def _edit(self, decision: Decision, chain: Chain, context: MessageContext) -> Reply | None:
         """Carry out edits as far as they concern those asked later; a reply ends it all."""
         revision = self.revision
         if revision is None:
-            settings = self._settings
-            limits = EditLimits(
-                settings.max_header_size,
-                settings.max_header_fields,
-                settings.max_recipients,
-                settings.limits.max_message_size,
-            )
-            revision = self.revision = Revision(
-                self._section, sender, recipients, limits, trace=self._trace, utf8=self._utf8
-            )
-        plugin = ""
-        try:
-            for plugin, edit in decision.edits:
+            revision = self.revision = self._revise(context)
+        for plugin, edit in decision.edits:
+            try:
                 self.changes.append((plugin, revision.apply(edit)))
-        except PluginError as error:
-            return self._give_up(plugin, hook, str(error))
+            except PluginError as error:
+                failed = chain.blame(plugin, error, context)
+                reply = self.heed(failed)
+                if reply is not None:
+                    return reply
         self._headers = Headers(revision.section)
         if not revision.recipients:
+            plugin = decision.edits[-1][0]
             return self._throw_away(
                 Decision(Action.DISCARD, plugin, note="no recipient is left after edits")
             )
         return None
 
-    def _give_up(self, plugin: str, hook: str, problem: str) -> Reply:
-        """Let the message wait: a plugin asks for what cannot be done."""
-        why, panel = secrets.token_hex(4), self._panel
-        panel.emit(
-            ev.PluginError(plugin, hook, problem, why, self._draft.queue_id, panel.info.session_id)
+    def _revise(self, context: MessageContext) -> Revision:
+        settings = self._settings
+        limits = EditLimits(
+            settings.max_header_size,
+            settings.max_header_fields,
+            settings.max_recipients,
+            settings.limits.max_message_size,
         )
-        reply = Reply(451, f"Internal error, try again later (id {why})", "4.3.0")
-        self.decided = Decision(Action.DEFER, plugin, reply, problem)
-        return reply
+        return Revision(
+            self._section,
+            context.sender,
+            context.recipients,
+            limits,
+            trace=self._trace,
+            utf8=self._utf8,
+        )
 
 
 class RevisedContent:
