@@ -1,7 +1,7 @@
 """Plugins on the running server: found, loaded, refused, reloaded."""
 
 from servers.dialogue import Dialogue
-from servers.elemta import MAILDIR, running
+from servers.elemta import MAILDIR, Elemta, running
 
 CLOSED = '''
 from elemta.plugins import Metadata, Plugin, Result
@@ -41,3 +41,21 @@ def test_a_file_in_the_folder_is_asked(tmp_path):
             "1.0.0",
         )
         assert server.stop() == 0
+
+
+def test_a_broken_file_keeps_the_server_from_starting(tmp_path):
+    broken = CLOSED.replace("on_mail_from", "on_mail_form")
+    server = Elemta(tmp_path, rest=with_plugins(tmp_path, {"closed.py": broken}), workers=2)
+    try:
+        server.spawn()
+        assert server.process.wait(20) == 1
+    finally:
+        server.kill()
+    told = server.log_file.read_text()
+    place = f"{tmp_path}/plugins/closed.py:8"
+    text = f"{place}: plugin closed: there is no hook on_mail_form; did you mean on_mail_from?"
+    assert told.split("\n").count(text) == 1
+    assert not server.events("worker_restarted")
+    checked = server.cli("check", check=False)
+    assert checked.returncode == 1
+    assert text in checked.stdout

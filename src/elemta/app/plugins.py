@@ -4,25 +4,30 @@ They are loaded before the worker listens, may refuse that it starts, and hear o
 problem with them is told as `elemta check` tells it.
 """
 
+import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 from elemta import __version__
 from elemta.app import settings as derive
 from elemta.config import Config, Problem, read
-from elemta.config.source import KeyPath
 from elemta.mail import events as ev
 from elemta.mail.clock import Clock
 from elemta.mail.reply import clean_text
+from elemta.net.clock import SystemClock
 from elemta.net.tasks import spawn
 from elemta.plugins import ConfigContext, Context, SecurityContext, ServerContext
 from elemta.plugins.chain import Decision
 from elemta.plugins.hooks import HOOKS
+from elemta.plugins.listing import PluginInfo, listing_path, write_listing
+from elemta.plugins.loader import Host
+from elemta.plugins.orders import PluginOrder, PluginVerb
 from elemta.plugins.problems import PluginProblem, PluginsError
 from elemta.plugins.result import Action
 from elemta.plugins.roster import Roster
 from elemta.plugins.running import EVERYWHERE, ask
+from elemta.plugins.selection import Selection
 from elemta.plugins.table import NO_HOOKS, HookTable
 
 MAX_SECURITY_CALLS = 100  # under way; what happens meanwhile is not told to plugins
@@ -36,9 +41,30 @@ def as_problems(problems: Sequence[PluginProblem]) -> list[Problem]:
     ]
 
 
-def places(path: Path | None) -> Callable[[KeyPath], str]:
+def places(path: Path | None) -> derive.Where:
     """Tell where the settings in a file are, as it is now."""
     return read(path, os.environ).source.where
+
+
+async def check_plugins(config: Config, where: derive.Where) -> list[Problem]:
+    """Read all plugins and say what is wrong with them; none is set up.
+
+    Args:
+        config: What to load.
+        where: Tells where a setting comes from.
+    """
+    host = Host(derive.plugins_settings(config, 0, where), _drop, SystemClock())
+    try:
+        selected, problems = await Selection(host, {}).select()
+    except PluginsError as error:
+        return as_problems(error.problems)
+    for one in selected:
+        one.candidate.release()
+    return as_problems(problems)
+
+
+def _drop(_event: ev.Event) -> None:
+    """Nobody listens while plugins are only looked at."""
 
 
 class WorkerPlugins:
@@ -50,7 +76,10 @@ class WorkerPlugins:
         self._emit = emit
         self._clock = clock
         self._roster: Roster | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._hostname = ""
+        self._state_dir = Path()
+        self._written: tuple[PluginInfo, ...] | None = None
         self._under_way = 0
 
     def table(self, listener: str = EVERYWHERE) -> HookTable:
@@ -70,6 +99,7 @@ class WorkerPlugins:
             PluginsError: They cannot be used, or one of them refuses.
         """
         self._hostname = config.server.hostname
+        self._state_dir = config.server.state_dir
         settings = derive.plugins_settings(config, self._index, places(self._path))
         self._roster = await Roster.load(settings, self._emit, self._clock)
         for context in (self._config("on_config_loaded"), self._server("on_server_starting")):
@@ -92,6 +122,36 @@ class WorkerPlugins:
     async def stopping(self) -> None:
         """Tell plugins that shutdown begins."""
         await ask(self.table(), self._server("on_server_stopping"))
+
+    def beat(self) -> None:
+        """Look, beside all else, for what has changed on disk; write down how the plugins are."""
+        if self._looking is None or self._looking.done():
+            self._looking = spawn(self._look(), "look at plugins")
+
+    async def _look(self) -> None:
+        await self.roster.notice_changes()
+        listing = self.roster.info()
+        if listing != self._written:
+            path = listing_path(self._state_dir, self._index)
+            try:
+                await asyncio.to_thread(write_listing, path, listing)
+            except OSError:  # a full disk, of which there is word already
+                return
+            self._written = listing
+
+    async def obey(self, order: PluginOrder) -> int:
+        """Carry out an operator's order; how many plugins it was about.
+
+        Raises:
+            PluginError: It cannot be done; all stays as it was.
+        """
+        roster = self.roster
+        if order.verb is PluginVerb.RELOAD:
+            await roster.reload(order.name or None)
+            return 1 if order.name else len(roster.info())
+        change = roster.enable if order.verb is PluginVerb.ENABLE else roster.disable
+        await change(order.name)
+        return 1
 
     async def stop(self) -> None:
         """Tell plugins that everything is closed, and close them."""

@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from elemta.app import settings as derive
 from elemta.config import Config
 from elemta.mail import events as ev
 from elemta.mail.clock import Clock
-from elemta.mail.errors import SpoolError
+from elemta.mail.errors import PluginError, SpoolError
 from elemta.mail.job import Courier
 from elemta.net.tasks import spawn
+from elemta.plugins.orders import PluginOrder
 from elemta.queue.control import Answer, Control, Heartbeat, PlacedOrder
 from elemta.queue.settings import QueueSettings
 from elemta.queue.shard import Shard
@@ -66,13 +68,21 @@ class Shards:
     """Opens shards, runs them, and carries out the operator's orders on them."""
 
     def __init__(
-        self, config: Config, index: int, courier: Courier, clock: Clock, emit: ev.Emit
+        self,
+        config: Config,
+        index: int,
+        courier: Courier,
+        clock: Clock,
+        emit: ev.Emit,
+        obey: Callable[[PluginOrder], Awaitable[int]],
     ) -> None:
+        """Args: `obey` carries out orders about plugins, which come the same way."""
         self._config = config
         self._index = index
         self._courier = courier
         self._clock = clock
         self._emit = emit
+        self._obey = obey
         self._state_dir = Path(config.server.state_dir)
         self._control = Control(self._state_dir / "control.db")
         self._opened: dict[int, Opened] = {}
@@ -203,9 +213,12 @@ class Shards:
     async def _carry_out(self, placed: PlacedOrder) -> None:
         count, problem = 0, ""
         try:
-            for opened in self._opened.values():
-                count += await opened.shard.apply_order(placed.order)
-        except SpoolError as error:
+            if isinstance(placed.order, PluginOrder):
+                count = await self._obey(placed.order)
+            else:
+                for opened in self._opened.values():
+                    count += await opened.shard.apply_order(placed.order)
+        except (SpoolError, PluginError) as error:
             problem = str(error)
         except Exception as error:  # noqa: BLE001 - else it would be tried again every second
             problem = f"internal error: {error!r}"

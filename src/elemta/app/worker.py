@@ -143,7 +143,9 @@ class Worker:
             self._clock,
             self._emit,
         )
-        self._shards = Shards(config, start.index, self._delivery, self._clock, self._emit)
+        self._shards = Shards(
+            config, start.index, self._delivery, self._clock, self._emit, self._plugins.obey
+        )
         self._around: dict[str, Surroundings] = {}
         # nobody is let in before `_apply` says how many
         self._listeners = Listeners(self._around.__getitem__, 0, self._next_session_id)
@@ -294,6 +296,8 @@ class Worker:
             dead = self._shards.find_dead()
             if dead:
                 self._give_up(dead)
+            self._plugins.beat()
+            self._metrics.plugins(self._plugins.roster.tallies(), self._plugins.roster.figures())
             self._sample(lag)
             self._metrics.flush()
             with contextlib.suppress(OSError):  # a supervisor that is busy knows enough

@@ -4,6 +4,7 @@ Nothing is started, nothing is changed. Where the server runs already, its own p
 sockets are not taken for those of another.
 """
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -29,12 +30,16 @@ FILES_OF_A_WORKER = 100
 def check(*, config_path: Path | None, as_json: bool) -> None:
     """Tell all that is wrong with a configuration, and start nothing.
 
-    Errors keep the server from starting; warnings do not.
+    Errors keep the server from starting; warnings do not. Plugins are imported, and not set up.
     """
     loaded = read(config_path, os.environ)
     problems = list(loaded.problems)
     if loaded.config is not None:
         problems += find_all(loaded, loaded.config)
+        # not before it is needed: that reads the whole server
+        from elemta.app.plugins import check_plugins  # noqa: PLC0415
+
+        problems += asyncio.run(check_plugins(loaded.config, loaded.source.where))
     errors = sum(problem.is_error for problem in problems)
     name = str(config_path) if config_path is not None else "defaults"
     if as_json:

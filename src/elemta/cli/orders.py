@@ -9,20 +9,23 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from elemta.cli.check import is_running
 from elemta.cli.output import warn
 from elemta.cli.queue_view import list_shards
 from elemta.config import Config
 from elemta.mail.clock import Clock
 from elemta.mail.errors import SpoolError
 from elemta.mail.events import Event, MessageCorrupt, Notice
+from elemta.plugins.orders import PluginOrder
 from elemta.queue.admin import Order, apply_order
-from elemta.queue.control import Answer, Control
+from elemta.queue.control import Answer, AnyOrder, Control
 from elemta.queue.spool.folder import ShardBusyError, shard_folder
 from elemta.queue.spool.ids import IdSource
 from elemta.queue.spool.spool import Spool, SpoolSettings
 from elemta.queue.sqlite.store import SqliteStore
 
 ANSWER_TIMEOUT = 5.0  # seconds for the workers to answer
+PLUGIN_TIMEOUT = 60.0  # likewise: a plugin may take its time to be set up
 ALIVE_FOR = 5.0  # seconds after its last heartbeat that a worker is expected to answer
 LOOK_EVERY = 0.05
 
@@ -32,7 +35,7 @@ class Carried:
     """What became of an order.
 
     Attributes:
-        count: Recipients that moved or went.
+        count: Recipients that moved or went, or plugins.
         errors: What could not be done, and where.
         silent: Who did not answer in time; they do not begin with it any more.
     """
@@ -73,6 +76,24 @@ async def carry_out(
     return carried
 
 
+async def order_plugins(
+    config: Config, order: PluginOrder, clock: Clock, patience: float = PLUGIN_TIMEOUT
+) -> Carried:
+    """Have all workers carry out an order about plugins; they have `patience` seconds to answer.
+
+    Where no server runs there is nobody to do it, and `silent` says so at once.
+
+    Raises:
+        SpoolError: The control database cannot be used.
+    """
+    carried = Carried()
+    if not is_running(config.server.state_dir):
+        carried.silent.append("the server, which does not run,")
+        return carried
+    await _ask_workers(config, order, clock.now() + patience, clock, (), carried)
+    return carried
+
+
 async def _apply_here(config: Config, shard: int, order: Order, clock: Clock) -> int:
     """Open a shard that nobody holds, and do what is ordered."""
     settings = SpoolSettings(
@@ -98,7 +119,7 @@ def _tell(event: Event) -> None:
 
 async def _ask_workers(
     config: Config,
-    order: Order,
+    order: AnyOrder,
     answer_by: float,
     clock: Clock,
     ours: Sequence[int],

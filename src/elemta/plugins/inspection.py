@@ -166,7 +166,7 @@ def _takes(function: FunctionType, count: int) -> bool:
 
 def line_of(thing: object) -> int:
     """The line where a function or class begins; 0 where it is not known."""
-    code = getattr(thing, "__code__", None)
+    code = getattr(inspect.unwrap(thing) if callable(thing) else thing, "__code__", None)
     if code is not None:
         return int(code.co_firstlineno)
     if not isinstance(thing, type):

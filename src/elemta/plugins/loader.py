@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from elemta.mail.clock import Clock
+from elemta.mail.errors import PluginError
 from elemta.mail.events import Emit
 from elemta.plugins import files
 from elemta.plugins.inspection import find_class, hooks_of, inspect_class
@@ -68,6 +69,7 @@ Reader = Callable[[Found, Host], Awaitable[Candidate]]
 
 Raises:
     PluginsError: It cannot be used; all that is wrong with it.
+    PluginError: Likewise, for one reason.
 """
 
 
@@ -81,7 +83,14 @@ async def read(found: Found, host: Host) -> Candidate:
     if reader is None:
         text = f"this release cannot load plugins of this kind ({found.kind})"
         raise _error(found, found.where, text)
-    candidate = await reader(found, host)
+    if found.path is not None:
+        _refuse_strangers(found, found.path, host.settings.directory)
+    try:
+        candidate = await reader(found, host)
+    except PluginsError:
+        raise
+    except PluginError as error:
+        raise _error(found, found.where, str(error)) from error
     settings = found.settings
     if settings is not None and settings.name != candidate.name:
         candidate.release()
@@ -90,12 +99,11 @@ async def read(found: Found, host: Host) -> Candidate:
     return candidate
 
 
-async def read_file(found: Found, host: Host) -> Candidate:
+async def read_file(found: Found, _host: Host) -> Candidate:
     """Read a `.py` file or a package."""
     path = found.path
     if path is None:
         raise _error(found, found.where, "a file is expected")
-    _refuse_strangers(found, path, host.settings.directory)
     try:
         module = files.import_file(path)
     except (Exception, SystemExit) as error:
@@ -126,7 +134,26 @@ async def read_module(found: Found, _host: Host) -> Candidate:
     return _candidate(found, module, None)
 
 
-READERS: dict[Kind, Reader] = {Kind.FILE: read_file, Kind.MODULE: read_module}
+async def read_outside(found: Found, host: Host) -> Candidate:
+    """Read a plugin that runs outside the worker."""
+    try:
+        from elemta.plugins.remote.source import read_source  # noqa: PLC0415 - most need no gRPC
+    except ModuleNotFoundError as error:
+        text = f"{error.name} is missing, which it takes to reach it: install elemta[grpc]"
+        raise _error(found, found.where, text) from error
+    source = await read_source(found, host.settings, host.emit, host.clock)
+    watched = files.files_of(found.path) if found.path is not None else ()
+    cls = source.plugin
+    return Candidate(found, cls.metadata, cls.Settings, source.hooks, cls, source.release, watched)
+
+
+READERS: dict[Kind, Reader] = {
+    Kind.FILE: read_file,
+    Kind.MODULE: read_module,
+    Kind.PROCESS: read_outside,
+    Kind.LIBRARY: read_outside,
+    Kind.ADDRESS: read_outside,
+}
 """How each kind is read; what is missing here cannot be used."""
 
 

@@ -6,7 +6,7 @@ any more is closed when the last of them ends. What cannot be loaded changes not
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from elemta.mail import events as ev
@@ -14,20 +14,33 @@ from elemta.mail.clock import Clock
 from elemta.mail.errors import PluginError
 from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
-from elemta.plugins.chain import describe
+from elemta.plugins.chain import Decision, describe
+from elemta.plugins.contexts import Context
+from elemta.plugins.families import Families
 from elemta.plugins.files import place_of
+from elemta.plugins.listing import PluginInfo
 from elemta.plugins.loader import Candidate, Host
 from elemta.plugins.order import needs_of
+from elemta.plugins.plugin import Plugin
 from elemta.plugins.problems import PluginProblem, PluginsError, nearest
-from elemta.plugins.running import EVERYWHERE, LISTENERS, Running, build_table, chains_of
+from elemta.plugins.running import (
+    EVERYWHERE,
+    LISTENERS,
+    Running,
+    build_table,
+    chains_of,
+    execute_stage,
+    info_of,
+)
 from elemta.plugins.selection import Selected, Selection, Stamp, stamp_of
-from elemta.plugins.settings import PluginsSettings
+from elemta.plugins.settings import PluginSettings, PluginsSettings
 from elemta.plugins.sources import Finder, Found
 from elemta.plugins.table import NO_HOOKS, HookTable
-from elemta.plugins.tooling import Toolbox
+from elemta.plugins.tally import Tally
+from elemta.plugins.tooling import Figures, Toolbox
 
 
-class Roster:
+class Roster(Families):
     """The plugins that run in this process.
 
     Args:
@@ -46,6 +59,8 @@ class Roster:
         self._toolbox = Toolbox(settings.state_dir, clock, emit)
         self._running: dict[str, Running] = {}
         self._tables: dict[str, HookTable] = {}
+        self._tallies: dict[str, dict[str, Tally]] = {}
+        self._is_closed = False
         self._asked: dict[HookTable, list[Running]] = {}
         self._changing = asyncio.Lock()
         self._failed: Mapping[str, Stamp] = {}
@@ -70,7 +85,51 @@ class Roster:
         """Give the table for a kind of listener ("mta", "lmtp"), or for what belongs to none."""
         return self._tables.get(listener, NO_HOOKS)
 
+    def find(self, name: str) -> Plugin[Any] | None:
+        """Find a plugin that is enabled."""
+        running = self._running.get(name)
+        return running.plugin if running is not None and running.is_enabled else None
+
+    async def execute_stage(self, stage: str, contexts: Sequence[Context]) -> Decision | None:
+        """Ask all plugins of a stage ("PreReception"...): see `running.execute_stage`."""
+        return await execute_stage(self.table(), stage, contexts)
+
+    # ---- figures
+
+    def info(self) -> tuple[PluginInfo, ...]:
+        """List the plugins in the order in which they are asked."""
+        return tuple(info_of(running) for running in self._running.values())
+
+    def tallies(self) -> list[Tally]:
+        """All figures since the start, also of plugins that are gone."""
+        return [tally for tallies in self._tallies.values() for tally in tallies.values()]
+
+    def figures(self) -> Mapping[str, Figures]:
+        """What plugins count themselves, by plugin."""
+        return self._toolbox.figures
+
     # ---- changes
+
+    async def load_plugins(self) -> None:
+        """Load what has come into the folder since, and what has changed its settings there.
+
+        Raises:
+            PluginsError: Something cannot be used; all stays as it was.
+        """
+        await self.apply(self._settings)
+
+    async def load_plugin(self, name: str) -> Plugin[Any]:
+        """Load a plugin by its name, as if the configuration named it, and enable it.
+
+        Raises:
+            PluginError: It cannot be found or used; all stays as it was.
+        """
+        settings = self._settings
+        if all(each.name != name for each in settings.plugins):
+            more = (*settings.plugins, PluginSettings(name))
+            await self.apply(replace(settings, plugins=more))
+        await self.enable(name)
+        return self._get(name).plugin
 
     async def apply(self, settings: PluginsSettings) -> list[PluginProblem]:
         """Take over settings: plugins come, go and change; those that are the same stay.
@@ -82,6 +141,8 @@ class Roster:
             PluginsError: Something cannot be used; all stays as it was.
         """
         async with self._changing:
+            if self._is_closed:
+                return []
             return await self._apply(settings)
 
     async def reload(self, name: str | None = None) -> None:
@@ -99,7 +160,7 @@ class Roster:
 
         What cannot be loaded is told once, and tried again when it changes again.
         """
-        if not self._settings.hot_reload or self._changing.locked():
+        if not self._settings.hot_reload or self._changing.locked() or self._is_closed:
             return
         async with self._changing:
             changed = await asyncio.to_thread(self._find_changed)
@@ -151,6 +212,7 @@ class Roster:
     async def close(self) -> None:
         """Close all plugins, the last first, whoever may still use them; idempotent."""
         async with self._changing:
+            self._is_closed = True
             older = (each for asked in self._asked.values() for each in asked)
             everyone = dict.fromkeys((*older, *self._running.values()))
             self._running, self._tables, self._asked = {}, {}, {}
@@ -242,11 +304,11 @@ class Roster:
             one.stamp,
             was_enabled=one.is_enabled,
             is_enabled=False,
+            tallies=self._tallies.setdefault(one.candidate.name, {}),
         )
         made.append(running)
         await self._call(running, "setup")
         if old is not None:
-            running.tallies = old.tallies
             await self._call(running, "self_check")
             try:
                 plugin.take_over(old.plugin.hand_over())

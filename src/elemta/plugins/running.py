@@ -1,15 +1,17 @@
 """Plugins that run, and the tables in which they are asked."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from elemta.mail.events import Emit
-from elemta.plugins.chain import Chain, Link
+from elemta.plugins.chain import Chain, Decision, Link
 from elemta.plugins.contexts import ConnectionContext, Context
-from elemta.plugins.hooks import HOOKS
+from elemta.plugins.hooks import HOOKS, STAGES, hooks_of_stage
+from elemta.plugins.listing import HookFigures, PluginInfo
 from elemta.plugins.loader import Candidate
 from elemta.plugins.plugin import Plugin
+from elemta.plugins.result import Action
 from elemta.plugins.selection import Stamp
 from elemta.plugins.settings import PluginSettings
 from elemta.plugins.table import HookTable
@@ -33,7 +35,7 @@ class Running:
         was_enabled: What the configuration said of that.
         is_enabled: It is asked.
         is_active: It knows that it is asked: `enable` has been called, and `disable` not yet.
-        tallies: Its figures by hook; the next version goes on with them.
+        tallies: Its figures by hook; all versions share them.
         tables: How many tables that are still in use ask it.
         is_gone: Another has taken its place, or none.
         is_closed: Nobody may use it.
@@ -42,7 +44,7 @@ class Running:
     candidate: Candidate
     plugin: Plugin[Any]
     settings: PluginSettings
-    raw: object
+    raw: Mapping[str, Any]
     stamp: Stamp
     was_enabled: bool
     is_enabled: bool
@@ -101,10 +103,76 @@ def chains_of(table: HookTable) -> Iterable[Chain]:
     return (chain for name in HOOKS if (chain := getattr(table, name)) is not None)
 
 
-async def ask(table: HookTable, context: Context) -> Any:  # noqa: ANN401 - a Decision or None
+async def ask(table: HookTable, context: Context) -> Decision | None:
     """Ask all plugins of a table that want the hook of a context."""
     chain: Chain | None = getattr(table, context.hook)
     if chain is None:
         return None
     answer = chain(context)
     return await answer if answer is not None else None
+
+
+async def execute_stage(
+    table: HookTable, stage: str, contexts: Sequence[Context]
+) -> Decision | None:
+    """Ask for each context its hook, in the order of the stage, until one decides.
+
+    Edits add up, and what is to be put into quarantine stays so unless it is refused.
+
+    Raises:
+        ValueError: There is no such stage, or a context belongs to another.
+    """
+    hooks = [hook.name for hook in hooks_of_stage(stage)]
+    if not hooks:
+        raise ValueError(f"there is no stage {stage}: {', '.join(STAGES)}")
+    for context in contexts:
+        if context.hook not in hooks:
+            raise ValueError(f"{context.hook} does not belong to {stage}")
+    edits: list[Any] = []
+    verdict: Decision | None = None
+    for context in sorted(contexts, key=lambda each: hooks.index(each.hook)):
+        decision = await ask(table, context)
+        if decision is None:
+            continue
+        edits += decision.edits
+        if decision.action is Action.CONTINUE:
+            continue
+        if verdict is None or decision.action not in {Action.ACCEPT, Action.QUARANTINE}:
+            verdict = decision
+        if decision.action is not Action.QUARANTINE:
+            break
+    if verdict is None:
+        return Decision(edits=tuple(edits)) if edits else None
+    return replace(verdict, edits=tuple(edits))
+
+
+def info_of(running: Running) -> PluginInfo:
+    """Describe a plugin for people."""
+    metadata, settings = running.candidate.metadata, running.settings
+    return PluginInfo(
+        name=metadata.name,
+        version=metadata.version,
+        author=metadata.author,
+        description=metadata.description,
+        license=metadata.license,
+        dependencies=tuple(metadata.dependencies),
+        source=running.candidate.found.where,
+        kind=running.candidate.found.kind.value,
+        state="enabled" if running.is_enabled else "disabled",
+        mode=settings.mode.value,
+        priority=settings.priority,
+        on_error=settings.on_error.value,
+        isolation=settings.isolation.value,
+        timeout=settings.timeout,
+        listeners=settings.listeners,
+        settings=tuple(sorted(running.raw)),
+        hooks={name: _figures(running.tallies.get(name)) for name in running.candidate.hooks},
+    )
+
+
+def _figures(tally: Tally | None) -> HookFigures:
+    if tally is None:
+        return HookFigures(0, 0, 0, 0.0, {})
+    return HookFigures(
+        tally.calls, tally.errors, tally.timeouts, tally.seconds, dict(tally.decisions)
+    )

@@ -31,7 +31,7 @@ class Verb(enum.StrEnum):
     """Remove it, whatever its state. Nobody is told."""
 
 
-class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="mail"):
     """An operator's order; `reason` is shown in the events of what it moves."""
 
     verb: Verb

@@ -28,9 +28,11 @@ import msgspec
 
 from elemta.mail.errors import SpoolError
 from elemta.net.durable import make_folders_durably
+from elemta.plugins.orders import PluginOrder
 from elemta.queue.admin import Order
 
 T = TypeVar("T")
+AnyOrder = Order | PluginOrder
 Value = str | bytes | int | float | None
 
 _BUSY_TIMEOUT = 2000  # milliseconds; no transaction here is longer than a few
@@ -87,12 +89,12 @@ class PlacedOrder:
     """An order that waits for a worker's answer."""
 
     number: int
-    order: Order
+    order: AnyOrder
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one worker did: how many recipients it moved, or why it could not."""
+    """What one worker did: how many recipients or plugins it was, or why it could not."""
 
     worker: int
     count: int
@@ -133,7 +135,7 @@ class Control:
         rows = self._read(tuple[int, int, float, int, str], "SELECT * FROM heartbeats ORDER BY 1")
         return [Heartbeat(*row[:3], bool(row[3]), row[4]) for row in rows]
 
-    def place(self, order: Order, now: float, expires_at: float) -> int:
+    def place(self, order: AnyOrder, now: float, expires_at: float) -> int:
         """Give an order to all workers; its number. From `expires_at` on no worker begins it."""
         with self._errors(), self._lock, self._transaction():
             self._execute("DELETE FROM orders WHERE expires_at < ?", now - _KEEP)
@@ -154,7 +156,7 @@ class Control:
         orders = []
         for number, body in self._read(tuple[int, bytes], _OPEN_ORDERS, now, worker):
             try:
-                orders.append(PlacedOrder(number, msgspec.json.decode(body, type=Order)))
+                orders.append(PlacedOrder(number, msgspec.json.decode(body, type=AnyOrder)))
             except msgspec.MsgspecError as error:
                 self.answer(number, Answer(worker, 0, f"the order cannot be read: {error}"))
         return orders
