@@ -4,10 +4,11 @@ import math
 
 import pytest
 
+from elemta.mail import outcome
 from elemta.mail.address import Address
 from elemta.mail.errors import PluginError
 from elemta.mail.ids import QueueId
-from elemta.mail.message import State
+from elemta.mail.message import Facts, Message, Recipient, State
 from elemta.mail.reply import Reply
 from elemta.plugins import contexts as ctx
 from elemta.plugins import edits as ed
@@ -62,15 +63,22 @@ def queued(hook):
     return (hook, QueueId("q1"), None, RECIPIENTS, 17, State.DEFERRED, "s1")
 
 
+def attempted(hook):
+    message = Message(QueueId("q1"), SENDER, 17, 0.0, facts=Facts(session_id="s1"))
+    recipients = [
+        Recipient(number, address, attempts=2) for number, address in enumerate(RECIPIENTS)
+    ]
+    if HOOKS[hook].context is ctx.AttemptContext:
+        return (hook, message, recipients, "mx:example.test")
+    what = outcome.Outcome(outcome.Result.DEFERRED, Reply(450, "no", "4.2.1"), remote="mx1")
+    return (hook, message, recipients[0], "mx:example.test", State.DEFERRED, what, 12.5)
+
+
 def make(hook):
     """A context of the kind that a hook has."""
     kind = HOOKS[hook].context
-    context = kind(*ARGUMENTS.get(kind, queued)(hook))
-    if isinstance(context, ctx.AttemptContext):
-        context.destination, context.attempts = "mx:example.test", 2
-    if isinstance(context, ctx.OutcomeContext):
-        context.reply, context.remote, context.next_at = Reply(450, "no", "4.2.1"), "mx1", 12.5
-    return context
+    arguments = attempted if issubclass(kind, ctx.AttemptContext) else queued
+    return kind(*ARGUMENTS.get(kind, arguments)(hook))
 
 
 def told(context):
@@ -81,6 +89,8 @@ def told(context):
         said["session"] = {
             name: getattr(said["session"], name) for name in ctx.SessionInfo.__slots__
         }
+    if "recipients" in said:
+        said["recipients"] = list(said["recipients"])
     if "headers" in said:
         said["headers"] = said["headers"].raw
     return said

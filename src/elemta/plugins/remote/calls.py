@@ -1,7 +1,7 @@
 """What a hook is told, on its way to a plugin outside: a context becomes a call, and one again."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 from elemta.mail.address import Address
 from elemta.mail.content import Content
@@ -237,8 +237,11 @@ def _read_message(call: pb.Call, content: Content | None) -> ctx.Context:
 
 def _read_entry(call: pb.Call, _: Content | None) -> ctx.Context:
     told = call.entry
-    kind: type[Any] = HOOKS[call.hook].context
-    context: ctx.QueueContext = kind(
+    kind = cast("type[ctx.QueueContext]", HOOKS[call.hook].context)
+    context = kind.__new__(kind)
+    # attempts are made of what the queue has of a message; here is only what was told of it
+    ctx.QueueContext.__init__(
+        context,
         call.hook,
         QueueId(told.queue_id),
         _sender(told),

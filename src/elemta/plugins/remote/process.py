@@ -1,0 +1,279 @@
+"""The ways to a plugin outside: a process of our own, or an address that the operator gives.
+
+A process has a socket in a folder that only we can enter. It is told what to load, and what it may
+do, on its standard input; what it prints goes to the plugin's log.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import grpc
+import msgspec
+
+from elemta.mail.errors import PluginError
+from elemta.mail.reply import clean_text
+from elemta.net.tasks import spawn
+from elemta.plugins.remote.job import Job
+
+MAX_MESSAGE = 64 * 1024 * 1024  # octets of an answer that brings another body
+START_TIMEOUT = 20.0  # seconds until a process has loaded its plugin, on a busy machine
+CONNECT_TIMEOUT = 5.0  # seconds until an address answers
+MAX_PRINTED = 50  # lines a second that a process may print
+_MAX_SOCKET = 100  # octets of a path; the kernel takes 107
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "ELEMTA_PLUGIN_DEBUG")
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 50),  # a process that starts is not yet there at first
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
+_KEEPALIVE = (("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000))
+
+
+class Place(Protocol):
+    """Where a plugin is.
+
+    Attributes:
+        channel: To it, while there is one.
+        printed: Told each line that a process there prints.
+    """
+
+    channel: grpc.aio.Channel | None
+    printed: Callable[[str], None]
+
+    async def connect(self) -> grpc.aio.Channel:
+        """Go there; what was there before is left.
+
+        Raises:
+            PluginError: There is nobody.
+        """
+        ...
+
+    async def leave(self) -> str:
+        """Leave; what is ours there ends. Says how it had ended before, "" if it had not."""
+        ...
+
+    def abandon(self) -> None:
+        """Leave at once, without waiting for anything."""
+        ...
+
+
+class Address:
+    """A gRPC server that somebody else runs.
+
+    Args:
+        address: "unix:/path", "host:port", or "tls:host:port".
+    """
+
+    def __init__(self, address: str) -> None:
+        self.printed: Callable[[str], None] = _to_nobody
+        self._address = address
+        self.channel: grpc.aio.Channel | None = None
+
+    async def connect(self) -> grpc.aio.Channel:
+        await self.leave()
+        kind, _, rest = self._address.partition(":")
+        options = (*OPTIONS, *_KEEPALIVE)
+        if kind == "tls":
+            trust = grpc.ssl_channel_credentials()
+            self.channel = grpc.aio.secure_channel(rest, trust, options=options)
+        else:
+            self.channel = grpc.aio.insecure_channel(self._address, options=options)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await self.channel.channel_ready()
+        except TimeoutError:
+            await self.leave()
+            raise PluginError(f"nobody answers at {self._address}") from None
+        return self.channel
+
+    async def leave(self) -> str:
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            await channel.close()
+        return ""
+
+    def abandon(self) -> None:
+        _ = spawn(self.leave(), "leaving a plugin")
+
+
+class Process:
+    """A plugin host of our own.
+
+    Args:
+        job: What it is to load.
+        folder: Where its socket goes.
+    """
+
+    def __init__(self, job: Job, folder: Path) -> None:
+        self.job = job
+        self.printed: Callable[[str], None] = _to_nobody
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+        self.channel: grpc.aio.Channel | None = None
+        self._own: Path | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._last = ""
+
+    @property
+    def pid(self) -> int:
+        """Of the process; 0 where there is none."""
+        return self._process.pid if self._process is not None else 0
+
+    async def connect(self) -> grpc.aio.Channel:
+        await self.leave()
+        own = self._own = _make_folder(self._folder)
+        self._last = ""
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "elemta.plugins.remote.host"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=_environment(os.environ),
+            start_new_session=True,
+        )
+        self._reader = spawn(self._listen(self._process), "what a plugin prints")
+        address = f"unix:{own / 's'}"
+        try:
+            await self._instruct(self._process, own / "s")
+            self.channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+            await self._await_ready(self.channel, self._process)
+        except BaseException:
+            await self.leave()
+            raise
+        return self.channel
+
+    async def _instruct(self, process: asyncio.subprocess.Process, socket: Path) -> None:
+        if process.stdin is None:
+            raise PluginError("the process of the plugin has no input")
+        job = msgspec.structs.replace(self.job, socket=str(socket), parent=os.getpid())
+        process.stdin.write(msgspec.json.encode(job))
+        with contextlib.suppress(ConnectionError):  # it has ended: that is seen later
+            await process.stdin.drain()
+        process.stdin.close()
+
+    async def _await_ready(
+        self, channel: grpc.aio.Channel, process: asyncio.subprocess.Process
+    ) -> None:
+        ended = spawn(_wait(process), "start of a plugin")
+        ready = spawn(channel.channel_ready(), "start of a plugin")
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            raise PluginError(f"its process is not ready within {START_TIMEOUT:g} s") from None
+        finally:
+            ended.cancel()
+            ready.cancel()
+        if not ready.done() or ready.cancelled():
+            if self._reader is not None:
+                await self._reader
+            raise PluginError(_ending(process.returncode, self._last))
+
+    async def leave(self) -> str:
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            await channel.close()
+        process, self._process = self._process, None
+        ending = ""
+        if process is not None:
+            # one that has crashed may not have been noticed yet; one that lives has a moment
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await process.wait()
+            if process.returncode is not None:
+                ending = _ending(process.returncode, self._last)
+            _kill(process)
+            await process.wait()
+        if self._reader is not None:
+            self._reader.cancel()
+        self._remove()
+        return ending
+
+    def abandon(self) -> None:
+        if self._process is not None:
+            _kill(self._process)
+        _ = spawn(self.leave(), "leaving a plugin")
+
+    def _remove(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            shutil.rmtree(own, ignore_errors=True)
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        """Pass on what it prints: line by line, not too long, not too many."""
+        if process.stdout is None:
+            return
+        loop = asyncio.get_running_loop()
+        rest = b""
+        second = count = 0
+        while data := await process.stdout.read(65536):
+            *lines, rest = (rest + data).split(b"\n")
+            if len(rest) > 4096:
+                lines, rest = [*lines, rest], b""
+            for line in filter(None, lines):
+                if int(loop.time()) != second:
+                    second, count = int(loop.time()), 0
+                count += 1
+                self._last = clean_text(line.decode("utf-8", "replace"))
+                if count <= MAX_PRINTED:
+                    self.printed(self._last)
+
+
+def _to_nobody(_line: str) -> None:
+    """Nobody listens yet."""
+
+
+def _make_folder(parent: Path) -> Path:
+    """Make a folder for one socket that only we can enter, with a path a socket can have."""
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own = Path(tempfile.mkdtemp(prefix="p", dir=parent))
+    if len(os.fsencode(own)) + 2 <= _MAX_SOCKET:
+        return own
+    own.rmdir()
+    return Path(tempfile.mkdtemp(prefix="elemta-plugin-"))
+
+
+def _environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """What the process sees of our environment: nothing that could be a secret."""
+    kept = {name: ours[name] for name in _ENVIRONMENT if name in ours}
+    # with more arenas every thread would take 64 MB of the address space that is limited
+    return {
+        **kept,
+        "MALLOC_ARENA_MAX": "2",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+async def _wait(process: asyncio.subprocess.Process) -> None:
+    await process.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+
+
+def _ending(status: int | None, last: str) -> str:
+    """Say how a process has ended."""
+    if status is None:
+        return ""
+    if status < 0:
+        names = {number.value: number.name for number in signal.Signals}
+        how = f"its process was ended by {names.get(-status, f'signal {-status}')}"
+    else:
+        how = f"its process has exited with {status}"
+    return f"{how}: {last}" if last else how

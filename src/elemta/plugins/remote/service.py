@@ -1,0 +1,228 @@
+"""The plugin's side of the protocol, around a plugin in Python (or one that looks like it)."""
+
+import asyncio
+import inspect
+import json
+import math
+import resource
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from pydantic import ValidationError
+
+from elemta.mail.errors import PluginError
+from elemta.net.clock import SystemClock
+from elemta.net.tasks import spawn
+from elemta.plugins.chain import describe
+from elemta.plugins.contexts import Context
+from elemta.plugins.inspection import hooks_of
+from elemta.plugins.plugin import Plugin
+from elemta.plugins.remote.answers import to_answer
+from elemta.plugins.remote.calls import from_call
+from elemta.plugins.remote.lent import LentCounters, LentLog, LentStore
+from elemta.plugins.remote.outbox import Outbox
+from elemta.plugins.remote.proto import elemta_plugin_v1_pb2 as pb
+from elemta.plugins.remote.reading import Reading
+from elemta.plugins.tooling.cache import BoundedCache
+from elemta.plugins.tools import Tools
+
+PROTOCOL = 1
+MAX_WRITTEN = 2000  # characters of what went wrong
+
+
+class Service:
+    """Serves one plugin to one session.
+
+    Args:
+        cpu: Seconds of computing for one call; what takes more is ended by the kernel.
+
+    Attributes:
+        plugin: What is served; set before the server starts.
+        over: Set when the session has ended.
+    """
+
+    plugin: type[Plugin[Any]]
+
+    def __init__(self, cpu: int) -> None:
+        self.over = asyncio.Event()
+        self._cpu = cpu
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """What gRPC is to call."""
+        return grpc.method_handlers_generic_handler(
+            "elemta.plugin.v1.PluginHost",
+            {
+                "Describe": grpc.unary_unary_rpc_method_handler(
+                    self._describe,
+                    request_deserializer=pb.DescribeRequest.FromString,
+                    response_serializer=pb.Description.SerializeToString,
+                ),
+                "Session": grpc.stream_stream_rpc_method_handler(
+                    self._session,
+                    request_deserializer=pb.FromServer.FromString,
+                    response_serializer=pb.FromPlugin.SerializeToString,
+                ),
+            },
+        )
+
+    async def _describe(self, _request: pb.DescribeRequest, _: object) -> pb.Description:
+        metadata = self.plugin.metadata
+        return pb.Description(
+            protocol=PROTOCOL,
+            name=metadata.name,
+            version=metadata.version,
+            author=metadata.author,
+            description=metadata.description,
+            license=metadata.license,
+            dependencies=metadata.dependencies,
+            min_server_version=metadata.min_server_version,
+            max_server_version=metadata.max_server_version,
+            network=metadata.network,
+            files=metadata.files,
+            hooks=hooks_of(self.plugin),
+            prefetch=getattr(self.plugin, "prefetch", 64 * 1024),
+            independent=self.plugin.independent,
+            settings_schema=json.dumps(self.plugin.Settings.model_json_schema()),
+        )
+
+    async def _session(self, requests: AsyncIterator[pb.FromServer], context: Any) -> None:  # noqa: ANN401 - gRPC's
+        session = _Session(self.plugin, self._cpu)
+        writer = spawn(session.write(context), "answers")
+        try:
+            async for message in requests:
+                await session.take(message)
+        finally:
+            writer.cancel()
+            self.over.set()
+
+
+class _Session:
+    """What goes on between one worker and the plugin."""
+
+    def __init__(self, plugin: type[Plugin[Any]], cpu: int) -> None:
+        self._class = plugin
+        self._cpu = cpu
+        self._outbox: Outbox[pb.FromPlugin] = Outbox()
+        self._plugin: Plugin[Any] | None = None
+        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._readings: dict[int, Reading] = {}
+        self._store = LentStore(self._outbox.put)
+
+    async def write(self, context: Any) -> None:  # noqa: ANN401 - gRPC's
+        while True:
+            await context.write(await self._outbox.get())
+
+    async def take(self, message: pb.FromServer) -> None:
+        """Do what one message asks for."""
+        what = message.WhichOneof("what")
+        if what == "call":
+            self._begin(message.call)
+        elif what == "cancel" and message.cancel.id in self._calls:
+            self._calls[message.cancel.id].cancel()
+        elif what == "chunk" and message.chunk.id in self._readings:
+            self._readings[message.chunk.id].take(message.chunk)
+        elif what == "kept":
+            self._store.take(message.kept)
+        elif what == "hello":
+            _ = spawn(self._hello(message.hello), "hello")
+        elif what == "order":
+            _ = spawn(self._order(message.order), "order")
+
+    async def _hello(self, hello: pb.Hello) -> None:
+        ready = pb.Ready()
+        clock = SystemClock()
+        tools = Tools(
+            LentLog(self._outbox.put, is_debug=hello.debug),
+            LentCounters(self._outbox.put),
+            self._store,
+            BoundedCache(clock),
+            clock,
+        )
+        try:
+            if hello.protocol != PROTOCOL:
+                raise PluginError(f"this is version {PROTOCOL} of the protocol")  # noqa: TRY301
+            settings = self._class.Settings.model_validate_json(hello.config)
+            plugin = self._class(settings, tools)
+            plugin.tools = tools
+            await plugin.setup()
+            self._plugin = plugin
+        except ValidationError as error:
+            ready.error = "; ".join(_problem(each) for each in error.errors())[:MAX_WRITTEN]
+        except Exception as error:  # noqa: BLE001 - a plugin's defect is its own
+            ready.error = describe(error)[:MAX_WRITTEN]
+        self._outbox.put(pb.FromPlugin(ready=ready))
+
+    async def _order(self, order: pb.Order) -> None:
+        done = pb.Done(id=order.id)
+        try:
+            await self._orders()[order.kind]()
+        except Exception as error:  # noqa: BLE001 - as above
+            done.error = describe(error)[:MAX_WRITTEN]
+        self._outbox.put(pb.FromPlugin(done=done))
+
+    def _orders(self) -> dict[int, Callable[[], Awaitable[None]]]:
+        plugin = self._ready_plugin()
+        return {
+            pb.Order.SELF_CHECK: plugin.self_check,
+            pb.Order.ENABLE: plugin.enable,
+            pb.Order.DISABLE: plugin.disable,
+            pb.Order.CLOSE: plugin.close,
+        }
+
+    def _ready_plugin(self) -> Plugin[Any]:
+        if self._plugin is None:
+            raise PluginError("the plugin is not ready")
+        return self._plugin
+
+    def _begin(self, call: pb.Call) -> None:
+        """Ask the plugin; what needs no waiting is answered at once."""
+        limit_cpu(self._cpu)
+        reading = Reading(call, self._outbox.put)
+        try:
+            plugin = self._ready_plugin()
+            context = from_call(call, reading)
+            context.tools = plugin.tools
+            answer = getattr(plugin, call.hook)(context)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._outbox.put(pb.FromPlugin(answer=_failure(call.id, error)))
+            return
+        if not inspect.isawaitable(answer):
+            self._answer(call, context, answer)
+            return
+        self._readings[call.id] = reading
+        self._calls[call.id] = spawn(self._await(call, context, answer), call.hook)
+
+    async def _await(self, call: pb.Call, context: Context, answer: Awaitable[Any]) -> None:
+        try:
+            self._answer(call, context, await answer)
+        except asyncio.CancelledError:
+            self._outbox.put(pb.FromPlugin(answer=pb.Answer(id=call.id, error="cancelled")))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._outbox.put(pb.FromPlugin(answer=_failure(call.id, error)))
+        finally:
+            del self._calls[call.id], self._readings[call.id]
+
+    def _answer(self, call: pb.Call, context: Context, result: Any) -> None:  # noqa: ANN401 - whatever it says
+        try:
+            answer = to_answer(call.id, result, call.metadata, context.metadata)
+        except Exception as error:  # noqa: BLE001 - no result at all
+            answer = _failure(call.id, error)
+        self._outbox.put(pb.FromPlugin(answer=answer))
+
+
+def limit_cpu(seconds: int) -> None:
+    """Have the kernel end this process when it computes for so long from now on."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    limit = math.ceil(used.ru_utime + used.ru_stime) + seconds
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+
+
+def _failure(call_id: int, error: Exception) -> pb.Answer:
+    return pb.Answer(id=call_id, error=describe(error)[:MAX_WRITTEN] or "failed")
+
+
+def _problem(error: Any) -> str:  # noqa: ANN401 - pydantic's
+    where = ".".join(str(part) for part in error["loc"])
+    return f"{where}: {error['msg']}" if where else str(error["msg"])
