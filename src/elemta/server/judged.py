@@ -50,6 +50,7 @@ class JudgedSession(Session):
             is_trusted=self._trusted,
         )
         self._marks: list[Decision] = []  # what becomes of all messages
+        self._chunk_refusal: Reply | None = None
 
     async def run(self) -> None:
         hooks = self._hooks
@@ -87,8 +88,8 @@ class JudgedSession(Session):
     def _take(self, event: Any) -> Waiting:  # noqa: ANN401 - any event of the machine
         machine = self._machine
         line, machine.line = machine.line, None
-        if line is None:  # it goes on with content
-            return self._carry_out(event)
+        if line is None:
+            return self._take_content(event)
         if line[:5].upper() == b"AUTH ":  # what follows the mechanism is a secret
             line = b" ".join(line.split(b" ")[:2])
         chain = self._hooks.on_command
@@ -96,6 +97,19 @@ class JudgedSession(Session):
             return self._commanded(None, event, line)
         waiting = chain(CommandContext("on_command", self._info, line))
         return self._then(waiting, self._commanded, event, line)
+
+    def _take_content(self, event: Any) -> Waiting:  # noqa: ANN401
+        """Go on with content, or with dropping it where its BDAT was refused."""
+        refusal, kind = self._chunk_refusal, type(event)
+        if refusal is None:
+            return self._carry_out(event)
+        if kind is not smtp.Body:
+            self._chunk_refusal = None
+            self._drop_transaction()
+            self._answer_refusal(refusal)
+            if kind is smtp.BodyEnd and event.close:
+                self._over = "refused content"
+        return None
 
     def _commanded(self, decision: Decision | None, event: Any, line: bytes) -> Waiting:  # noqa: ANN401
         event = self._judged(decision, event)
@@ -117,13 +131,9 @@ class JudgedSession(Session):
         if kind is smtp.Fault:
             return smtp.Fault(reply, event.close, event.kind)
         self._blame("command", reply, decision)
-        if kind is smtp.Body:  # BDAT: its octets are on their way, the answer is due after them
-            transaction = self._transaction
-            if transaction is not None:
-                if not transaction.has_begun_data:
-                    self._begin_chunking(transaction)
-                transaction.refuse(reply)
-            return event
+        if kind is smtp.Body:  # of BDAT: the answer is due when all its octets are here
+            self._chunk_refusal = reply
+            return None
         if kind in _CONTENT:
             self._drop_transaction()
         self._answer_refusal(reply)
