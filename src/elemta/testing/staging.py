@@ -1,0 +1,110 @@
+"""One plugin on a stage: with tools in memory, set up, and asked through a real chain."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from elemta.mail import events as ev
+from elemta.plugins.inspection import hooks_of, inspect_class
+from elemta.plugins.loader import Candidate
+from elemta.plugins.plugin import Plugin
+from elemta.plugins.problems import PluginProblem, PluginsError
+from elemta.plugins.running import Running
+from elemta.plugins.settings import Mode, OnError, PluginSettings
+from elemta.plugins.sources import Found, Kind
+from elemta.plugins.tooling import BoundedCache, Figures
+from elemta.plugins.tooling.log import LEVELS
+from elemta.plugins.tools import Tools
+from elemta.testing.clock import FakeClock
+from elemta.testing.store import MemoryStore
+
+
+class MemoryLog:
+    """`elemta.plugins.tools.PluginLog` that remembers.
+
+    Attributes:
+        lines: Level and text of each.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+
+    def debug(self, text: str) -> None:
+        self._add(0, text)
+
+    def info(self, text: str) -> None:
+        self._add(1, text)
+
+    def warning(self, text: str) -> None:
+        self._add(2, text)
+
+    def error(self, text: str) -> None:
+        self._add(3, text)
+
+    def _add(self, level: int, text: str) -> None:
+        self.lines.append((LEVELS[level], str(text)))
+
+
+class Staged:
+    """A plugin and what it was given.
+
+    Args:
+        kind: The class.
+        settings: Its own settings, as an operator writes them.
+        clock: The time it sees.
+        options: Of `PluginSettings`: `timeout`, `on_error`, `mode`...
+
+    Raises:
+        PluginsError: The server would not load it.
+        pydantic.ValidationError: The settings do not suit it.
+    """
+
+    def __init__(
+        self,
+        kind: type[Plugin[Any]],
+        settings: Mapping[str, Any] | None,
+        clock: FakeClock,
+        options: Mapping[str, Any],
+    ) -> None:
+        name, module = kind.__qualname__, kind.__module__
+        problems = [PluginProblem(name, module, text) for _, text in inspect_class(kind)]
+        if problems:
+            raise PluginsError(problems)
+        raw = dict(settings or {})
+        self.log = MemoryLog()
+        self.metrics = Figures()
+        self.kv = MemoryStore(clock)
+        self.cache = BoundedCache(clock)
+        tools = Tools(self.log, self.metrics, self.kv, self.cache, clock)
+        self.plugin = kind(kind.Settings.model_validate(raw), tools)
+        self.plugin.tools = tools
+        metadata = kind.metadata
+        asked = PluginSettings(metadata.name, **_typed(options))
+        found = Found(metadata.name, Kind.MODULE, module=module, settings=asked)
+        candidate = Candidate(found, metadata, kind.Settings, hooks_of(kind), kind)
+        self.running = Running(
+            candidate, self.plugin, asked, raw, (), was_enabled=True, is_enabled=True
+        )
+
+    async def start(self) -> None:
+        """Set the plugin up."""
+        await self.plugin.setup()
+        await self.plugin.enable()
+
+    async def close(self) -> None:
+        """Close the plugin."""
+        await self.plugin.disable()
+        await self.plugin.close()
+
+
+def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give options as settings have them; a test may write words, as in the configuration."""
+    typed = dict(options)
+    for name, kind in (("on_error", OnError), ("mode", Mode)):
+        if name in typed:
+            typed[name] = kind(typed[name])
+    return typed
+
+
+def first_error(events: list[ev.Event]) -> str:
+    """Say what has gone wrong in a plugin, "" for nothing."""
+    return next((event.error for event in events if isinstance(event, ev.PluginError)), "")
