@@ -50,7 +50,8 @@ class Reputation(Plugin[Scores]):
         if score >= self.settings.min_score:
             return None
         ctx.metrics.count("rejected_connections")
-        return Result.reject("Your IP address has a bad reputation", note=f"score {score}")
+        text = "Your IP address has a bad reputation"
+        return Result.reject(text, code=554, note=f"score {score}")
 
     async def score_of(self, ctx: ConnectionContext, address: str) -> int:
         client, table = ip_address(address), self.settings.table
