@@ -10,11 +10,11 @@ import contextlib
 import os
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from elemta.app import settings as derive
+from elemta.app.plugins import WorkerPlugins
 from elemta.config import Config
 from elemta.mail import events as ev
 from elemta.mail.clock import Clock
@@ -74,15 +74,15 @@ class Shards:
         courier: Courier,
         clock: Clock,
         emit: ev.Emit,
-        obey: Callable[[PluginOrder], Awaitable[int]],
+        plugins: WorkerPlugins,
     ) -> None:
-        """Args: `obey` carries out orders about plugins, which come the same way."""
+        """Args: `plugins` are asked about attempts; orders about them come the same way."""
         self._config = config
         self._index = index
         self._courier = courier
         self._clock = clock
         self._emit = emit
-        self._obey = obey
+        self._plugins = plugins
         self._state_dir = Path(config.server.state_dir)
         self._control = Control(self._state_dir / "control.db")
         self._opened: dict[int, Opened] = {}
@@ -164,6 +164,7 @@ class Shards:
             self._clock,
             self._emit,
             random.Random(),  # noqa: S311 - it spreads retries, it guards nothing
+            self._plugins.table,
         )
         task = spawn(shard.run(), f"shard {number}")
         self._opened[number] = Opened(shard, store, spool, task)
@@ -214,7 +215,7 @@ class Shards:
         count, problem = 0, ""
         try:
             if isinstance(placed.order, PluginOrder):
-                count = await self._obey(placed.order)
+                count = await self._plugins.obey(placed.order)
             else:
                 for opened in self._opened.values():
                     count += await opened.shard.apply_order(placed.order)

@@ -144,7 +144,7 @@ class Worker:
             self._emit,
         )
         self._shards = Shards(
-            config, start.index, self._delivery, self._clock, self._emit, self._plugins.obey
+            config, start.index, self._delivery, self._clock, self._emit, self._plugins
         )
         self._around: dict[str, Surroundings] = {}
         # nobody is let in before `_apply` says how many

@@ -16,6 +16,11 @@ from elemta.queue.residents import Resident
 from elemta.queue.store import Change, Store, Submission
 from elemta.queue.verdict import End, Ruling, event_fields
 
+_PLUGIN_EVENTS = {
+    End.DISCARDED: ev.MessageDiscarded,
+    End.QUARANTINED: ev.MessageQuarantined,
+}
+
 
 @dataclass(slots=True)
 class Aftermath:
@@ -44,7 +49,15 @@ class Aftermath:
             elif ruling.end is End.DEFERRED:
                 yield ev.MessageDeferred(*fields, next_attempt_at=ruling.next_at)
             elif ruling.end is End.FAILED:
-                yield ev.MessageBounced(*fields, notification=self.failure)
+                yield ev.MessageBounced(*fields, notification=_silence(ruling) or self.failure)
+            elif ruling.end in _PLUGIN_EVENTS:
+                yield _PLUGIN_EVENTS[ruling.end](
+                    message.facts.session_id,
+                    message.queue_id,
+                    ruling.outcome.plugin,
+                    ruling.outcome.note,
+                    str(ruling.recipient.address),
+                )
         if self.warning:
             yield ev.MessageDelayed(message.queue_id, self.warning)
 
@@ -86,8 +99,12 @@ class Clerk:
         failed = []
         is_deferred = False
         for ruling in rulings:
-            if ruling.end is End.DELIVERED:
+            if ruling.end is End.DELIVERED or ruling.end is End.DISCARDED:
                 after.changes.append(ruling.change(None, now))
+            elif ruling.end is End.QUARANTINED:
+                after.changes.append(ruling.change(State.QUARANTINE, now))
+            elif ruling.silenced_by:  # kept for the operator: else nobody would know of it
+                after.changes.append(ruling.change(State.FAILED, now, _silence(ruling)))
             elif ruling.end is End.FAILED:
                 failed.append(ruling)
             elif ruling.end is End.DEFERRED:
@@ -154,6 +171,11 @@ class Clerk:
             return resident.content or await self._store.content(queue_id)
 
         return await self._notifier.notify(action, resident.message, statuses, now, read)
+
+
+def _silence(ruling: Ruling) -> str:
+    """Why nobody is told of a failure though somebody could be; "" where that is not so."""
+    return f"silenced by {ruling.silenced_by}" if ruling.silenced_by else ""
 
 
 def _status(ruling: Ruling, now: float) -> RecipientStatus:

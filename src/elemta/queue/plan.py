@@ -19,6 +19,8 @@ from elemta.mail.ids import QueueId
 from elemta.mail.job import Courier
 from elemta.mail.message import Message, Priority, Recipient, State
 from elemta.mail.reply import clean_text
+from elemta.plugins.delivery import no_hooks
+from elemta.plugins.table import HookTable
 from elemta.queue.backlog import Backlog
 from elemta.queue.fairness import ReadyQueue
 from elemta.queue.residents import Group, Parcel, Residents
@@ -35,7 +37,7 @@ PRIORITY_NAMES = tuple(priority.name.lower() for priority in Priority)
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a shard works with."""
+    """What a shard works with; `hooks` gives the plugins that are current."""
 
     store: Store
     spool: Spool
@@ -43,6 +45,7 @@ class Parts:
     clock: Clock
     emit: ev.Emit
     rng: random.Random
+    hooks: Callable[[], HookTable] = no_hooks
 
 
 class Plan:

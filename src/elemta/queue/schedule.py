@@ -28,7 +28,7 @@ class Trouble(enum.Enum):
 
 def find_trouble(outcome: Outcome) -> Trouble:
     """Classify an outcome; OTHER where nothing is known of it."""
-    if outcome.result is not Result.DEFERRED:
+    if outcome.result is not Result.DEFERRED or outcome.plugin:  # no host has been asked
         return Trouble.OTHER
     reply = outcome.reply
     enhanced = reply.enhanced or ""

@@ -17,17 +17,18 @@ from collections.abc import Sequence
 from elemta.mail import events as ev
 from elemta.mail.errors import CorruptError, SpoolError
 from elemta.mail.job import Job
-from elemta.mail.message import Recipient, State
+from elemta.mail.message import Message, Recipient, State
 from elemta.mail.outcome import Outcome, Result
 from elemta.mail.reply import Reply, clean_text
 from elemta.net.tasks import spawn
+from elemta.plugins.delivery import Answer, Escort, Escorts
 from elemta.queue.aftermath import Aftermath, Clerk, bare
 from elemta.queue.notify import Notifier
 from elemta.queue.plan import BATCH, REVISIT_AFTER, Parts, Plan, internal_error
 from elemta.queue.residents import Parcel
 from elemta.queue.schedule import Trouble, find_trouble
 from elemta.queue.settings import HOUR, MINUTE, QueueSettings
-from elemta.queue.verdict import End, judge, postpone
+from elemta.queue.verdict import End, Ruling, heed, judge, postpone
 
 LONGEST_WAIT = MINUTE  # so that a step of the clock is noticed
 TRY_STORE_AGAIN = 5.0
@@ -61,6 +62,7 @@ class Scheduler:
         self._draw = parts.rng.random
         self._settings = settings
         self._clerk = Clerk(parts.store, self.notifier)
+        self._escorts = Escorts(parts.hooks, parts.emit)
         self._tasks: dict[Parcel, asyncio.Task[None]] = {}
         self._wakeup = asyncio.Event()
         self._is_kicked = False
@@ -113,6 +115,8 @@ class Scheduler:
         """Begin nothing more; wait for what is under way, then cut it off."""
         self._is_stopping = self.plan.is_closed = True
         self.wake()
+        now = asyncio.get_running_loop().time
+        give_up_at = now() + timeout
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=timeout)
         left = list(self._tasks.values())
@@ -120,6 +124,7 @@ class Scheduler:
             task.cancel()
         if left:
             await asyncio.wait(left)
+        await self._escorts.stop(max(0.0, give_up_at - now()))
 
     async def _look_after_store(self) -> float:
         """Read and tidy what it is time for; how long to wait before the next look."""
@@ -170,20 +175,23 @@ class Scheduler:
     async def _attempt(self, parcel: Parcel) -> None:
         monotonic = self._clock.monotonic
         began = monotonic()
+        escort = self._escorts.begin(parcel.resident.message, parcel.destination.key)
         try:
             try:
-                outcomes = await self._deliver(parcel)
+                outcomes = await self._deliver(parcel, escort)
                 took = monotonic() - began
                 silence = self._observe(parcel, outcomes)
             finally:
                 self._end_delivery(parcel)
             if silence is not None:
                 await self._suspend(parcel, silence)
-            await self._conclude(parcel, outcomes, took)
+            await self._conclude(parcel, outcomes, took, escort)
         finally:
             self.plan.depart(parcel)  # when cut off too: the store still has it
             del self._tasks[parcel]
             self._kick()
+            if escort is not None:
+                escort.leave()
 
     def _end_delivery(self, parcel: Parcel) -> None:
         self.in_flight -= 1
@@ -191,15 +199,24 @@ class Scheduler:
         self.plan.ready.finish(parcel)
         self._kick()
 
-    async def _deliver(self, parcel: Parcel) -> Sequence[Outcome] | CorruptError:
+    async def _deliver(
+        self, parcel: Parcel, escort: Escort | None
+    ) -> Sequence[Outcome] | CorruptError:
         """Make the attempt, and guard the others from whatever goes wrong with it."""
         resident = parcel.resident
         message = resident.message
         try:
+            if escort is not None:
+                await escort.dequeue(parcel.recipients)
             content = resident.content
             if content is None:
                 content = await self._store.content(message.queue_id)
             job = Job(message, tuple(parcel.recipients), parcel.destination, content)
+            if escort is not None:
+                cleared = await escort.clear(job)
+                if isinstance(cleared, Outcome):
+                    return [cleared] * len(job.recipients)
+                job = cleared
             return _checked(await self._courier.deliver(job), job)
         except CorruptError as error:
             return error
@@ -231,13 +248,20 @@ class Scheduler:
             await asyncio.gather(*(self._suspend_one(parcel, reply) for parcel in parcels))
 
     async def _suspend_one(self, parcel: Parcel, reply: Reply) -> None:
+        escort = self._escorts.begin(parcel.resident.message, parcel.destination.key)
         try:
-            await self._conclude(parcel, _all_deferred(parcel, reply), 0.0)
+            await self._conclude(parcel, _all_deferred(parcel, reply), 0.0, escort)
         finally:
             self.plan.depart(parcel)
+            if escort is not None:
+                escort.leave()
 
     async def _conclude(
-        self, parcel: Parcel, outcomes: Sequence[Outcome] | CorruptError, took: float
+        self,
+        parcel: Parcel,
+        outcomes: Sequence[Outcome] | CorruptError,
+        took: float,
+        escort: Escort | None,
     ) -> None:
         """Record what an attempt came to, then act on it."""
         queue_id = parcel.resident.message.queue_id
@@ -245,28 +269,76 @@ class Scheduler:
             if isinstance(outcomes, CorruptError):
                 await self._store.mark_corrupt(queue_id, clean_text(str(outcomes)))
                 self.plan.withdraw({queue_id: range(1 << 31)})
-            else:
-                after = await self._settle(parcel, await self._work_out(parcel, outcomes))
-                self._follow(parcel, after, took)
+                return
+            rulings = self._judge(parcel, outcomes)
+            if escort is not None and escort.judges_outcomes:
+                # plugins may take their time, and whoever has the message must not get it again
+                has_it = [ruling for ruling in rulings if ruling.end is End.DELIVERED]
+                if has_it and len(has_it) < len(rulings):
+                    await self._record(parcel, has_it, took, escort)
+                    rulings = [ruling for ruling in rulings if ruling.end is not End.DELIVERED]
+                rulings = await self._ask(parcel.resident.message, rulings, escort)
+            await self._record(parcel, rulings, took, escort)
         except SpoolError:  # the store is closed, or cannot be written: it has it as it was
             self.plan.revisit(queue_id)
         except Exception as error:  # noqa: BLE001 - the guard of one message
             self._emit(internal_error("queue", error, queue_id))
             self.plan.revisit(queue_id)
 
-    async def _work_out(self, parcel: Parcel, outcomes: Sequence[Outcome]) -> Aftermath:
-        resident, recipients = parcel.resident, parcel.recipients
-        message, now = resident.message, self._clock.now()
+    def _judge(self, parcel: Parcel, outcomes: Sequence[Outcome]) -> Sequence[Ruling]:
+        message, recipients, now = parcel.resident.message, parcel.recipients, self._clock.now()
         plan = (self._settings, self._draw)
         try:
-            rulings = judge(message, recipients, outcomes, now, plan)
+            return judge(message, recipients, outcomes, now, plan)
+        except Exception as error:  # noqa: BLE001 - the guard of one message
+            self._emit(internal_error("outcome", error, message.queue_id))
+            return postpone(recipients, outcomes, INTERNAL_ERROR, now, plan)
+
+    async def _ask(
+        self, message: Message, rulings: Sequence[Ruling], escort: Escort
+    ) -> Sequence[Ruling]:
+        """Let plugins say more about those who do not have the message."""
+        now = self._clock.now()
+        answers = [_answer(escort, ruling) for ruling in rulings]
+        waiting = [answer for answer in answers if answer is not None]
+        if not waiting:
+            return rulings
+        decisions = iter(await asyncio.gather(*waiting))
+        heeded = []
+        for ruling, answer in zip(rulings, answers, strict=True):
+            decision = next(decisions) if answer is not None else None
+            if decision is None:
+                heeded.append(ruling)
+            else:
+                heeded.append(heed(message, ruling, decision, now, self._settings))
+        return heeded
+
+    async def _record(
+        self, parcel: Parcel, rulings: Sequence[Ruling], took: float, escort: Escort | None
+    ) -> None:
+        """Have rulings recorded, act on them, and tell plugins."""
+        after = await self._settle(parcel, await self._work_out(parcel, rulings))
+        self._follow(parcel, after, took)
+        if escort is None:
+            return
+        for submission in after.submissions:
+            await escort.stored(submission.message, submission.recipients)
+        for ruling in after.rulings:
+            if ruling.end is End.DELIVERED:
+                await escort.delivered(ruling.recipient, ruling.outcome)
+
+    async def _work_out(self, parcel: Parcel, rulings: Sequence[Ruling]) -> Aftermath:
+        resident, now = parcel.resident, self._clock.now()
+        try:
             return await self._clerk.work_out(resident, rulings, now)
         except SpoolError:
             reply = NO_ROOM
         except Exception as error:  # noqa: BLE001 - the guard of one message
-            self._emit(internal_error("outcome", error, message.queue_id))
+            self._emit(internal_error("outcome", error, resident.message.queue_id))
             reply = INTERNAL_ERROR
-        rulings = postpone(recipients, outcomes, reply, now, plan)
+        recipients = [ruling.recipient for ruling in rulings]
+        outcomes = [ruling.outcome for ruling in rulings]
+        rulings = postpone(recipients, outcomes, reply, now, (self._settings, self._draw))
         return await self._clerk.work_out(resident, rulings, now)
 
     async def _settle(self, parcel: Parcel, after: Aftermath) -> Aftermath:
@@ -312,6 +384,14 @@ def _checked(outcomes: Sequence[Outcome], job: Job) -> Sequence[Outcome]:
     if len(outcomes) != len(job.recipients):
         raise RuntimeError(f"{len(outcomes)} outcomes for {len(job.recipients)} recipients")
     return outcomes
+
+
+def _answer(escort: Escort, ruling: Ruling) -> Answer:
+    if ruling.end is End.DEFERRED:
+        return escort.deferred(ruling.recipient, ruling.outcome, ruling.next_at)
+    if ruling.end is End.FAILED:
+        return escort.bounced(ruling.recipient, ruling.outcome)
+    return None
 
 
 def _all_deferred(parcel: Parcel, reply: Reply) -> list[Outcome]:

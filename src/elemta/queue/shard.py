@@ -6,7 +6,7 @@ it goes to the scheduler with its content still in memory.
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from elemta.mail.address import Address
 from elemta.mail.clock import Clock
@@ -14,6 +14,8 @@ from elemta.mail.errors import SpoolError
 from elemta.mail.events import Emit
 from elemta.mail.job import Courier
 from elemta.mail.message import Facts, Message, Priority, Recipient, State
+from elemta.plugins.delivery import no_hooks
+from elemta.plugins.table import HookTable
 from elemta.queue.admin import Order, apply_order
 from elemta.queue.plan import Parts
 from elemta.queue.residents import Group
@@ -35,13 +37,15 @@ class Shard:
         clock: Clock,
         emit: Emit,
         rng: random.Random,
+        hooks: Callable[[], HookTable] = no_hooks,
     ) -> None:
+        """Args: `hooks` gives the plugins that are current; each attempt keeps its own."""
         self._store = store
         self._spool = spool
         self._courier = courier
         self._settings = settings
         self._clock = clock
-        self._scheduler = Scheduler(Parts(store, spool, courier, clock, emit, rng), settings)
+        self._scheduler = Scheduler(Parts(store, spool, courier, clock, emit, rng, hooks), settings)
         self._plan = self._scheduler.plan
 
     # ---- taking mail in

@@ -5,12 +5,13 @@ Nothing happens here; time and chance are handed in.
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from elemta.mail.dsn import find_status
 from elemta.mail.message import Message, Recipient, State
 from elemta.mail.outcome import Outcome, Result
 from elemta.mail.reply import Reply
+from elemta.plugins.chain import Decision
 from elemta.queue.schedule import (
     Trouble,
     find_trouble,
@@ -22,6 +23,7 @@ from elemta.queue.settings import QueueSettings
 from elemta.queue.store import Change
 
 EXPIRED = "4.4.7"  # RFC 3463 §3.5: message expired
+SOONEST = 1.0  # seconds that a plugin cannot fall short of: it could keep everybody busy
 
 
 class End(enum.Enum):
@@ -32,6 +34,8 @@ class End(enum.Enum):
     FAILED = enum.auto()
     AGAIN = enum.auto()
     """It was not its turn: another transaction at once, and no attempt counted."""
+    DISCARDED = enum.auto()
+    QUARANTINED = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Ruling:
         reply: The reply as text, in one line.
         status: The status code for a notification.
         next_at: When it is tried again; for `DEFERRED` only.
+        silenced_by: The plugin that wants nobody to be told of a failure, or "".
     """
 
     recipient: Recipient
@@ -50,6 +55,7 @@ class Ruling:
     reply: str
     status: str = ""
     next_at: float = 0.0
+    silenced_by: str = ""
 
     def change(self, state: State | None, now: float, note: str = "") -> Change:
         """What the store is told."""
@@ -90,6 +96,10 @@ def judge(
             ruling = Ruling(recipient, outcome, End.DELIVERED, reply)
         elif outcome.result is Result.FAILED:
             ruling = Ruling(recipient, outcome, End.FAILED, reply, find_status(reply))
+        elif outcome.result is Result.DISCARDED:
+            ruling = Ruling(recipient, outcome, End.DISCARDED, reply)
+        elif outcome.result is Result.QUARANTINED:
+            ruling = Ruling(recipient, outcome, End.QUARANTINED, reply)
         elif outcome.retry_at_once and _has_progress(outcomes):
             ruling = Ruling(recipient, outcome, End.AGAIN, reply)
         else:
@@ -123,6 +133,27 @@ def postpone(
     return rulings
 
 
+def heed(
+    message: Message, ruling: Ruling, decision: Decision, now: float, settings: QueueSettings
+) -> Ruling:
+    """Change a ruling as far as plugins may: when the next attempt comes, whether anybody is told.
+
+    Args:
+        message: The message.
+        ruling: What was ruled without them.
+        decision: What they want.
+        now: As in `judge`.
+        settings: Of the queue: a wait ends with the life of the message, at the latest.
+    """
+    if ruling.end is End.FAILED and decision.silent:
+        return replace(ruling, silenced_by=decision.plugin)
+    if ruling.end is End.DEFERRED and decision.delay is not None:
+        delay = max(decision.delay, SOONEST)
+        next_at = next_attempt_at(now, delay, message.received_at, settings.max_age)
+        return ruling if next_at is None else replace(ruling, next_at=next_at)
+    return ruling
+
+
 def _has_progress(outcomes: Sequence[Outcome]) -> bool:
     """Somebody is settled, so that fewer are left each time: nobody is tried in a circle."""
     return any(outcome.result is not Result.DEFERRED for outcome in outcomes)
@@ -141,14 +172,15 @@ def _defer(
     delay = with_jitter(delay, settings.jitter, draw())
     next_at = next_attempt_at(now, delay, message.received_at, settings.max_age)
     if next_at is None:
-        reply = f"451 {EXPIRED} Delivery time expired, the last reply was: {reply}"
-        return Ruling(recipient, outcome, End.FAILED, reply, EXPIRED)
+        expired = Reply(451, f"Delivery time expired, the last reply was: {reply}", EXPIRED)
+        outcome = replace(outcome, reply=expired)
+        return Ruling(recipient, outcome, End.FAILED, str(expired), EXPIRED)
     return Ruling(recipient, outcome, End.DEFERRED, reply, find_status(reply), next_at)
 
 
 def event_fields(
     message: Message, ruling: Ruling, took: float
-) -> tuple[str, str, str, str, str, str, int, float, str]:
+) -> tuple[str, str, str, str, str, str, int, float, str, str, str]:
     """The fields that all events about an attempt begin with (`AttemptEvent`).
 
     Args:
@@ -167,4 +199,6 @@ def event_fields(
         recipient.attempts,
         round(took * 1000.0, 3),
         ruling.reply,
+        outcome.plugin,
+        outcome.note,
     )
