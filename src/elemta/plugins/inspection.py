@@ -45,8 +45,9 @@ def find_class(module: ModuleType) -> type[Plugin[Any]]:
         return last.pop()
     if not last:
         raise LookupError("defines no class that is derived from elemta.plugins.Plugin")
-    names = ", ".join(sorted(each.__name__ for each in last))
-    raise LookupError(f"defines several plugins ({names}): say which by `plugin = {min(names)}`")
+    names = sorted(each.__name__ for each in last)
+    listed = ", ".join(names)
+    raise LookupError(f"defines several plugins ({listed}): say which by `plugin = {names[0]}`")
 
 
 def hooks_of(cls: type[Plugin[Any]]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from elemta.plugins import files
+from elemta.plugins.hooks import HOOKS
 from elemta.plugins.loader import Candidate, Host, read
 from elemta.plugins.options import Options, beside, gather
 from elemta.plugins.order import Placed, arrange
@@ -98,6 +99,7 @@ class Selection:
             if candidate is None:
                 candidate = await read(found, self._host)
             settings = found.settings or self._claim(candidate.name, finder)
+            _refuse_wrong_hooks(settings)
             options = gather(candidate, settings, self._host.settings)
         except PluginsError as error:
             if candidate is not None:
@@ -135,9 +137,10 @@ class Selection:
     def _look_at_tables(self, finder: Finder, selected: Mapping[str, Selected]) -> None:
         """Find tables `[plugins.NAME]` that are for no plugin."""
         settings = self._host.settings
+        broken = {problem.plugin for problem in self._problems}
         for written in settings.tables:
             name, where = plain(written), settings.places.get(written, "")
-            if name in selected or name in self._named:
+            if name in selected or name in self._named or name in broken:
                 continue
             known = finder.known_names() | selected.keys()
             if name in known:
@@ -165,3 +168,21 @@ class Selection:
         except PluginsError as error:
             self._problems += error.problems
             return []
+
+
+def _refuse_wrong_hooks(settings: PluginSettings) -> None:
+    """Look whether hooks that are to be in shadow mode exist.
+
+    Raises:
+        PluginsError: One does not.
+    """
+    problems = [
+        PluginProblem(
+            settings.name,
+            settings.where,
+            f"shadow_hooks: there is no hook {name}{nearest(name, HOOKS)}",
+        )
+        for name in sorted(settings.shadow_hooks - HOOKS.keys())
+    ]
+    if problems:
+        raise PluginsError(problems)

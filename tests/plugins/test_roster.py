@@ -1,0 +1,318 @@
+"""Plugins that run: their life, the tables they are in, and how they change while in use."""
+
+import asyncio
+
+import pytest
+from plugins.workshop import LIFE, source
+
+from elemta.mail import events as ev
+from elemta.mail.errors import PluginError
+from elemta.plugins.contexts import ConnectionContext, HelloContext, SessionInfo
+from elemta.plugins.result import Action
+from elemta.plugins.running import ask
+from elemta.plugins.settings import Mode, PluginSettings
+
+REJECT = 'def on_connect(self, ctx): return Result.reject("no")'
+
+
+def session(username="") -> SessionInfo:
+    info = SessionInfo("s1", "192.0.2.1", "192.0.2.2:25", "mta", is_trusted=False)
+    info.username = username
+    return info
+
+
+async def connect(table, username=""):
+    return await ask(table, ConnectionContext("on_connect", session(username)))
+
+
+async def settled(roster):
+    """Let what was begun in the background come to its end."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_the_life_of_a_plugin(workshop):
+    workshop.write("sample.py", source(body=LIFE))
+    roster = await workshop.load()
+    plugin = workshop.plugin()
+    await connect(roster.table("mta"))
+    await roster.close()
+    assert plugin.calls == ["setup", "enable", "on_connect", "disable", "close"]
+    assert roster.find("sample") is None
+
+
+@pytest.mark.parametrize("step", ["setup", "enable"])
+async def test_a_plugin_that_cannot_begin_stops_all_the_others(workshop, step):
+    workshop.write("first.py", source("first", LIFE))
+    workshop.write("second.py", source("second", f"async def {step}(self): raise OSError('no')"))
+    [problem] = await workshop.problems()
+    assert problem.startswith(f"second.py:6: plugin second: {step}: OSError: no")
+
+
+async def test_a_plugin_that_hangs_at_the_start(workshop):
+    workshop.write(
+        "sample.py",
+        source(body="async def setup(self):\n    import asyncio\n    await asyncio.sleep(99)"),
+    )
+    [problem] = await workshop.problems(PluginSettings("sample", timeout=0.01))
+    assert "plugin sample: setup: TimeoutError" in problem
+
+
+async def test_constructors_that_fail_or_forget_their_parent(workshop):
+    workshop.write("a.py", source("a", "def __init__(self, settings, tools): raise OSError('no')"))
+    [problem] = await workshop.problems()
+    assert problem.startswith("a.py:6: plugin a: cannot be made: OSError: no")
+    workshop.write("a.py", source("a", "def __init__(self, settings, tools): pass\n" + REJECT))
+    roster = await workshop.load()
+    assert (await connect(roster.table("mta"))).action is Action.REJECT
+
+
+async def test_order_of_asking(workshop):
+    for name in ("a", "b", "c"):
+        workshop.write(f"{name}.py", source(name, REJECT))
+    roster = await workshop.load(PluginSettings("c"), PluginSettings("a", priority=-1))
+    assert [info.name for info in roster.info()] == ["a", "c", "b"]
+    assert (await connect(roster.table("mta"))).plugin == "a"
+
+
+async def test_listeners(workshop):
+    workshop.write("sample.py", source(body=REJECT + "\ndef on_server_started(self, ctx): ..."))
+    roster = await workshop.load(PluginSettings("sample", listeners=("lmtp",)))
+    assert roster.table("mta").is_empty
+    assert roster.table("lmtp").on_connect is not None
+    assert roster.table().on_server_started is not None
+
+
+@pytest.mark.parametrize(("wanted", "asked"), [(True, "bob"), (False, ""), (None, "both")])
+async def test_sessions_that_have_logged_in(workshop, wanted, asked):
+    workshop.write("sample.py", source(body=REJECT))
+    roster = await workshop.load(PluginSettings("sample", authenticated=wanted))
+    for username in ("bob", ""):
+        decision = await connect(roster.table("mta"), username)
+        assert (decision is not None) == (asked in {username, "both"})
+
+
+async def test_shadow_mode(workshop):
+    workshop.write("sample.py", source(body=REJECT))
+    roster = await workshop.load(PluginSettings("sample", mode=Mode.SHADOW))
+    assert await connect(roster.table("mta")) is None
+    assert any(isinstance(event, ev.PluginShadow) for event in workshop.events)
+    assert roster.info()[0].hooks["on_connect"].decisions == {"shadow_reject": 1}
+
+
+async def test_enable_and_disable(workshop):
+    workshop.write("sample.py", source(body=LIFE))
+    roster = await workshop.load(PluginSettings("sample", enabled=False))
+    assert roster.find("sample") is None
+    assert roster.table("mta").is_empty
+    await roster.enable("sample")
+    await roster.enable("sample")
+    plugin = workshop.plugin()
+    table = roster.table("mta")
+    table.enter()
+    await roster.disable("sample")
+    assert roster.table("mta").is_empty
+    await connect(table)
+    await settled(roster)
+    assert plugin.calls == ["setup", "enable", "on_connect"]  # a session is still open
+    table.leave()
+    await settled(roster)
+    assert plugin.calls == ["setup", "enable", "on_connect", "disable"]
+    await roster.enable("sample")
+    assert plugin.calls[-1] == "enable"
+    assert workshop.changes() == [
+        ("sample", "loaded"),
+        ("sample", "enabled"),
+        ("sample", "disabled"),
+        ("sample", "enabled"),
+    ]
+
+
+async def test_dependencies_hold_for_orders_too(workshop):
+    workshop.write("a.py", source("a", REJECT))
+    workshop.write("b.py", source("b", REJECT, dependencies=["a"]))
+    roster = await workshop.load()
+    with pytest.raises(PluginError, match="b needs it: disable that first"):
+        await roster.disable("a")
+    await roster.disable("b")
+    await roster.disable("a")
+    with pytest.raises(PluginError, match="needs a, which is not enabled"):
+        await roster.enable("b")
+    with pytest.raises(PluginError, match="there is no plugin bb; did you mean b"):
+        await roster.enable("bb")
+
+
+async def test_reload_puts_the_new_version_beside_the_old(workshop):
+    workshop.write("sample.py", source(body=LIFE, version="1.0"))
+    roster = await workshop.load()
+    old, table = workshop.plugin(), roster.table("mta")
+    table.enter()
+    await connect(table)
+    workshop.write("sample.py", source(body=LIFE, version="2.0"))
+    await roster.reload("sample")
+    new = workshop.plugin()
+    assert new is not old
+    assert new.calls == ["setup", "enable", "on_connect", "take_over", "enable"]
+    assert roster.info()[0].version == "2.0"
+    assert roster.info()[0].hooks["on_connect"].calls == 1
+    await settled(roster)
+    assert old.calls == ["setup", "enable", "on_connect"]
+    table.leave()
+    await settled(roster)
+    assert old.calls == ["setup", "enable", "on_connect", "disable", "close"]
+    await connect(roster.table("mta"))
+    assert roster.info()[0].hooks["on_connect"].calls == 2
+    assert workshop.changes() == [("sample", "loaded"), ("sample", "reloaded")]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "this is no python",
+        source("other", REJECT),
+        source(body="async def setup(self): raise OSError('no')"),
+        source(body="async def self_check(self): raise OSError('no')"),
+        source(body="async def enable(self): raise OSError('no')"),
+        source(body="def take_over(self, state): raise OSError('no')"),
+        source(body="def on_conect(self, ctx): ..."),
+        source(dependencies=["nobody"]),
+    ],
+)
+async def test_a_reload_that_fails_changes_nothing(workshop, broken):
+    workshop.write("sample.py", source(body=LIFE))
+    roster = await workshop.load(PluginSettings("sample"))
+    old, table = workshop.plugin(), roster.table("mta")
+    workshop.write("sample.py", broken)
+    with pytest.raises(PluginError):
+        await roster.reload()
+    await settled(roster)
+    assert workshop.plugin() is old
+    assert roster.table("mta") is table
+    assert old.calls == ["setup", "enable"]
+    failed = [event for event in workshop.events if isinstance(event, ev.PluginChanged)][-1]
+    assert failed.change == "reload failed"
+    assert "sample.py" in failed.error
+    workshop.write("sample.py", source(body=LIFE))
+    await roster.reload()
+    assert workshop.plugin() is not old
+
+
+async def test_a_failing_end_is_told_and_ends_nothing_else(workshop):
+    workshop.write("a.py", source("a", "async def disable(self): raise OSError('no')"))
+    workshop.write("b.py", source("b", LIFE))
+    roster = await workshop.load()
+    other = workshop.plugin("b")
+    await roster.close()
+    assert ("a", "disable failed") in workshop.changes()
+    assert other.calls[-1] == "close"
+
+
+async def test_new_settings_concern_those_that_they_are_for(workshop):
+    settings = "class Settings(Settings):\n    limit: int = 5\n"
+    for name in ("a", "b", "c", "d"):
+        workshop.write(f"{name}.py", source(name, settings + LIFE))
+    roster = await workshop.load(PluginSettings("a"), PluginSettings("b"), PluginSettings("c"))
+    before = {name: workshop.plugin(name) for name in "abcd"}
+    (workshop.folder / "d.py").unlink()
+    workshop.write("e.py", source("e", settings + LIFE))
+    await roster.apply(
+        workshop.settings(
+            PluginSettings("c", timeout=5, priority=-1),
+            PluginSettings("a", config={"limit": 6}),
+            PluginSettings("b", enabled=False),
+        )
+    )
+    await settled(roster)
+    assert workshop.plugin("a") is not before["a"]
+    assert workshop.plugin("a").settings.limit == 6
+    assert workshop.plugin("c") is before["c"]
+    assert roster.find("b") is None
+    assert before["b"].calls[-1] == "disable"
+    assert roster.find("d") is None
+    assert before["d"].calls[-2:] == ["disable", "close"]
+    assert [info.name for info in roster.info()] == ["c", "a", "b", "e"]
+
+
+async def test_an_order_holds_until_the_settings_say_otherwise(workshop):
+    workshop.write("sample.py", source(body=REJECT))
+    roster = await workshop.load(PluginSettings("sample"))
+    await roster.disable("sample")
+    await roster.apply(workshop.settings(PluginSettings("sample", priority=3)))
+    await roster.reload()
+    assert roster.find("sample") is None
+    await roster.apply(workshop.settings(PluginSettings("sample", enabled=False)))
+    await roster.apply(workshop.settings(PluginSettings("sample")))
+    assert roster.find("sample") is not None
+
+
+async def test_no_plugins_at_all(workshop):
+    workshop.write("sample.py", "raise SystemError")
+    roster = await workshop.load(enabled=False)
+    assert roster.info() == ()
+
+
+async def test_hot_reload_notices_changes_and_tells_a_failure_once(workshop):
+    workshop.write("sample.py", source(body=REJECT))
+    roster = await workshop.load(hot_reload=True)
+    first = workshop.plugin()
+    await roster.notice_changes()
+    assert workshop.plugin() is first
+    workshop.write("sample.py", "x = (")
+    for _ in range(3):
+        await roster.notice_changes()
+    assert workshop.changes() == [("sample", "loaded"), ("sample", "reload failed")]
+    workshop.write("sample.py", source(body=REJECT, version="2.0"))
+    workshop.write("more.py", source("more", REJECT))
+    await roster.notice_changes()
+    assert workshop.plugin() is not first
+    assert [info.name for info in roster.info()] == ["more", "sample"]
+    workshop.write("sample.toml", "")
+    second = workshop.plugin()
+    await roster.notice_changes()
+    assert workshop.plugin() is not second
+
+
+async def test_a_file_that_vanishes_ends_no_policy(workshop):
+    path = workshop.write("sample.py", source(body=REJECT))
+    roster = await workshop.load(hot_reload=True)
+    path.unlink()
+    workshop.write("more.py", source("more", REJECT))
+    await roster.notice_changes()
+    assert [info.name for info in roster.info()] == ["more", "sample"]
+
+
+async def test_without_hot_reload_nothing_is_noticed(workshop):
+    workshop.write("sample.py", source(body=REJECT))
+    roster = await workshop.load()
+    first = workshop.plugin()
+    workshop.write("sample.py", source(body=REJECT, version="2.0"))
+    await roster.notice_changes()
+    assert workshop.plugin() is first
+
+
+async def test_load_by_name_and_load_all(workshop):
+    roster = await workshop.load(auto_load=False)
+    workshop.write("sample.py", source(body=REJECT))
+    await roster.load_plugins()
+    assert roster.info() == ()
+    plugin = await roster.load_plugin("sample")
+    assert roster.find("sample") is plugin
+    with pytest.raises(PluginError, match="there is no such plugin; did you mean sample"):
+        await roster.load_plugin("smple")
+    assert roster.find("sample") is plugin
+
+
+async def test_stages(workshop):
+    workshop.write("a.py", source("a", "def on_helo(self, ctx): return Result.quarantine()"))
+    workshop.write("b.py", source("b", REJECT))
+    roster = await workshop.load()
+    helo = HelloContext("on_helo", session(), "x.example", "EHLO")
+    greeting = ConnectionContext("on_connect", session())
+    decision = await roster.execute_stage("PreReception", [helo, greeting])
+    assert (decision.plugin, decision.action) == ("b", Action.REJECT)
+    decision = await roster.execute_stage("PreReception", [helo])
+    assert (decision.plugin, decision.action) == ("a", Action.QUARANTINE)
+    with pytest.raises(ValueError, match="does not belong to PreQueue"):
+        await roster.execute_stage("PreQueue", [helo])
+    with pytest.raises(ValueError, match="there is no stage Later"):
+        await roster.execute_stage("Later", [helo])
