@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url
 
-.PHONY: install run test check bench docs fuzz lock
+.PHONY: install run test check bench bench-plugins docs fuzz lock
 
 install: $(VENV)/.installed
 
@@ -31,6 +31,10 @@ check: $(VENV)/.installed-dev
 
 bench: install
 	$(BIN)/python -m bench $(ARGS)
+
+# What plugins cost.
+bench-plugins: install
+	$(BIN)/python -m bench.plugins $(ARGS)
 
 docs: install
 	$(BIN)/python docs/generate.py
