@@ -1,7 +1,6 @@
 """A hostile plugin in a process of its own gets nowhere, and lets nothing through."""
 
 import asyncio
-import os
 import time
 from pathlib import Path
 
@@ -133,6 +132,6 @@ async def test_the_fate_of_mail_is_what_on_error_says(tmp_path, on_error, action
 async def test_nothing_is_left_of_it(tmp_path):
     async with outside(tmp_path, PLUGIN) as it:
         pid = it.pid
-        assert os.stat(tmp_path / "run" / "plugins").st_mode & 0o777 == 0o700
+        assert (tmp_path / "run" / "plugins").stat().st_mode & 0o777 == 0o700
     assert not Path(f"/proc/{pid}").exists()
     assert list((tmp_path / "run" / "plugins").iterdir()) == []

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 from elemta.plugins import AddHeader, Metadata, Plugin, Result
 
@@ -28,13 +29,11 @@ def datagram():
 
 
 def read(path):
-    with open(path, "rb") as file:
-        return file.read(1)
+    return Path(path).read_bytes()
 
 
 def write(path):
-    with open(path, "wb") as file:
-        file.write(b"x")
+    Path(path).write_bytes(b"x")
 
 
 def spin():
@@ -44,7 +43,7 @@ def spin():
 
 def flood():
     while True:
-        print("x" * 1000)
+        sys.stdout.write("x" * 1000 + "\n")
 
 
 def raise_limits():
