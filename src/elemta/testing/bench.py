@@ -17,7 +17,7 @@ from elemta.plugins.result import Action
 from elemta.plugins.running import build_table
 from elemta.testing.clock import FakeClock
 from elemta.testing.contexts import AnyAddress, Scene, to_address
-from elemta.testing.staging import Staged, first_error
+from elemta.testing.staging import Staged, first_error, stage
 
 if TYPE_CHECKING:
     from elemta.plugins.chain import Chain
@@ -64,7 +64,7 @@ class PluginBench(Generic[P]):
     as a context manager to have it closed.
 
     Args:
-        kind: The class of the plugin.
+        kind: The class of the plugin; or one that has been made, for which nothing else is given.
         settings: Its own settings, as an operator writes them.
         clock: The time it sees; it stands still unless the test moves it.
         options: How it is asked, as in the configuration: `timeout`, `on_error`, `mode`,
@@ -83,15 +83,17 @@ class PluginBench(Generic[P]):
 
     def __init__(
         self,
-        kind: type[P],
+        kind: type[P] | Staged,
         settings: Mapping[str, Any] | None = None,
         *,
         clock: FakeClock | None = None,
         **options: Any,  # noqa: ANN401 - of several types
     ) -> None:
-        self.clock = clock or FakeClock()
+        if not isinstance(kind, Staged):
+            kind = stage(kind, settings, clock or FakeClock(), options)
+        self._staged = kind
+        self.clock = kind.clock
         self.events: list[Event] = []
-        self._staged = Staged(kind, settings, self.clock, options)
         self.plugin: P = cast("P", self._staged.plugin)
         self._is_started = self._is_closed = False
         self._table = build_table(

@@ -24,7 +24,7 @@ from elemta.server.judged import JudgedSession
 from elemta.smtp.reply_reader import ReplyReader
 from elemta.testing.clock import FakeClock
 from elemta.testing.compose import as_content, message
-from elemta.testing.staging import Staged, first_error
+from elemta.testing.staging import first_error, stage
 
 if TYPE_CHECKING:
     from elemta.mail.events import Event
@@ -133,7 +133,7 @@ class SmtpServer:
         self.clock = clock or FakeClock()
         self.events: list[Event] = []
         self._staged = [
-            Staged(kind, settings, self.clock, {})
+            stage(kind, settings, self.clock, {})
             for kind, settings in (
                 each if isinstance(each, tuple) else (each, {}) for each in plugins
             )

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from elemta.mail import events as ev
 from elemta.plugins.inspection import hooks_of, inspect_class
 from elemta.plugins.loader import Candidate
@@ -48,39 +50,28 @@ class Staged:
     """A plugin and what it was given.
 
     Args:
-        kind: The class.
-        settings: Its own settings, as an operator writes them.
+        candidate: What it is made of.
+        values: Its own settings, judged; `raw` as they were written.
         clock: The time it sees.
-        options: Of `PluginSettings`: `timeout`, `on_error`, `mode`...
-
-    Raises:
-        PluginsError: The server would not load it.
-        pydantic.ValidationError: The settings do not suit it.
+        asked: How it is asked.
     """
 
     def __init__(
         self,
-        kind: type[Plugin[Any]],
-        settings: Mapping[str, Any] | None,
+        candidate: Candidate,
+        values: BaseModel,
+        raw: Mapping[str, Any],
         clock: FakeClock,
-        options: Mapping[str, Any],
+        asked: PluginSettings,
     ) -> None:
-        name, module = kind.__qualname__, kind.__module__
-        problems = [PluginProblem(name, module, text) for _, text in inspect_class(kind)]
-        if problems:
-            raise PluginsError(problems)
-        raw = dict(settings or {})
+        self.clock = clock
         self.log = MemoryLog()
         self.metrics = Figures()
         self.kv = MemoryStore(clock)
         self.cache = BoundedCache(clock)
         tools = Tools(self.log, self.metrics, self.kv, self.cache, clock)
-        self.plugin = kind(kind.Settings.model_validate(raw), tools)
+        self.plugin = candidate.make(values, tools)
         self.plugin.tools = tools
-        metadata = kind.metadata
-        asked = PluginSettings(metadata.name, **_typed(options))
-        found = Found(metadata.name, Kind.MODULE, module=module, settings=asked)
-        candidate = Candidate(found, metadata, kind.Settings, hooks_of(kind), kind)
         self.running = Running(
             candidate, self.plugin, asked, raw, (), was_enabled=True, is_enabled=True
         )
@@ -94,6 +85,36 @@ class Staged:
         """Close the plugin."""
         await self.plugin.disable()
         await self.plugin.close()
+
+
+def stage(
+    kind: type[Plugin[Any]],
+    settings: Mapping[str, Any] | None,
+    clock: FakeClock,
+    options: Mapping[str, Any],
+) -> Staged:
+    """Make a plugin of its class.
+
+    Args:
+        kind: The class.
+        settings: Its own settings, as an operator writes them.
+        clock: The time it sees.
+        options: Of `PluginSettings`: `timeout`, `on_error`, `mode`...
+
+    Raises:
+        PluginsError: The server would not load it.
+        pydantic.ValidationError: The settings do not suit it.
+    """
+    name, module = kind.__qualname__, kind.__module__
+    problems = [PluginProblem(name, module, text) for _, text in inspect_class(kind)]
+    if problems:
+        raise PluginsError(problems)
+    metadata = kind.metadata
+    asked = PluginSettings(metadata.name, **_typed(options))
+    found = Found(metadata.name, Kind.MODULE, module=module, settings=asked)
+    candidate = Candidate(found, metadata, kind.Settings, hooks_of(kind), kind)
+    raw = dict(settings or {})
+    return Staged(candidate, kind.Settings.model_validate(raw), raw, clock, asked)
 
 
 def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
