@@ -42,6 +42,7 @@ class TestGenerated:
         assert generator.stale_pages() == [], "run `make docs`"
 
     def test_a_stale_page_is_noticed(self, generator, tmp_path):
+        (tmp_path / "plugins").mkdir()
         for name in generator.PAGES:
             (tmp_path / name).write_text((ROOT / "docs" / name).read_text("utf-8"), "utf-8")
         assert generator.stale_pages(tmp_path) == []
