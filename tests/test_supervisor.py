@@ -1,10 +1,11 @@
 """What the supervisor says of a process that ended."""
 
 import signal
+import socket
 
 import pytest
 
-from elemta.supervisor import describe_status
+from elemta.supervisor import Child, describe_status, listen
 
 
 @pytest.mark.parametrize(
@@ -18,3 +19,31 @@ from elemta.supervisor import describe_status
 )
 def test_every_end_has_a_description(status, text):
     assert describe_status(status) == text
+
+
+def test_signs_of_life_and_last_words_come_the_same_way():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        child = Child("worker", 0, lambda _: 0, [], lifeline=ours.fileno())
+        listen(child)
+        assert not child.was_up
+        theirs.send(b"..")
+        listen(child)
+        assert child.was_up
+        theirs.send(b".!a. b")
+        listen(child)
+        theirs.send(b"!c.")
+        theirs.shutdown(socket.SHUT_WR)
+        listen(child)
+        assert child.last_words == b"a. b!c."
+
+
+def test_last_words_alone_are_no_sign_of_life():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        child = Child("worker", 0, lambda _: 0, [], lifeline=ours.fileno())
+        theirs.send(b"!plugins.")
+        listen(child)
+        assert (child.was_up, child.last_words) == (False, b"plugins.")

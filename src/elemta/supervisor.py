@@ -6,6 +6,9 @@ of a socket pair, its lifeline, whose other end is here: when the supervisor is 
 went, they see it and stop. Workers say through it every second that they are alive; one that falls
 silent hangs, and is killed.
 
+A worker that cannot work as it is configured says why and ends with `EX_CONFIG`: the server ends
+with it, unless that worker has worked before.
+
 Signals: SIGTERM and SIGINT drain and stop, SIGHUP reads the configuration again.
 
 Raises ConfigError when it cannot start. Logs server_started, worker_restarted, config_changed,
@@ -62,6 +65,7 @@ class Child:
     started_at: float = 0.0
     start_at: float = 0.0
     was_up: bool = False
+    last_words: bytes = b""
     deaths: int = 0
 
 
@@ -205,10 +209,7 @@ class Supervisor:
         for child in self._children:
             if not child.pid:
                 continue
-            with contextlib.suppress(BlockingIOError, ConnectionError):
-                if os.read(child.lifeline, 4096):
-                    child.pulse_at = now
-                    child.was_up = True
+            listen(child)
             if child.pulse_at and now - child.pulse_at > SILENCE and not self._is_stopping:
                 detail = f"worker {child.index} has been silent for {SILENCE:.0f} s"
                 self._emit(ev.InternalError("supervisor", f"{detail}; it is killed"))
@@ -238,12 +239,15 @@ class Supervisor:
                         self._died(child, status)
 
     def _died(self, child: Child, status: int) -> None:
+        listen(child)
         os.close(child.lifeline)
         child.pid, child.lifeline = 0, -1
         if self._is_stopping:
             return
         if os.waitstatus_to_exitcode(status) == EX_CONFIG and not child.was_up:
-            # it has said why; to try again would come to the same
+            # to try again would come to the same
+            sys.stderr.write(child.last_words.decode(errors="replace"))
+            sys.stderr.flush()
             self._status = 1
             self._stop(f"{child.name} {child.index} cannot work as it is configured")
         else:
@@ -289,6 +293,17 @@ class Supervisor:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
                     os.waitpid(child.pid, 0)
+
+
+def listen(child: Child) -> None:
+    """Take in what a worker has said: dots are signs of life, what follows "!" are last words."""
+    with contextlib.suppress(BlockingIOError, ConnectionError):
+        while said := os.read(child.lifeline, 65536):
+            pulse, _, words = (b"", b"", said) if child.last_words else said.partition(b"!")
+            child.last_words += words
+            if pulse:
+                child.pulse_at = time.monotonic()
+                child.was_up = True
 
 
 def describe_status(status: int) -> str:

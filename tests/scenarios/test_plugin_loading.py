@@ -1,9 +1,20 @@
 """Plugins on the running server: found, loaded, refused, reloaded."""
 
+import asyncio
+import os
+import signal
+
+import pytest
 from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, Elemta, running
 
-CLOSED = '''
+from elemta.cli.orders import Carried, order_plugins
+from elemta.config import load
+from elemta.net.clock import SystemClock
+from elemta.plugins.listing import read_listings
+from elemta.plugins.orders import PluginOrder, PluginVerb
+
+CLOSED = """
 from elemta.plugins import Metadata, Plugin, Result
 
 
@@ -12,7 +23,7 @@ class Closed(Plugin):
 
     def on_mail_from(self, ctx):
         return Result.reject("We are closed")
-'''
+"""
 
 
 def with_plugins(folder, files, settings=""):
@@ -59,3 +70,197 @@ def test_a_broken_file_keeps_the_server_from_starting(tmp_path):
     checked = server.cli("check", check=False)
     assert checked.returncode == 1
     assert text in checked.stdout
+
+
+HISTORY = """
+from elemta.plugins import Metadata, Plugin, Result
+
+
+class History(Plugin):
+    metadata = Metadata(name="history", version="1.0.0")
+
+    def on_config_loaded(self, ctx): ctx.log.info(f"{ctx.hook} {ctx.hostname}")
+    def on_server_starting(self, ctx): ctx.log.info(ctx.hook)
+    def on_server_started(self, ctx): ctx.log.info(ctx.hook)
+    def on_server_stopping(self, ctx): ctx.log.info(ctx.hook)
+    def on_server_stopped(self, ctx): ctx.log.info(ctx.hook)
+    def on_config_changed(self, ctx):
+        ctx.log.info(f"{ctx.hook} {ctx.changed}")
+        if "smtp.max_received" in ctx.changed:
+            return Result.reject(note="not on a Friday")
+    async def on_security_event(self, ctx): ctx.log.info(f"{ctx.hook} {ctx.kind}")
+"""
+
+
+def said(server, plugin):
+    return [event["text"] for event in server.events("plugin_logged") if event["plugin"] == plugin]
+
+
+def order(server, verb, name="") -> Carried:
+    config = load(server.config, {})
+    return asyncio.run(order_plugins(config, PluginOrder(verb, name), SystemClock()))
+
+
+def test_the_life_of_the_server(tmp_path):
+    with running(tmp_path, rest=with_plugins(tmp_path, {"history.py": HISTORY})) as server:
+        with Dialogue(server.port) as client:
+            client.send(b"GET / HTTP/1.1\r\n")
+            assert client.reply().startswith("5")
+        server.wait_for(lambda: "on_security_event cross_protocol" in said(server, "history"), "it")
+        assert server.stop() == 0
+        assert said(server, "history") == [
+            "on_config_loaded mail.example.test",
+            "on_server_starting",
+            "on_server_started",
+            "on_security_event cross_protocol",
+            "on_server_stopping",
+            "on_server_stopped",
+        ]
+
+
+@pytest.mark.parametrize("hook", ["on_server_starting", "on_config_loaded"])
+def test_a_plugin_may_refuse_that_the_server_starts(tmp_path, hook):
+    text = CLOSED.replace("on_mail_from", hook).replace('"We are closed"', 'note="no licence"')
+    server = Elemta(tmp_path, rest=with_plugins(tmp_path, {"closed.py": text}))
+    try:
+        server.spawn()
+        assert server.process.wait(20) == 1
+    finally:
+        server.kill()
+    assert "plugin closed: refuses" in server.log_file.read_text()
+    assert "no licence" in server.log_file.read_text()
+
+
+def test_a_plugin_may_refuse_a_new_configuration(tmp_path):
+    rest = with_plugins(tmp_path, {"history.py": HISTORY}) + "[smtp]\nmax_errors = 10\n"
+    with running(tmp_path, rest=rest) as server:
+        server.reload("max_errors = 10", "max_errors = 1\nmax_received = 10")
+        [notice] = server.wait_event("notice")
+        assert notice["subject"] == "worker 0 not reloaded"
+        assert "plugin history: refuses" in notice["detail"]
+        assert "not on a Friday" in notice["detail"]
+        with Dialogue(server.port) as client:
+            assert client.say("BLAH").startswith("500")
+            assert client.say("BLAH").startswith("500")  # max_errors is still 10
+        server.reload("max_received = 10", "")
+        server.wait_for(
+            lambda: "on_config_changed ('smtp.max_errors',)" in said(server, "history"), "it"
+        )
+
+
+def test_plugins_come_go_and_change_on_sighup(tmp_path):
+    settings = (
+        CLOSED.replace(
+            "    def on_mail",
+            "    class Settings(Settings):\n        word: str = 'closed'\n\n    def on_mail",
+        )
+        .replace('"We are closed"', "self.settings.word")
+        .replace("Result\n", "Result, Settings\n", 1)
+    )
+    rest = with_plugins(tmp_path, {}, '[plugins.closed]\nword = "shut"\n[smtp]\n')
+    rest = rest.replace(
+        "[plugins.closed]", "[[plugins.plugin]]\nname = 'closed'\nenabled = false\n[plugins.closed]"
+    )
+    with running(tmp_path, rest=rest) as server:
+        assert mail_from(server.port).startswith("250")
+        (tmp_path / "plugins" / "closed.py").write_text(settings)
+        server.reload("enabled = false", "enabled = true")
+        server.wait_event("plugin_changed", change="loaded")
+        assert mail_from(server.port) == "550 5.7.1 shut"
+        server.reload('word = "shut"', 'wrod = "gone"')
+        [notice] = server.wait_event("notice")
+        line = server.config.read_text().split("\n").index('wrod = "gone"') + 1
+        place = f"{server.config}:{line}"
+        assert "wrod: unknown setting; did you mean word?" in notice["detail"]
+        assert place.rpartition(":")[0] in notice["detail"]
+        assert mail_from(server.port) == "550 5.7.1 shut"
+        server.reload('wrod = "gone"', 'word = "gone"')
+        server.wait_event("plugin_changed", change="reloaded")
+        assert mail_from(server.port) == "550 5.7.1 gone"
+        (tmp_path / "plugins" / "closed.py").unlink()
+        server.reload("enabled = true", "enabled = false")
+        server.wait_event("plugin_changed", change="removed")
+        assert mail_from(server.port).startswith("250")
+
+
+def test_orders_reach_all_workers_and_open_sessions_keep_what_they_have(tmp_path):
+    rest = with_plugins(tmp_path, {"closed.py": CLOSED})
+    with running(tmp_path, rest=rest, workers=2) as server, Dialogue(server.port) as old:
+        server.wait_event("worker_started", 2)
+        old.hello()
+        for verb, reply in ((PluginVerb.DISABLE, "250"), (PluginVerb.ENABLE, "550")):
+            carried = order(server, verb, "closed")
+            assert (carried.count, carried.errors, carried.silent) == (2, [], [])
+            for _ in range(8):  # either worker
+                assert mail_from(server.port).startswith(reply)
+        (tmp_path / "plugins" / "closed.py").write_text("x = (")
+        carried = order(server, PluginVerb.RELOAD)
+        assert len(carried.errors) == 2
+        (tmp_path / "plugins" / "closed.py").write_text(CLOSED.replace("We are", "Still"))
+        carried = order(server, PluginVerb.RELOAD, "closed")
+        assert carried.errors == []
+        assert mail_from(server.port) == "550 5.7.1 Still closed"
+        assert old.say("MAIL FROM:<a@example.org>") == "550 5.7.1 We are closed"
+        carried = order(server, PluginVerb.ENABLE, "clsoed")
+        assert carried.errors == [
+            f"worker {index}: there is no plugin clsoed; did you mean closed?" for index in (0, 1)
+        ]
+
+        def listed():
+            listings = read_listings(server.state)
+            calls = [each[0].hooks["on_mail_from"].calls for each in listings.values() if each]
+            return len(calls) == 2 and sum(calls) >= 9
+
+        server.wait_for(listed, "the lists of plugins")
+        assert server.stop() == 0
+    assert order(server, PluginVerb.RELOAD).silent == ["the server, which does not run,"]
+
+
+def test_a_file_that_is_dropped_into_the_folder_works_at_once(tmp_path):
+    rest = with_plugins(tmp_path, {}, "hot_reload = true\n")
+    with running(tmp_path, rest=rest) as server:
+        assert mail_from(server.port).startswith("250")
+        path = tmp_path / "plugins" / "closed.py"
+        path.write_text(CLOSED)
+        server.wait_event("plugin_changed", change="loaded")
+        assert mail_from(server.port) == "550 5.7.1 We are closed"
+        path.write_text("x = (")
+        [event] = server.wait_event("plugin_changed", change="reload failed")
+        assert f"{path}:1: not valid Python" in event["error"]
+        assert mail_from(server.port) == "550 5.7.1 We are closed"
+        path.write_text(CLOSED.replace("We are", "Still"))
+        server.wait_event("plugin_changed", change="reloaded")
+        assert mail_from(server.port) == "550 5.7.1 Still closed"
+
+
+def test_reload_with_many_sessions_open_drops_none(tmp_path):
+    rest = with_plugins(tmp_path, {"closed.py": CLOSED})
+    with running(tmp_path, rest=rest) as server:
+        sessions = [Dialogue(server.port) for _ in range(50)]
+        try:
+            (tmp_path / "plugins" / "closed.py").write_text(CLOSED.replace("We are", "Still"))
+            assert order(server, PluginVerb.RELOAD, "closed").errors == []
+            for session in sessions:
+                session.hello()
+                assert session.say("MAIL FROM:<a@example.org>") == "550 5.7.1 We are closed"
+            assert mail_from(server.port) == "550 5.7.1 Still closed"
+        finally:
+            for session in sessions:
+                session.socket.close()
+        calls = 'elemta_plugin_calls_total{hook="on_mail_from",plugin="closed"}'
+        other = 'elemta_plugin_calls_total{plugin="closed",hook="on_mail_from"}'
+        server.wait_for(lambda: server.metric(calls) + server.metric(other) == 51, "the metric")
+
+
+def test_a_worker_that_cannot_load_plugins_again_is_tried_again(tmp_path):
+    rest = with_plugins(tmp_path, {"closed.py": CLOSED})
+    with running(tmp_path, rest=rest) as server:
+        [started] = server.wait_event("worker_started")
+        server.wait_for(lambda: server.get("/health/ready")[0] == 200, "a first sign of life")
+        path = tmp_path / "plugins" / "closed.py"
+        path.write_text("x = (")
+        os.kill(started["pid"], signal.SIGKILL)
+        server.wait_event("worker_restarted", status="exit status 78")
+        path.write_text(CLOSED)
+        server.wait_event("worker_started", 2)
+        assert mail_from(server.port) == "550 5.7.1 We are closed"

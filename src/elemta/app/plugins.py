@@ -5,6 +5,7 @@ problem with them is told as `elemta check` tells it.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from elemta.plugins.running import EVERYWHERE, ask
 from elemta.plugins.selection import Selection
 from elemta.plugins.table import NO_HOOKS, HookTable
 
+STOP_PATIENCE = 5.0  # seconds; soon after that the supervisor would kill the worker
 MAX_SECURITY_CALLS = 100  # under way; what happens meanwhile is not told to plugins
 
 
@@ -119,9 +121,11 @@ class WorkerPlugins:
         """Tell plugins that the server listens."""
         await ask(self.table(), self._server("on_server_started"))
 
-    async def stopping(self) -> None:
-        """Tell plugins that shutdown begins."""
-        await ask(self.table(), self._server("on_server_stopping"))
+    async def stopping(self, timeout: float) -> None:  # noqa: ASYNC109 - all of a stop has one
+        """Tell plugins that shutdown begins; they have `timeout` seconds to take note."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await ask(self.table(), self._server("on_server_stopping"))
 
     def beat(self) -> None:
         """Look, beside all else, for what has changed on disk; write down how the plugins are."""
@@ -154,10 +158,16 @@ class WorkerPlugins:
         return 1
 
     async def stop(self) -> None:
-        """Tell plugins that everything is closed, and close them."""
-        if self._roster is not None:
-            await ask(self.table(), self._server("on_server_stopped"))
-            await self._roster.close()
+        """Tell plugins that everything is closed, and close them, within `STOP_PATIENCE`."""
+        if self._roster is None:
+            return
+        try:
+            async with asyncio.timeout(STOP_PATIENCE):
+                await ask(self.table(), self._server("on_server_stopped"))
+                await self._roster.close()
+        except TimeoutError:
+            text = f"not all were closed within {STOP_PATIENCE:g} s"
+            self._emit(ev.Notice("plugins", text))
 
     def heed(self, event: ev.Event) -> None:
         """Tell plugins of security events; all other events pass."""

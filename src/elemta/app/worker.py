@@ -47,6 +47,7 @@ from elemta.server import Bound, Listeners, RelayPolicy, Surroundings
 BEAT_EVERY = 1.0  # seconds between heartbeats, samples and looks for orders
 SURVEY_COST = 50  # counting a long queue takes a while: at most a fiftieth of the time
 SWITCH_INTERVAL = 0.0005  # seconds; the queue's writer thread must not wait for the loop's turn
+LAST_WORDS = 60_000  # octets; a lifeline takes so many at once
 SPARE_FILES = 200  # databases, spool files, mailboxes, name servers
 GARBAGE_THRESHOLD = 50_000  # allocations between collections: sessions make few cycles
 
@@ -187,13 +188,13 @@ class Worker:
         await self._plugins.started()
 
     def tell(self, error: PluginsError) -> None:
-        """Say why the plugins do not let the server start: in the log, and as `check` does."""
-        for problem in as_problems(error.problems):
-            text = clean_text(str(problem), 2000)
-            self._emit(ev.Notice("plugins", text))
-            if self._start.index == 0:  # the others have the same to say
-                sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        """Say why plugins do not let the server start: in the log, and to the supervisor."""
+        lines = [clean_text(str(each), 2000) for each in as_problems(error.problems)]
+        for line in lines:
+            self._emit(ev.Notice("plugins", line))
+        words = "!" + "".join(f"{line}\n" for line in lines)
+        with contextlib.suppress(OSError):
+            os.write(self._start.lifeline, words.encode()[:LAST_WORDS])
 
     def _lose_supervisor(self) -> None:
         asyncio.get_running_loop().remove_reader(self._start.lifeline)
@@ -209,8 +210,11 @@ class Worker:
         if self._beating is not None:
             await self._beating
         timeout = self._config.server.drain_timeout
-        await self._plugins.stopping()
-        await asyncio.gather(self._listeners.stop(timeout), self._shards.stop(timeout))
+        await asyncio.gather(
+            self._plugins.stopping(timeout),
+            self._listeners.stop(timeout),
+            self._shards.stop(timeout),
+        )
         await self._delivery.close()
         self._shards.close()
         await self._plugins.stop()
