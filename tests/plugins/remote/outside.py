@@ -14,7 +14,7 @@ from elemta.plugins.headers import Headers
 from elemta.plugins.remote.plugin import RemotePlugin
 from elemta.plugins.remote.source import read_source
 from elemta.plugins.settings import PluginSettings, PluginsSettings
-from elemta.plugins.sources import Found, Kind
+from elemta.plugins.sources import Found, Kind, plain
 from elemta.plugins.tooling import Toolbox
 
 HOSTILE = Path(__file__).parent / "hostile"
@@ -51,7 +51,7 @@ async def outside(
     events: list[ev.Event] = []
     clock = SystemClock()
     address = path if isinstance(path, str) else ""
-    name = options.pop("name", "") or (Path(path).stem if not address else "remote")
+    name = options.pop("name", "") or ("remote" if address else plain(Path(path).stem))
     settings = PluginSettings(name, address=address, **options)
     server = PluginsSettings(state_dir=folder, hostname="mx.example.test", version="1.0")
     toolbox = Toolbox(folder, clock, events.append)

@@ -143,7 +143,7 @@ class RemotePlugin(Plugin[Any]):
         seconds = self.route.settings.timeout
         end = loop.time() + seconds
         try:
-            link = self._link or await self._await_link()
+            link = await self._await_link()
             result = await link.call(context, seconds)
         except asyncio.CancelledError:
             if loop.time() >= end - 0.01:  # it was too slow; else nobody wants to know any more
@@ -159,6 +159,11 @@ class RemotePlugin(Plugin[Any]):
         return result
 
     async def _await_link(self) -> Link:
+        if self._link is not None:
+            if not self._link.lost.done():
+                return self._link
+            self._link = None
+            self._is_up.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 await self._is_up.wait()
@@ -167,7 +172,7 @@ class RemotePlugin(Plugin[Any]):
         return self._link
 
     async def _order(self, kind: "pb.Order.Kind") -> None:
-        link = self._link or await self._await_link()
+        link = await self._await_link()
         async with asyncio.timeout(ORDER_TIMEOUT):
             await link.order(kind)
 

@@ -198,8 +198,11 @@ class Process:
                 ending = _ending(process.returncode, self._last)
             _kill(process)
             await process.wait()
-        if self._reader is not None:
-            self._reader.cancel()
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            # with the process its output ends; what it has started could hold it open
+            await asyncio.wait({reader}, timeout=1.0)
+            reader.cancel()
         self._remove()
         return ending
 
