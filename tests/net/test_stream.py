@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import struct
 
 import pytest
 
@@ -75,6 +76,95 @@ async def test_early_input_is_known_before_it_is_read(tmp_path, family, words):
         assert not stream.has_early_input()
     server.close()
     await server.wait_closed()
+
+
+class TestPump:
+    async def test_what_arrives_is_handed_over_until_it_is_enough(self, pair):
+        client, ours = pair
+        seen = []
+
+        def take(data: bytes) -> bool:
+            seen.append(data)
+            ours.write(data.upper())
+            return b"".join(seen).endswith(b"!")
+
+        pumping = asyncio.ensure_future(ours.pump(take))
+        for word in (b"one ", b"two ", b"three!"):
+            client.write(word)
+            answer = b""
+            while len(answer) < len(word):
+                answer += await client.read()
+            assert answer == word.upper()
+        assert await pumping
+        client.write(b"for the next reader")
+        assert await ours.read() == b"for the next reader"
+        assert b"".join(seen) == b"one two three!"
+
+    async def test_what_came_before_is_handed_over_first(self, pair):
+        client, ours = pair
+        client.write(b"early ")
+        while not ours.has_input:
+            await asyncio.sleep(0)
+        seen = []
+        pumping = asyncio.ensure_future(ours.pump(lambda data: seen.append(data) or len(seen) == 2))
+        client.write(b"late")
+        assert await pumping
+        assert seen == [b"early ", b"late"]
+
+    async def test_it_ends_with_the_input(self, pair):
+        client, ours = pair
+        client.write(b"last words")
+        client.close()
+        seen = []
+        assert await ours.pump(seen.append) is False
+        assert b"".join(seen) == b"last words"
+
+    async def test_a_fault_of_the_taker_is_the_pumper_s(self, pair):
+        client, ours = pair
+
+        def take(_data: bytes) -> bool:
+            raise LookupError("not like this")
+
+        pumping = asyncio.ensure_future(ours.pump(take))
+        await asyncio.sleep(0)
+        client.write(b"x")
+        with pytest.raises(LookupError, match="not like this"):
+            await pumping
+        client.write(b"y")
+        assert await ours.read() == b"y"
+
+    async def test_it_ends_at_the_deadline_and_takes_no_more(self, pair):
+        client, ours = pair
+        seen = []
+        ours.deadline = 0.0
+        with pytest.raises(TimeoutError):
+            await ours.pump(seen.append)
+        client.write(b"later")
+        assert await ours.read() == b"later"
+        assert seen == []
+
+    async def test_a_broken_connection_is_an_error(self, pair):
+        client, ours = pair
+        client._transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        pumping = asyncio.ensure_future(ours.pump(lambda _data: False))
+        await asyncio.sleep(0)
+        client.abort()
+        with pytest.raises(ConnectionError):
+            await pumping
+
+    async def test_one_who_is_cancelled_takes_no_more(self, pair):
+        client, ours = pair
+        seen = []
+        pumping = asyncio.ensure_future(ours.pump(seen.append))
+        await asyncio.sleep(0)
+        pumping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pumping
+        client.write(b"for somebody else")
+        assert await ours.read() == b"for somebody else"
+        assert seen == []
 
 
 async def test_half_closed_peers_still_get_answers(pair):
