@@ -13,6 +13,7 @@ from elemta.mail.job import Destination, Job
 from elemta.mail.message import Facts, Message, Recipient, State
 from elemta.mail.outcome import Outcome, Result
 from elemta.mail.reply import Reply
+from elemta.plugins.table import NO_HOOKS, HookTable
 from elemta.queue.settings import QueueSettings
 from elemta.queue.shard import Shard
 from elemta.queue.spool import IdSource, Spool, SpoolSettings
@@ -124,6 +125,7 @@ class Station:
     clock: FakeClock = field(default_factory=FakeClock)
     events: list[ev.Event] = field(default_factory=list)
     make_store: Callable[[Spool, ev.Emit], SqliteStore] = SqliteStore
+    hooks: HookTable = NO_HOOKS
 
     async def start(self) -> None:
         self.courier = ScriptedCourier()
@@ -138,6 +140,7 @@ class Station:
             self.clock,
             self.events.append,
             random.Random(1),
+            lambda: self.hooks,
         )
         self.clock.watch(self.shard.wake)
         self.loop_task = asyncio.ensure_future(self.shard.run())
