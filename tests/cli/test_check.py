@@ -201,3 +201,45 @@ def test_too_few_open_files(check):
     result = check(BASE.replace("max_connections = 50", "max_connections = 100000000"))
     assert result.exit_code == 0
     assert "open files" in result.output
+
+
+PLUGIN = """
+from elemta.plugins import Metadata, Plugin
+
+
+class Limits(Plugin):
+    metadata = Metadata(name="limits", version="1.0.0")
+
+    async def setup(self):
+        raise SystemError("a check sets nothing up")
+
+    def on_connect(self, ctx): ...
+"""
+
+
+def test_plugins_are_looked_at(check):
+    Path("plugins").mkdir()
+    Path("plugins/limits.py").write_text(PLUGIN)
+    result = check(BASE)
+    assert (result.exit_code, result.output) == (0, "elemta.toml: fine\n")
+    Path("plugins/limits.py").write_text(PLUGIN.replace("on_connect", "on_conect"))
+    result = check(BASE + '[[plugins.plugin]]\nname = "limts"\n')
+    assert result.exit_code == 1
+    assert lines(result) == [
+        f"{Path.cwd()}/plugins/limits.py:11: plugin limits: there is no hook on_conect; did you "
+        "mean on_connect?",
+        "elemta.toml:13: plugin limts: there is no such plugin; did you mean limits?",
+        "elemta.toml: 2 errors, 0 warnings",
+    ]
+
+
+def test_settings_of_a_plugin_that_is_not_loaded_are_a_warning(check):
+    Path("plugins").mkdir()
+    Path("plugins/limits.py").write_text(PLUGIN)
+    result = check(BASE + "[plugins]\nauto_load = false\n[plugins.limits]\nx = 1\n")
+    assert result.exit_code == 0
+    assert lines(result) == [
+        "elemta.toml:15: plugin limits: warning: has settings but is not loaded: name it in "
+        "[plugins] plugins",
+        "elemta.toml: 0 errors, 1 warning",
+    ]

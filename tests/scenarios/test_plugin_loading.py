@@ -264,3 +264,58 @@ def test_a_worker_that_cannot_load_plugins_again_is_tried_again(tmp_path):
         path.write_text(CLOSED)
         server.wait_event("worker_started", 2)
         assert mail_from(server.port) == "550 5.7.1 We are closed"
+
+
+NAMED = """
+from elemta.plugins import Metadata, Plugin, Result, Settings
+
+
+class Named(Plugin):
+    metadata = Metadata(name="{name}", version="1.0.0")
+
+    class Settings(Settings):
+        socket: str = ""
+        url: str = ""
+        timeout: int = 0
+        selector: str = ""
+        private_key: str = ""
+
+    def on_mail_from(self, ctx):
+        ctx.log.info(" ".join(f"{{key}}={{value}}" for key, value in self.settings if value))
+"""
+
+
+def test_a_list_of_names_with_a_table_for_each(tmp_path):
+    names = ("rspamd", "clamav", "dkim")
+    files = {f"{name}.py": NAMED.format(name=name) for name in names}
+    settings = f"""
+enabled = true
+plugins = {list(names)}
+
+[plugins.clamav]
+socket = "/var/run/clamav/clamd.ctl"
+timeout = 30
+
+[plugins.rspamd]
+url = "http://rspamd:11333"
+timeout = 10
+
+[plugins.dkim]
+selector = "default"
+private_key = "/app/keys/dkim.key"
+"""
+    with running(tmp_path, rest=with_plugins(tmp_path, files, settings)) as server:
+        assert mail_from(server.port).startswith("250")
+        lines = server.wait_event("plugin_logged", 3)
+        assert [(line["plugin"], line["text"]) for line in lines] == [
+            ("rspamd", "url=http://rspamd:11333 timeout=10"),
+            ("clamav", "socket=/var/run/clamav/clamd.ctl timeout=30"),
+            ("dkim", "selector=default private_key=/app/keys/dkim.key"),
+        ]
+
+
+def test_an_empty_list_of_names_loads_nothing_that_lies_in_the_folder(tmp_path):
+    rest = with_plugins(tmp_path, {"closed.py": CLOSED}, "enabled = []\n")
+    with running(tmp_path, rest=rest) as server:
+        assert mail_from(server.port).startswith("250")
+        assert not server.events("plugin_changed")
