@@ -59,6 +59,7 @@ class Inspection:
     """
 
     __slots__ = (
+        "_changes",
         "_draft",
         "_headers",
         "_marks",
@@ -67,7 +68,6 @@ class Inspection:
         "_settings",
         "_trace",
         "_utf8",
-        "changes",
         "decided",
         "revision",
     )
@@ -84,7 +84,7 @@ class Inspection:
         self._section = b""
         self._headers = Headers(b"")
         self._marks: list[Decision] = []
-        self.changes: list[tuple[str, str]] = []
+        self._changes: list[tuple[str, str]] = []
         self.decided: Decision | None = None
         self.revision: Revision | None = None
 
@@ -159,16 +159,16 @@ class Inspection:
         revision, panel = self.revision, self._panel
         if revision is None:
             return
-        for plugin, group in itertools.groupby(self.changes, lambda change: change[0]):
+        start = len(self._trace) + len(self._section)
+        if revision.head != self._trace + self._section or revision.body is not None:
+            await self._draft.rewrite(revision.head, start, revision.body)
+        for plugin, group in itertools.groupby(self._changes, lambda change: change[0]):
             texts = [text for _, text in group]
             if len(texts) > MAX_CHANGES:
                 texts[MAX_CHANGES:] = [f"and {len(texts) - MAX_CHANGES} more"]
             panel.emit(
                 ev.MessageModified(panel.info.session_id, self._draft.queue_id, plugin, texts)
             )
-        start = len(self._trace) + len(self._section)
-        if revision.head != self._trace + self._section or revision.body is not None:
-            await self._draft.rewrite(revision.head, start, revision.body)
 
     async def has_8bit(self, *, before: bool) -> bool:
         """Whether there is an octet over 127 after all edits; `before` says it of what came."""
@@ -254,7 +254,7 @@ class Inspection:
             revision = self.revision = self._revise(context)
         for plugin, edit in decision.edits:
             try:
-                self.changes.append((plugin, revision.apply(edit)))
+                self._changes.append((plugin, revision.apply(edit)))
             except PluginError as error:
                 failed = chain.blame(plugin, error, context)
                 reply = self.heed(failed)

@@ -1,0 +1,60 @@
+"""Headers as plugins read them: decoded, in order, and whatever comes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elemta.plugins import Headers
+from elemta.plugins.headers import VALUE_LIMIT
+
+SECTION = (
+    b"Subject: =?utf-8?Q?gr=C3=BCn?=\r\n"
+    b"X: 1\r\n"
+    b"no field\r\n"
+    b"To: a@b.test,\r\n\tc@d.test\r\n"
+    b"x : 2\r\n\r\n"
+    b"X: of the body\r\n"
+)
+
+
+def test_values_are_found_in_any_case_and_in_order():
+    headers = Headers(SECTION)
+    assert headers.get("SUBJECT") == "gr\u00fcn"
+    assert headers.get("to") == "a@b.test, c@d.test"
+    assert headers.get_all("X") == ["1", "2"]
+    assert headers.get("Cc") is None
+    assert "x" in headers
+    assert "Cc" not in headers
+    assert [name for name, _ in headers] == ["subject", "x", "to", "x"]
+    assert headers.fields()[0] == ("subject", b" =?utf-8?Q?gr=C3=BCn?=")
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b"\xc3\xa9", "\u00e9"),
+        (b"\xff", "\ufffd"),
+        (b"=?utf-8?B?4oCu?=", " "),  # a mark that turns text around
+        (b"=?utf-8?Q?a=0D=0Ab?=", "a  b"),
+        (b"=?no-such-charset?Q?a?=", "=?no-such-charset?Q?a?="),
+        (b"=?utf-8?B?a?=", "=?utf-8?B?a?="),
+        (b"=?utf-8?Q?a?= =?utf-8?Q?b?=", "ab"),
+        (b"  spaces  ", "spaces"),
+        (b"", ""),
+    ],
+)
+def test_a_value_is_decoded_and_harmless(raw, value):
+    assert Headers(b"X:" + raw + b"\r\n\r\n").get("X") == value
+
+
+@given(st.binary(max_size=300))
+def test_no_section_makes_it_fail(raw):
+    for section in (raw, b"X: =?" + raw, b"X: =?utf-8?B?" + raw + b"?=\r\n"):
+        for _, value in Headers(section):
+            assert not set("\r\n\0\x1b") & set(value)
+
+
+def test_of_an_endless_value_the_beginning_is_given():
+    value = Headers(b"X: " + b"y" * (VALUE_LIMIT * 2)).get("X")
+    assert value is not None
+    assert len(value) <= VALUE_LIMIT
