@@ -8,6 +8,7 @@ import pytest
 from elemta.cli.main import LazyGroup, cli
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+GROUPS = ("elemta queue", "elemta plugins")
 EVERYWHERE = {"--json", "--help", "--config"}
 
 
@@ -43,6 +44,7 @@ def test_there_are_no_others():
     for line in PAGE.split("\n"):
         if line.startswith("#") and "elemta " in line:
             heading = line.lstrip("# ")
-            for verb in heading.removeprefix("elemta queue ").split(", "):
-                name = f"elemta queue {verb}" if "queue " in heading else heading
-                assert name in known or name == "elemta queue", name
+            group = next((each for each in GROUPS if heading.startswith(f"{each} ")), "")
+            for verb in heading.removeprefix(group).split(", "):
+                name = f"{group} {verb.strip()}" if group else heading
+                assert name in known or name in GROUPS, name

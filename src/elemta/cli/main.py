@@ -42,6 +42,11 @@ cli = LazyGroup(
         "check": ("elemta.cli.check:check", "Tell all that is wrong with a configuration."),
         "send": ("elemta.cli.send:send", "Send a message to a server by SMTP."),
         "queue": ("elemta.cli.main:queue", "Look into the queue and give it orders."),
+        "plugins": (
+            "elemta.cli.main:plugins",
+            "Look at plugins, try them, give them orders.",
+        ),
+        "test-plugin": ("elemta.cli.plugins_try:test_plugin", "The same as `elemta plugins test`."),
         "version": ("elemta.cli.version:version", "Show the version."),
     },
 )
@@ -57,6 +62,26 @@ queue = LazyGroup(
         "hold": ("elemta.cli.queue_orders:hold", "Keep messages until they are released."),
         "release": ("elemta.cli.queue_orders:release", "Let held messages go on."),
         "delete": ("elemta.cli.queue_orders:delete", "Remove messages for good."),
+    },
+)
+
+
+plugins = LazyGroup(
+    name="plugins",
+    help="Look at plugins, try them, and give orders about them to the server that runs.",
+    places={
+        "list": ("elemta.cli.plugins_read:list_plugins", "List plugins in their order."),
+        "info": ("elemta.cli.plugins_read:info", "Show all that is known of a plugin."),
+        "config": ("elemta.cli.plugins_read:config", "Show how a plugin is set."),
+        "order": ("elemta.cli.plugins_read:order", "Show which plugins each hook asks."),
+        "new": ("elemta.cli.plugins_new:new", "Write a plugin and its test."),
+        "test": ("elemta.cli.plugins_try:test", "Set a plugin up, and ask it in all its hooks."),
+        "enable": ("elemta.cli.plugins_orders:enable", "Have a plugin asked."),
+        "disable": ("elemta.cli.plugins_orders:disable", "Have a plugin asked no more."),
+        "reload": ("elemta.cli.plugins_orders:reload", "Load a plugin again, or all of them."),
+        "metrics": ("elemta.cli.plugins_watch:metrics", "Show the figures of plugins."),
+        "logs": ("elemta.cli.plugins_watch:logs", "Show what a plugin has said."),
+        "header": ("elemta.cli.plugins_read:header", "Print the path of the C header."),
     },
 )
 

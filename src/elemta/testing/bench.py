@@ -64,7 +64,8 @@ class PluginBench(Generic[P]):
     as a context manager to have it closed.
 
     Args:
-        kind: The class of the plugin; or one that has been made, for which nothing else is given.
+        kind: The class of the plugin; or one that others have made, set up and will close, for
+            which nothing else is given.
         settings: Its own settings, as an operator writes them.
         clock: The time it sees; it stands still unless the test moves it.
         options: How it is asked, as in the configuration: `timeout`, `on_error`, `mode`,
@@ -89,13 +90,14 @@ class PluginBench(Generic[P]):
         clock: FakeClock | None = None,
         **options: Any,  # noqa: ANN401 - of several types
     ) -> None:
+        is_made = isinstance(kind, Staged)
         if not isinstance(kind, Staged):
             kind = stage(kind, settings, clock or FakeClock(), options)
         self._staged = kind
         self.clock = kind.clock
         self.events: list[Event] = []
         self.plugin: P = cast("P", self._staged.plugin)
-        self._is_started = self._is_closed = False
+        self._is_started = self._is_closed = is_made
         self._table = build_table(
             [self._staged.running], "", self.events.append, self.clock.monotonic
         )

@@ -1,0 +1,146 @@
+"""`elemta plugins test`: sets a plugin up, and asks it once in each of its hooks."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from elemta.cli.output import OK, PROBLEM, Table, fail, json_option, put_json
+from elemta.cli.plugins_view import (
+    config_option,
+    find,
+    hooks_in_order,
+    ignore,
+    load_plugins,
+    refuse,
+)
+from elemta.net.clock import SystemClock
+from elemta.plugins.chain import describe
+from elemta.plugins.loader import Host, read
+from elemta.plugins.options import gather
+from elemta.plugins.problems import PluginsError
+from elemta.plugins.selection import Selected
+from elemta.plugins.settings import PluginSettings, PluginsSettings
+from elemta.plugins.sources import Found, Kind, plain
+from elemta.testing import FakeClock, PluginBench
+from elemta.testing.staging import Staged
+
+
+@dataclass(slots=True)
+class Step:
+    """One thing that was tried.
+
+    Attributes:
+        step: Its name: a part of the plugin's life, or a hook.
+        result: What it said: an action, with its reply where it has one.
+        error: What has gone wrong, "" for nothing.
+        milliseconds: How long it took.
+    """
+
+    step: str
+    result: str = ""
+    error: str = ""
+    milliseconds: float = 0.0
+
+
+@click.command("test")
+@click.argument("name", metavar="NAME|FILE")
+@config_option
+@json_option
+def test(name: str, *, config_path: Path | None, as_json: bool) -> None:
+    """Set a plugin up, and ask it once in each of its hooks about made-up mail.
+
+    NAME is one of the configured plugins; a FILE is tried with its own defaults. Its keys and
+    values, cache, log and figures are kept in memory; what it connects to is real.
+    """
+    _test(name, config_path, as_json=as_json)
+
+
+@click.command("test-plugin")
+@click.argument("name", metavar="NAME|FILE")
+@config_option
+@json_option
+def test_plugin(name: str, *, config_path: Path | None, as_json: bool) -> None:
+    """The same as `elemta plugins test`."""
+    _test(name, config_path, as_json=as_json)
+
+
+def _test(name: str, config_path: Path | None, *, as_json: bool) -> NoReturn:
+    if name.endswith(".py") or "/" in name:
+        one = _read_file(Path(name))
+    else:
+        one = find(load_plugins(config_path), name)
+    steps = asyncio.run(_try(one))
+    failed = [step for step in steps if step.error]
+    if as_json:
+        told = [asdict(step) for step in steps]
+        put_json({"plugin": one.candidate.name, "ok": not failed, "steps": told})
+    else:
+        table = Table("STEP", "RESULT", "TIME", "ERROR")
+        for step in steps:
+            took = f"{step.milliseconds:.2f} ms"
+            table.add(step.step, "failed" if step.error else step.result, took, step.error)
+        table.close()
+    raise SystemExit(PROBLEM if failed else OK)
+
+
+def _read_file(path: Path) -> Selected:
+    """Read a plugin that need not be configured."""
+    path = path.absolute()
+    if not path.exists():
+        fail(f"there is no {path}")
+    host = Host(PluginsSettings(directory=path.parent), ignore, SystemClock())
+    try:
+        candidate = asyncio.run(read(Found(plain(path.stem), Kind.FILE, path), host))
+        settings = PluginSettings(candidate.name)
+        return Selected(candidate, settings, gather(candidate, settings, host.settings), ())
+    except PluginsError as error:
+        refuse(error)
+
+
+async def _try(one: Selected) -> list[Step]:
+    made = Step("make")
+    try:
+        staged = Staged(
+            one.candidate, one.options.values, one.options.raw, FakeClock(), one.settings
+        )
+    except Exception as error:  # noqa: BLE001 - a plugin's defect is what is looked for
+        made.error = describe(error)
+        return [made]
+    plugin, steps = staged.plugin, [made]
+    limit = one.settings.timeout
+    for name in ("setup", "self_check", "enable"):
+        steps.append(await _life(name, getattr(plugin, name), limit))
+        if steps[-1].error:
+            return steps
+    bench: PluginBench[Any] = PluginBench(staged)
+    steps += [await _ask(bench, hook) for hook in hooks_in_order(one)]
+    steps += [await _life(name, getattr(plugin, name), limit) for name in ("disable", "close")]
+    return steps
+
+
+async def _life(name: str, call: Callable[[], Awaitable[None]], limit: float) -> Step:
+    began, error = time.perf_counter(), ""
+    try:
+        async with asyncio.timeout(limit):
+            await call()
+    except Exception as failure:  # noqa: BLE001 - as above
+        error = describe(failure)
+    return Step(name, "ok", error, _since(began))
+
+
+async def _ask(bench: PluginBench[Any], hook: str) -> Step:
+    began = time.perf_counter()
+    answer = await bench.run(hook)
+    parts = [answer.shadow and f"shadow: {answer.shadow}", answer.action.value]
+    parts += [str(answer.reply)] if answer.reply is not None else []
+    parts += [f"edits: {len(answer.edits)}"] if answer.edits else []
+    return Step(hook, ", ".join(part for part in parts if part), answer.error, _since(began))
+
+
+def _since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 3)
