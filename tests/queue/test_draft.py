@@ -1,6 +1,8 @@
 """Drafts: read before they are finished, and written anew with another beginning."""
 
 import asyncio
+import random
+import tracemalloc
 import zlib
 
 import pytest
@@ -147,3 +149,23 @@ async def test_a_full_disk_keeps_a_file_from_being_written_anew(tmp_path):
             await draft.rewrite(b"A: 1\r\n\r\n", len(HEAD))
         draft.discard()
         assert made.files() == []
+
+
+async def test_a_large_message_is_never_in_memory_as_a_whole(room):
+    draft = room.spool.draft()
+    draft.add(HEAD)
+    chunk = random.Random(1).randbytes(64 * 1024)
+    for _ in range(320):
+        if draft.add(chunk):
+            await draft.flush()
+    tracemalloc.start()
+    try:
+        async for _ in (await draft.content(5)).chunks():
+            pass
+        await draft.rewrite(b"A: 1\r\n\r\n", len(HEAD))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert draft.size > 20_000_000
+    assert peak < 3_000_000
+    assert await stored(room, draft) == b"A: 1\r\n\r\n" + chunk * 320
