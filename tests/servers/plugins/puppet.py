@@ -96,11 +96,13 @@ def _act(answer: list[Any]) -> Any:
         "add": AddRecipient,
         "remove": RemoveRecipient,
         "sender": ChangeSender,
+        "body": lambda text: ReplaceBody(text.encode()),
     }
     if what in edits:
         return Result.modify(edits[what](*rest))
-    if what == "body":
-        return Result.modify(ReplaceBody(rest[0].encode()))
+    outcomes = {"retry": Result.retry_after, "silence": Result.silence}
+    if what in outcomes:
+        return outcomes[what](*rest)
     return rest[0] if rest else what  # nonsense, as it stands
 
 
