@@ -34,6 +34,9 @@ are told, the interface, the stage and the policy method are what other document
 `timeout`. Then it counts as failed. A `def` runs in the server's own loop and must answer at
 once; whatever waits is an `async def`.
 
+`on_starttls` is asked where the server offers STARTTLS, `on_auth_start` and `on_auth` where it
+offers AUTH.
+
 | hook | moment | context | its result may |
 |---|---|---|---|
 {rows}
