@@ -315,3 +315,12 @@ async def test_hooks_in_shadow_mode_must_exist(workshop):
     assert await workshop.problems(settings) == [
         "elemta.toml:4: plugin a: shadow_hooks: there is no hook on_dta; did you mean on_data?"
     ]
+
+
+async def test_folders_on_the_way_that_others_can_write_to(workshop):
+    workshop.write("inner/a.py", source("a"))
+    workshop.folder.chmod(0o777)
+    problems = await workshop.problems(PluginSettings("a", module="inner/a.py"))
+    assert problems == [
+        f"{workshop.folder}: plugin a: others can write to it: chmod go-w {workshop.folder}"
+    ]

@@ -1,6 +1,7 @@
 """Plugins that run: their life, the tables they are in, and how they change while in use."""
 
 import asyncio
+import sys
 
 import pytest
 from plugins.workshop import LIFE, source
@@ -279,6 +280,12 @@ async def test_a_file_that_vanishes_ends_no_policy(workshop):
     workshop.write("more.py", source("more", REJECT))
     await roster.notice_changes()
     assert [info.name for info in roster.info()] == ["more", "sample"]
+    with pytest.raises(PluginError, match=r"plugin sample: there is no .*sample\.py"):
+        await roster.reload("sample")
+    await roster.reload("more")
+    assert [info.name for info in roster.info()] == ["more", "sample"]
+    await roster.reload()
+    assert [info.name for info in roster.info()] == ["more"]
 
 
 async def test_without_hot_reload_nothing_is_noticed(workshop):
@@ -316,3 +323,43 @@ async def test_stages(workshop):
         await roster.execute_stage("PreQueue", [helo])
     with pytest.raises(ValueError, match="there is no stage Later"):
         await roster.execute_stage("Later", [helo])
+
+
+async def test_a_module_is_read_afresh_on_reload(workshop, tmp_path, monkeypatch):
+    path = tmp_path / "installed_plugin.py"
+    path.write_text(source(body=REJECT))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    try:
+        roster = await workshop.load(PluginSettings("sample", module="installed_plugin"))
+        path.write_text(source(body=REJECT, version="2.0"))
+        await roster.reload("sample")
+        assert roster.info()[0].version == "2.0"
+        module = sys.modules["installed_plugin"]
+        path.write_text("x = (")
+        with pytest.raises(PluginError, match=r"installed_plugin.py:1: .* not valid Python"):
+            await roster.reload("sample")
+        assert sys.modules["installed_plugin"] is module
+    finally:
+        sys.modules.pop("installed_plugin", None)
+
+
+async def test_modules_of_closed_versions_are_forgotten(workshop):
+    workshop.write("sample/__init__.py", "from .inner import Sample\n")
+    workshop.write("sample/inner.py", source(body=REJECT))
+    workshop.write("zz.py", source("zz", REJECT))
+
+    def modules():
+        return [name for name in sys.modules if name.startswith("elemta_plugin_sample_")]
+
+    before = len(modules())
+    roster = await workshop.load()
+    await roster.reload("sample")
+    workshop.write("sample/inner.py", source(body="async def setup(self): raise OSError('no')"))
+    workshop.write("zz.py", source("zz", REJECT, version="3.0"))
+    with pytest.raises(PluginError):
+        await roster.reload()
+    await settled(roster)
+    assert len(modules()) == before + 2
+    await roster.close()
+    assert len(modules()) == before

@@ -161,6 +161,8 @@ class WorkerPlugins:
         """Tell plugins that everything is closed, and close them, within `STOP_PATIENCE`."""
         if self._roster is None:
             return
+        with contextlib.suppress(OSError):
+            listing_path(self._state_dir, self._index).unlink(missing_ok=True)
         try:
             async with asyncio.timeout(STOP_PATIENCE):
                 await ask(self.table(), self._server("on_server_stopped"))
@@ -173,22 +175,24 @@ class WorkerPlugins:
         """Tell plugins of security events; all other events pass."""
         if type(event) is not ev.SecurityEvent or self._roster is None:
             return
-        chain = self._roster.table().on_security_event
-        if chain is None or self._under_way >= MAX_SECURITY_CALLS:
+        table = self._roster.table()
+        if table.on_security_event is None or self._under_way >= MAX_SECURITY_CALLS:
             return
         context = SecurityContext(
             "on_security_event", event.kind, event.detail, event.session_id, event.client_ip
         )
-        answer = chain(context)
+        answer = table.on_security_event(context)
         if answer is not None:
             self._under_way += 1
-            _ = spawn(self._await(answer), "security event")
+            table.enter()
+            _ = spawn(self._await(answer, table), "security event")
 
-    async def _await(self, answer: Awaitable[Decision | None]) -> None:
+    async def _await(self, answer: Awaitable[Decision | None], table: HookTable) -> None:
         try:
             await answer
         finally:
             self._under_way -= 1
+            table.leave()
 
     def _server(self, hook: str) -> ServerContext:
         return ServerContext(hook, self._hostname, __version__, self._index)

@@ -4,6 +4,7 @@ A plugin's file is imported under a name of its own that no other import knows, 
 a new version live side by side. Nothing is cached beside it: what is read is what runs.
 """
 
+import importlib
 import importlib.abc
 import importlib.util
 import itertools
@@ -18,15 +19,21 @@ from types import CodeType, ModuleType
 
 PREFIX = "elemta_plugin_"
 _numbers = itertools.count(1)
+_imported: set[str] = set()
 
 
-def find_strangers(path: Path) -> Iterator[tuple[Path, str]]:
+def find_strangers(path: Path, directory: Path) -> Iterator[tuple[Path, str]]:
     """Look whether others than root and this user can change a file or package, or its folder.
+
+    Args:
+        path: The file or package.
+        directory: That of plugins: all folders between the two are looked at, too.
 
     Yields:
         What they can change, and how.
     """
-    for place in (path.parent, path):
+    between = (each for each in path.parents if each.is_relative_to(directory))
+    for place in dict.fromkeys((*between, path.parent, path)):
         trouble = strangers_at(place)
         if trouble:
             yield place, trouble
@@ -114,6 +121,30 @@ def import_file(path: Path) -> ModuleType:
         forget(name)
         raise
     return module
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module by its dotted name; afresh where this function has done so before.
+
+    Raises:
+        Exception: Whatever the code in it raises; and SystemExit. The old one stays.
+    """
+    before: dict[str, ModuleType] = {}
+    if name in _imported:
+        inner = f"{name}."
+        before = {
+            known: module
+            for known, module in sys.modules.items()
+            if known == name or known.startswith(inner)
+        }
+        forget(name)
+        importlib.invalidate_caches()
+    _imported.add(name)
+    try:
+        return importlib.import_module(name)
+    except BaseException:
+        sys.modules.update(before)
+        raise
 
 
 def forget(name: str) -> None:

@@ -5,7 +5,6 @@ module; what it raises there is a problem like all others.
 """
 
 import contextlib
-import importlib
 import importlib.util
 import inspect
 from collections.abc import Awaitable, Callable
@@ -119,7 +118,7 @@ async def read_module(found: Found, _host: Host) -> Candidate:
     """Read a module that is installed, or that Elemta brings."""
     name, _, attribute = found.module.partition(":")
     try:
-        module = importlib.import_module(name)
+        module = files.import_module(name)
     except ModuleNotFoundError as error:
         raise _error(found, found.where, f"{name}: {error}") from error
     except (Exception, SystemExit) as error:
@@ -200,7 +199,8 @@ def _file_of(cls: type, found: Found) -> str:
 
 def _refuse_strangers(found: Found, path: Path, directory: Path) -> None:
     problems = [
-        PluginProblem(found.name, str(place), text) for place, text in files.find_strangers(path)
+        PluginProblem(found.name, str(place), text)
+        for place, text in files.find_strangers(path, directory)
     ]
     if files.leads_out(path, directory):
         text = "is a symbolic link that leads out of the folder of plugins"

@@ -148,12 +148,19 @@ class Roster(Families):
     async def reload(self, name: str | None = None) -> None:
         """Load a plugin, or all of them, again from where they are.
 
+        Of all, those whose files are not in the folder any more go.
+
         Raises:
             PluginError: The new version cannot be used; the old one goes on.
         """
         async with self._changing:
-            names = [self._get(name).name] if name is not None else list(self._running)
-            await self._reload(names)
+            if name is None:
+                await self._reload(list(self._running))
+                return
+            path = self._get(name).candidate.found.path
+            if path is not None and not path.exists():
+                raise PluginError(f"plugin {name}: there is no {path}")
+            await self._reload([name])
 
     async def notice_changes(self) -> None:
         """Load again what has changed on disk, where the settings ask for that.
@@ -247,7 +254,7 @@ class Roster(Families):
             for running in self._running.values()
             if running.name not in again
         }
-        vanished = [] if settings is not self._settings else self._vanished()
+        vanished = [] if settings is not self._settings else self._vanished(again)
         host = Host(settings, self._emit, self._clock)
         selected, warnings = await Selection(host, kept, vanished).select()
         made: list[Running] = []
@@ -260,12 +267,16 @@ class Roster(Families):
             for running in (*reversed(made), *self._running.values()):
                 running.is_gone = running in made
                 await self._settle(running)
+            begun = {id(running.candidate) for running in made}
+            for one in selected:
+                if one.candidate.found.key not in kept and id(one.candidate) not in begun:
+                    one.candidate.release()
             raise
         self._settings = settings
         self._commit(steps)
         return warnings
 
-    def _vanished(self) -> list[Found]:
+    def _vanished(self, again: Collection[str]) -> list[Found]:
         """What has been loaded from the folder unnamed, and is not there now.
 
         A file that is being replaced is missing for an instant: that must not end a policy.
@@ -276,6 +287,7 @@ class Roster(Families):
             if (found := running.candidate.found).settings is None
             and found.path is not None
             and not found.path.exists()
+            and running.name not in again
         ]
 
     async def _prepare(self, one: Selected, made: list[Running]) -> "_Step":
@@ -420,12 +432,14 @@ class Roster(Families):
 
     def _find_changed(self) -> dict[str, Stamp]:
         """Name the plugins whose files are not as they were, and files that are new."""
-        running = {each.candidate.found.key: each for each in self._running.values()}
         changed: dict[str, Stamp] = {}
-        for found in Finder(self._settings).find_all():
-            stamp, known = stamp_of(found), running.get(found.key)
-            if known is None or known.stamp != stamp:
-                changed[known.name if known is not None else found.name] = stamp
+        for running in self._running.values():
+            stamp = stamp_of(running.candidate.found)
+            if stamp not in {running.stamp, ()}:  # what has vanished is not gone yet
+                changed[running.name] = stamp
+        known = {running.candidate.found.path for running in self._running.values()}
+        for found in Finder(self._settings).find_unnamed(known):
+            changed[found.name] = stamp_of(found)
         return {} if changed == self._failed else changed
 
     def _tell(self, running: Running, change: str, error: str = "") -> None:

@@ -108,8 +108,12 @@ async def ask(table: HookTable, context: Context) -> Decision | None:
     chain: Chain | None = getattr(table, context.hook)
     if chain is None:
         return None
-    answer = chain(context)
-    return await answer if answer is not None else None
+    table.enter()
+    try:
+        answer = chain(context)
+        return await answer if answer is not None else None
+    finally:
+        table.leave()
 
 
 async def execute_stage(

@@ -7,7 +7,7 @@ the entry points `elemta.plugins` of installed packages.
 import enum
 import importlib.util
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -96,14 +96,17 @@ class Finder:
             one = self._find(settings)
             if one is not None:
                 found.append(one)
-        if self._settings.auto_load:
-            taken = {one.path for one in found}
-            found += (
-                Found(name, _kind_of(path, None), path)
-                for name, path in sorted(self._files.items())
-                if path not in taken
-            )
-        return found
+        return [*found, *self.find_unnamed({one.path for one in found})]
+
+    def find_unnamed(self, taken: Collection[Path | None]) -> list[Found]:
+        """Find what lies in the folder and is not taken, by name; nothing unless that is wanted."""
+        if not self._settings.auto_load:
+            return []
+        return [
+            Found(name, _kind_of(path, None), path)
+            for name, path in sorted(self._files.items())
+            if path not in taken
+        ]
 
     def known_names(self) -> set[str]:
         """All names that a plugin can be found by."""
