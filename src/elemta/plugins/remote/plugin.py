@@ -167,9 +167,10 @@ class RemotePlugin(Plugin[Any]):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 await self._is_up.wait()
-        if self._link is None:
+        link: Link | None = self._link  # there may be one by now
+        if link is None:
             raise LinkLost(f"there has been no connection to it for {PATIENCE:g} s")
-        return self._link
+        return link
 
     async def _order(self, kind: "pb.Order.Kind") -> None:
         link = await self._await_link()

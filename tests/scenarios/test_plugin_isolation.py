@@ -1,0 +1,185 @@
+"""The running server, and plugins outside it that crash, hang and attack: it goes on."""
+
+import contextlib
+import json
+import shutil
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from plugins.remote.gcc import EXAMPLES, build
+from plugins.remote.outside import HOSTILE
+from servers.dialogue import Dialogue
+from servers.elemta import MAILDIR, running
+
+MAIL = b"Subject: hello\r\n\r\nhello\r\n"
+
+
+@contextlib.contextmanager
+def serving(folder, *paths, name, library=False, **options):
+    """A server with one plugin of these files."""
+    plugins = folder / "plugins"
+    plugins.mkdir(mode=0o755)
+    for path in paths:
+        shutil.copy(path, plugins)
+        (plugins / path.name).chmod(0o644)
+    where = {"library": paths[0].name} if library else {"isolation": "process"}
+    if not library:
+        where["module"] = paths[0].name
+    lines = [f"{key} = {json.dumps(value)}" for key, value in {**where, **options}.items()]
+    rest = MAILDIR + "\n".join(
+        [
+            "[plugins]",
+            f"directory = {json.dumps(str(plugins))}",
+            "auto_load = false",
+            "[[plugins.plugin]]",
+            f"name = {json.dumps(name)}",
+            *lines,
+            "",
+        ]
+    )
+    with running(folder / "server", rest=rest) as elemta:
+        yield elemta
+
+
+def try_sender(elemta, local):
+    """What the server says to a sender."""
+    with Dialogue(elemta.port) as client:
+        client.hello()
+        return client.say(f"MAIL FROM:<{local}@b.test>")
+
+
+@pytest.fixture(scope="module")
+def hostile_library(tmp_path_factory):
+    return build(HOSTILE / "hostile_c.c", tmp_path_factory.mktemp("hostile"))
+
+
+PYTHON = ("raise", "exit", "segfault", "memory", "fork", "shadow", "connect", "garbage", "crlf")
+LIBRARY = ("segfault", "abort", "exit", "memory", "fork", "shadow", "connect", "garbage")
+PATIENT = {"timeout": "1s"}
+
+
+@contextlib.contextmanager
+def bystander(elemta):
+    """Another client that is served all the while; how long it waited at most."""
+    waits = []
+    is_over = threading.Event()
+
+    def go_on():
+        while not is_over.is_set():
+            began = time.monotonic()
+            with Dialogue(elemta.port) as client:
+                client.hello()
+            waits.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield waits
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def attack(elemta, deeds):
+    """Every deed makes its mail wait, and harms nobody else."""
+    with bystander(elemta) as waits:
+        for deed in deeds:
+            reply = try_sender(elemta, deed)
+            assert reply.startswith("451 4.3.0 "), (deed, reply)
+            elemta.wait_for(
+                lambda: try_sender(elemta, "nothing").startswith("250"), f"the plugin after {deed}"
+            )
+    assert len(waits) > len(deeds)
+    assert max(waits) < 1.0
+    assert elemta.mailbox("c") == []
+    elemta.send("nothing@b.test", "c@example.test", content=MAIL)
+    assert len(elemta.wait_mail("c")) == 1
+
+
+def test_a_hostile_python_plugin_in_its_process(tmp_path):
+    with serving(tmp_path, HOSTILE / "hostile.py", name="hostile", **PATIENT) as elemta:
+        attack(elemta, (*PYTHON, "hang", "spin"))
+        assert {event["plugin"] for event in elemta.events("plugin_error")} == {"hostile"}
+
+
+def test_a_hostile_library(tmp_path, hostile_library):
+    with serving(tmp_path, hostile_library, name="hostile-c", library=True, **PATIENT) as elemta:
+        attack(elemta, (*LIBRARY, "hang", "spin"))
+
+
+@pytest.mark.parametrize(("on_error", "reply"), [("reject", "554 5.3.0 "), ("continue", "250 ")])
+def test_the_operator_decides_what_a_crash_means(tmp_path, on_error, reply):
+    with serving(tmp_path, HOSTILE / "hostile.py", name="hostile", on_error=on_error) as elemta:
+        assert try_sender(elemta, "segfault").startswith(reply)
+
+
+def test_the_seeds_spam_filter_in_c(tmp_path):
+    path = build(EXAMPLES / "spam_filter.c", tmp_path)
+    config = '{{ "spam_threshold": 2.0, "quarantine": false }}'
+    with serving(tmp_path, path, name="spam-filter", library=True, config=config) as elemta:
+        elemta.send("a@b.test", "c@example.test", content=MAIL)
+        assert b"X-Spam-Score: 0.0\r\n" in elemta.wait_mail("c")[0]
+        with Dialogue(elemta.port) as client:
+            client.hello()
+            spam = b"Subject: win\r\n\r\nYou are the winner in our casino\r\n"
+            reply = client.deliver(spam, "a@b.test", "c@example.test")
+        assert reply.startswith("550 5.7.1 Message looks like spam")
+        assert len(elemta.mailbox("c")) == 1
+
+
+def test_a_plugin_in_its_process_is_reloaded_and_leaves_nothing(tmp_path):
+    path = tmp_path / "greeter.py"
+    path.write_text(
+        textwrap.dedent("""
+        from elemta.plugins import Metadata, Plugin, Result
+
+        class Greeter(Plugin):
+            metadata = Metadata(name="greeter", version="1.0")
+
+            def on_mail_from(self, ctx):
+                return Result.reject("the first")
+        """)
+    )
+    with serving(tmp_path, path, name="greeter") as elemta:
+        assert "the first" in try_sender(elemta, "a")
+        loaded = tmp_path / "plugins" / "greeter.py"
+        loaded.write_text(loaded.read_text().replace("the first", "the second"))
+        elemta.reload("auto_load = false", "auto_load = false\nhot_reload = true")
+        elemta.wait_for(lambda: "the second" in try_sender(elemta, "a"), "the new version")
+        sockets = elemta.state / "run" / "plugins"
+        elemta.wait_for(lambda: len(list(sockets.iterdir())) == 1, "the end of the old one")
+        assert elemta.stop() == 0
+        assert list(sockets.iterdir()) == []
+
+
+def test_a_killed_server_takes_its_plugins_along(tmp_path):
+    with serving(tmp_path, HOSTILE / "hostile.py", name="hostile") as elemta:
+        hosts = elemta.wait_for(lambda: plugin_hosts(elemta), "a plugin host")
+        elemta.kill()
+        elemta.wait_for(lambda: not any(is_there(pid) for pid in hosts), "the end of its plugins")
+
+
+def plugin_hosts(elemta):
+    """The processes of plugins that belong to a server."""
+    family = {elemta.process.pid}
+    hosts = []
+    for _ in range(3):
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError, IndexError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent in family:
+                    family.add(int(entry.name))
+                    if b"elemta.plugins.remote.host" in (entry / "cmdline").read_bytes():
+                        hosts.append(int(entry.name))
+    return sorted(set(hosts))
+
+
+def is_there(pid):
+    """Whether a process lives."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
