@@ -9,10 +9,10 @@ from elemta.plugins.settings import PluginSettings
 
 SCANNER = """
 async def scan_message(self, ctx):
-    from elemta.plugins.families import ScanResult, ScanStatus
+    from elemta.plugins import ScanResult, ScanStatus
     return ScanResult(ScanStatus.INFECTED, "Eicar")
 def get_info(self):
-    from elemta.plugins.families import FamilyInfo
+    from elemta.plugins import FamilyInfo
     return FamilyInfo("clamav", "1.0", "antivirus")
 """
 METHODS = {
