@@ -198,7 +198,7 @@ def test_a_file_that_is_no_plugin(folder):
 # ---- writing
 
 
-@pytest.mark.parametrize("name", ["limits", "my-own-rules"])
+@pytest.mark.parametrize("name", ["limits", "my-own-rules", "result"])
 def test_a_new_plugin_works_and_so_does_its_test(folder, name):
     found = run_json(folder, "new", name)
     assert Path(found["plugin"]) == folder / "plugins" / f"{name.replace('-', '_')}.py"
@@ -213,7 +213,7 @@ def test_a_new_plugin_works_and_so_does_its_test(folder, name):
     assert (again.exit_code, "is there already" in again.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("name", ["../evil", "Upper", "9lives", "a_b"])
+@pytest.mark.parametrize("name", ["../evil", "Upper", "9lives", "a_b", "class", "email"])
 def test_a_new_plugin_has_a_proper_name(folder, name):
     assert run(folder, "new", name).exit_code == 1
     assert len(list((folder / "plugins").iterdir())) == 2

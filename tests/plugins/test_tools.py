@@ -34,14 +34,12 @@ def shop(tmp_path: Path) -> Workshop:
 # ---- names
 
 
-@pytest.mark.parametrize("name", ["a", "spam-filter", "9", "a" * 64])
+@pytest.mark.parametrize("name", ["a", "spam-filter", "a9", "a" * 64])
 def test_names(name: str) -> None:
     assert check_name(name) == name
 
 
-@pytest.mark.parametrize(
-    "name", ["", "../one", "a/b", "A", "a_b", "-a", "a-", "a\n", "ä", "a" * 65]
-)
+@pytest.mark.parametrize("name", ["", "../one", "a/b", "A", "a_b", "-a", "9", "a\n", "ä", "a" * 65])
 def test_what_is_no_name_becomes_no_path(shop: Workshop, name: str) -> None:
     with pytest.raises(PluginError, match="cannot name a plugin"):
         shop.box.make_tools(PluginSettings(name))
@@ -170,6 +168,13 @@ def test_counters_add_up_by_their_labels() -> None:
     own.count("hits", kind="a", zone="b")
     own.count("hits", zone="b", kind="a")
     assert own.counters == {"hits": {(): 3.5, ("kind", "a", "zone", "b"): 2}}
+
+
+def test_a_label_may_be_called_name() -> None:
+    own = Figures()
+    own.count("hits", name="x")
+    own.observe("score", 1, name="x")
+    assert list(own.counters["hits"]) == list(own.histograms["score"]) == [("name", "x")]
 
 
 def test_histograms_have_a_sum_and_buckets() -> None:

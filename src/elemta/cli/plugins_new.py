@@ -1,5 +1,7 @@
 """`elemta plugins new`: writes a plugin that works, and its test."""
 
+import keyword
+import sys
 from pathlib import Path
 
 import click
@@ -15,13 +17,13 @@ PLUGIN = '''\
 from elemta.plugins import Metadata, Plugin, RecipientContext, Result, Settings
 
 
-class {kind}Settings(Settings):
+class {settings}(Settings):
     """What an operator can set, in `[plugins.{name}]`."""
 
     blocked: tuple[str, ...] = ()
 
 
-class {kind}(Plugin[{kind}Settings]):
+class {kind}(Plugin[{settings}]):
     """Refuses recipients that are blocked."""
 
     metadata = Metadata(
@@ -29,7 +31,7 @@ class {kind}(Plugin[{kind}Settings]):
         version="0.1.0",
         description="Refuses recipients that are blocked",
     )
-    Settings = {kind}Settings
+    Settings = {settings}
 
     def on_rcpt_to(self, ctx: RecipientContext) -> Result | None:
         if str(ctx.recipient) in self.settings.blocked:
@@ -91,15 +93,17 @@ def new(name: str, *, folder: Path | None, config_path: Path | None, as_json: bo
     except PluginError as error:
         fail(str(error))
     module = name.replace("-", "_")
-    if not name[0].isalpha():
-        fail(f"{name}: a letter has to be first")
+    if keyword.iskeyword(module) or module in {*sys.stdlib_module_names, "elemta", "pytest"}:
+        fail(f"{module}.py would stand in the way of Python's own {module}")
     if folder is None:
         folder = load_config(config_path).plugins.directory
     words = name.split("-")
+    camel = "".join(word.capitalize() for word in words)
     texts = {
         "name": name,
         "module": module,
-        "kind": "".join(word.capitalize() for word in words),
+        "kind": f"{camel}Plugin",
+        "settings": f"{camel}Settings",
         "title": " ".join(words).capitalize(),
     }
     plugin, test = folder / f"{module}.py", folder / f"test_{module}.py"

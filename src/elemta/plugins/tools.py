@@ -27,11 +27,11 @@ class Counters(Protocol):
         ValueError: A name is none, there are more than 8 labels, or a counter would shrink.
     """
 
-    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+    def count(self, name: str, /, amount: float = 1, **labels: str) -> None:
         """Add to a counter; it begins at 0. Of each there are at most 100 sets of labels."""
         ...
 
-    def observe(self, name: str, value: float, **labels: str) -> None:
+    def observe(self, name: str, /, value: float, **labels: str) -> None:
         """Add a value to a histogram."""
         ...
 

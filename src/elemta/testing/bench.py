@@ -111,7 +111,7 @@ class PluginBench(Generic[P]):
     @property
     def log(self) -> list[tuple[str, str]]:
         """What the plugin has said: level and text of each line."""
-        return self._staged.log.lines
+        return self._staged.lines
 
     async def start(self) -> None:
         """Set the plugin up, unless that is done."""
@@ -280,12 +280,12 @@ class PluginBench(Generic[P]):
 
     # ---- what the plugin has counted
 
-    def count(self, name: str, **labels: str) -> float:
+    def count(self, name: str, /, **labels: str) -> float:
         """Give the value of a counter of the plugin; 0 where it has not counted."""
         key = tuple(part for label in sorted(labels) for part in (label, labels[label]))
         return self._staged.metrics.counters.get(name, {}).get(key, 0)
 
-    def observed(self, name: str, **labels: str) -> tuple[int, float]:
+    def observed(self, name: str, /, **labels: str) -> tuple[int, float]:
         """Give how many values are in a histogram of the plugin, and their sum."""
         key = tuple(part for label in sorted(labels) for part in (label, labels[label]))
         total, *counts = self._staged.metrics.histograms.get(name, {}).get(key, [0.0])

@@ -14,36 +14,10 @@ from elemta.plugins.running import Running
 from elemta.plugins.settings import Mode, OnError, PluginSettings
 from elemta.plugins.sources import Found, Kind
 from elemta.plugins.tooling import BoundedCache, Figures
-from elemta.plugins.tooling.log import LEVELS
+from elemta.plugins.tooling.log import Logger
 from elemta.plugins.tools import Tools
 from elemta.testing.clock import FakeClock
 from elemta.testing.store import MemoryStore
-
-
-class MemoryLog:
-    """`elemta.plugins.tools.PluginLog` that remembers.
-
-    Attributes:
-        lines: Level and text of each.
-    """
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str]] = []
-
-    def debug(self, text: str) -> None:
-        self._add(0, text)
-
-    def info(self, text: str) -> None:
-        self._add(1, text)
-
-    def warning(self, text: str) -> None:
-        self._add(2, text)
-
-    def error(self, text: str) -> None:
-        self._add(3, text)
-
-    def _add(self, level: int, text: str) -> None:
-        self.lines.append((LEVELS[level], str(text)))
 
 
 class Staged:
@@ -65,16 +39,21 @@ class Staged:
         asked: PluginSettings,
     ) -> None:
         self.clock = clock
-        self.log = MemoryLog()
+        self.lines: list[tuple[str, str]] = []  # level and text of what it has said
         self.metrics = Figures()
         self.kv = MemoryStore(clock)
         self.cache = BoundedCache(clock)
-        tools = Tools(self.log, self.metrics, self.kv, self.cache, clock)
+        log = Logger(asked.name, "debug", self._note, _write_nothing, clock)
+        tools = Tools(log, self.metrics, self.kv, self.cache, clock)
         self.plugin = candidate.make(values, tools)
         self.plugin.tools = tools
         self.running = Running(
             candidate, self.plugin, asked, raw, (), was_enabled=True, is_enabled=True
         )
+
+    def _note(self, event: ev.Event) -> None:
+        if isinstance(event, ev.PluginLogged):
+            self.lines.append((event.level, event.text))
 
     async def start(self) -> None:
         """Set the plugin up."""
@@ -124,6 +103,10 @@ def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
         if name in typed:
             typed[name] = kind(typed[name])
     return typed
+
+
+def _write_nothing(_name: str, _line: bytes) -> None:
+    """There is no file."""
 
 
 def first_error(events: list[ev.Event]) -> str:

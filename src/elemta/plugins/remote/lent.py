@@ -40,11 +40,11 @@ class LentCounters:
     def __init__(self, send: Send) -> None:
         self._send = send
 
-    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+    def count(self, name: str, /, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
         self._send(pb.FromPlugin(figure=pb.Figure(name=name, value=amount, labels=labels)))
 
-    def observe(self, name: str, value: float, **labels: str) -> None:
+    def observe(self, name: str, /, value: float, **labels: str) -> None:
         """Add a value to a histogram."""
         figure = pb.Figure(name=name, value=value, labels=labels, is_observation=True)
         self._send(pb.FromPlugin(figure=figure))

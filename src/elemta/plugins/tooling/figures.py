@@ -44,7 +44,7 @@ class Figures:
         self.counters: dict[str, dict[Labels, float]] = {}
         self.histograms: dict[str, dict[Labels, list[float]]] = {}
 
-    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+    def count(self, name: str, /, amount: float = 1, **labels: str) -> None:
         """Add to a counter.
 
         Raises:
@@ -56,7 +56,7 @@ class Figures:
         key = _place(series, labels)
         series[key] = series.get(key, 0) + amount
 
-    def observe(self, name: str, value: float, **labels: str) -> None:
+    def observe(self, name: str, /, value: float, **labels: str) -> None:
         """Add a value to a histogram.
 
         Raises:
