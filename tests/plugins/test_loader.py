@@ -8,6 +8,7 @@ from plugins.workshop import HEAD, source
 
 from elemta.plugins import loader
 from elemta.plugins.settings import Isolation, PluginSettings
+from elemta.plugins.sources import Found, Kind
 
 HOOK = "def on_connect(self, ctx): return None"
 SETTINGS = "class Settings(Settings):\n    limit: int = 5\n    name: str = ''"
@@ -324,3 +325,22 @@ async def test_folders_on_the_way_that_others_can_write_to(workshop):
     assert problems == [
         f"{workshop.folder}: plugin a: others can write to it: chmod go-w {workshop.folder}"
     ]
+
+
+async def test_what_is_to_be_isolated_is_not_used_here_under_another_name(workshop):
+    workshop.write("other.py", source("a"))
+    settings = PluginSettings("a", isolation=Isolation.PROCESS, where="elemta.toml:3")
+    assert await workshop.problems(settings) == [
+        "elemta.toml:3: plugin a: say where it is, so that it is not loaded here: "
+        'module = "other.py"'
+    ]
+
+
+def test_what_is_reached_outside_is_another_when_it_is_told_otherwise():
+    def key(kind, **options):
+        return Found("a", kind, settings=PluginSettings("a", **options)).key
+
+    assert key(Kind.ADDRESS, timeout=1) != key(Kind.ADDRESS, timeout=2)
+    assert key(Kind.ADDRESS, address="unix:/a") != key(Kind.ADDRESS, address="unix:/b")
+    assert key(Kind.FILE, timeout=1) == key(Kind.FILE, timeout=2)
+    assert key(Kind.FILE) != key(Kind.PROCESS)

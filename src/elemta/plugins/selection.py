@@ -9,7 +9,7 @@ from elemta.plugins.loader import Candidate, Host, read
 from elemta.plugins.options import Options, beside, gather
 from elemta.plugins.order import Placed, arrange
 from elemta.plugins.problems import PluginProblem, PluginsError, nearest
-from elemta.plugins.settings import PluginSettings
+from elemta.plugins.settings import Isolation, PluginSettings
 from elemta.plugins.sources import Finder, Found, Key, plain
 
 Stamp = tuple[tuple[str, int, int, int], ...]
@@ -98,7 +98,7 @@ class Selection:
         try:
             if candidate is None:
                 candidate = await read(found, self._host)
-            settings = found.settings or self._claim(candidate.name, finder)
+            settings = found.settings or self._claim(candidate, finder)
             _refuse_wrong_hooks(settings)
             options = gather(candidate, settings, self._host.settings)
         except PluginsError as error:
@@ -116,11 +116,19 @@ class Selection:
         if candidate.found.key not in self._kept:
             candidate.release()
 
-    def _claim(self, name: str, finder: Finder) -> PluginSettings:
-        """Give the settings of a plugin whose file is not named as it is."""
+    def _claim(self, candidate: Candidate, finder: Finder) -> PluginSettings:
+        """Give the settings of a plugin whose file is not named as it is.
+
+        Raises:
+            PluginsError: It should have been loaded otherwise.
+        """
+        name, path = candidate.name, candidate.found.path
         for settings in finder.unfound:
             if settings.name == name:
                 finder.unfound.remove(settings)
+                if settings.isolation is Isolation.PROCESS and path is not None:
+                    text = f'say where it is, so that it is not loaded here: module = "{path.name}"'
+                    raise PluginsError([PluginProblem(name, settings.where, text)])
                 return settings
         return PluginSettings(name)
 

@@ -56,8 +56,12 @@ class Found:
     @property
     def key(self) -> Key:
         """What does not change as long as it is the same plugin at the same place."""
-        address = self.settings.address if self.settings is not None else ""
-        return self.kind, str(self.path or ""), self.module, address
+        told = ""
+        settings = self.settings
+        if settings is not None and self.kind not in {Kind.FILE, Kind.MODULE}:
+            # what whoever reaches it outside has been told of it
+            told = f"{settings.address} {settings.timeout} {settings.log_level}"
+        return self.kind, str(self.path or ""), self.module, told
 
     @property
     def where(self) -> str:
