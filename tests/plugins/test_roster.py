@@ -252,24 +252,44 @@ async def test_no_plugins_at_all(workshop):
     assert roster.info() == ()
 
 
+async def noticed(roster):
+    """Let changes be noticed, and be the same a second time."""
+    await roster.notice_changes()
+    await roster.notice_changes()
+
+
+async def test_a_file_that_is_being_written_is_waited_for(workshop):
+    whole = source(body="def on_helo(self, ctx): ...\n" + REJECT)
+    workshop.write("sample.py", whole)
+    roster = await workshop.load(hot_reload=True)
+    first = workshop.plugin()
+    for end in (len(whole) - len(REJECT) - 5, len(whole)):
+        workshop.write("sample.py", whole[:end])
+        await roster.notice_changes()
+        assert workshop.plugin() is first
+    await roster.notice_changes()
+    assert workshop.plugin() is not first
+    assert workshop.changes() == [("sample", "loaded"), ("sample", "reloaded")]
+
+
 async def test_hot_reload_notices_changes_and_tells_a_failure_once(workshop):
     workshop.write("sample.py", source(body=REJECT))
     roster = await workshop.load(hot_reload=True)
     first = workshop.plugin()
-    await roster.notice_changes()
+    await noticed(roster)
     assert workshop.plugin() is first
     workshop.write("sample.py", "x = (")
-    for _ in range(3):
+    for _ in range(4):
         await roster.notice_changes()
     assert workshop.changes() == [("sample", "loaded"), ("sample", "reload failed")]
     workshop.write("sample.py", source(body=REJECT, version="2.0"))
     workshop.write("more.py", source("more", REJECT))
-    await roster.notice_changes()
+    await noticed(roster)
     assert workshop.plugin() is not first
     assert [info.name for info in roster.info()] == ["more", "sample"]
     workshop.write("sample.toml", "")
     second = workshop.plugin()
-    await roster.notice_changes()
+    await noticed(roster)
     assert workshop.plugin() is not second
 
 
@@ -278,7 +298,7 @@ async def test_a_file_that_vanishes_ends_no_policy(workshop):
     roster = await workshop.load(hot_reload=True)
     path.unlink()
     workshop.write("more.py", source("more", REJECT))
-    await roster.notice_changes()
+    await noticed(roster)
     assert [info.name for info in roster.info()] == ["more", "sample"]
     with pytest.raises(PluginError, match=r"plugin sample: there is no .*sample\.py"):
         await roster.reload("sample")

@@ -63,6 +63,7 @@ class Roster(Families):
         self._is_closed = False
         self._asked: dict[HookTable, list[Running]] = {}
         self._changing = asyncio.Lock()
+        self._seen: Mapping[str, Stamp] = {}
         self._failed: Mapping[str, Stamp] = {}
         self.on_change: Callable[[], None] = _nothing
 
@@ -165,13 +166,15 @@ class Roster(Families):
     async def notice_changes(self) -> None:
         """Load again what has changed on disk, where the settings ask for that.
 
-        What cannot be loaded is told once, and tried again when it changes again.
+        A change counts when it is still the same at the next call: a file may take a while to be
+        written. What cannot be loaded is told once, and tried again when it changes again.
         """
         if not self._settings.hot_reload or self._changing.locked() or self._is_closed:
             return
         async with self._changing:
             changed = await asyncio.to_thread(self._find_changed)
-            if not changed:
+            is_steady, self._seen = changed == self._seen, changed
+            if not changed or not is_steady or changed == self._failed:
                 return
             names = [name for name in changed if name in self._running]
             try:
@@ -440,7 +443,7 @@ class Roster(Families):
         known = {running.candidate.found.path for running in self._running.values()}
         for found in Finder(self._settings).find_unnamed(known):
             changed[found.name] = stamp_of(found)
-        return {} if changed == self._failed else changed
+        return changed
 
     def _tell(self, running: Running, change: str, error: str = "") -> None:
         version = running.candidate.metadata.version
