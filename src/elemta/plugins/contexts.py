@@ -378,7 +378,8 @@ class AttemptContext(QueueContext):
 
     Attributes:
         destination: Where it goes, as the log names it ("mx:example.org").
-        attempts: Attempts made before this one; of several recipients the least.
+        attempts: Attempts made before this one; of several recipients the least. What a plugin has
+            deferred or put into quarantine counts, so it is 1 once an operator has released it.
     """
 
     __slots__ = ("attempts", "destination")

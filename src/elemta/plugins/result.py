@@ -105,6 +105,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def retry_after(cls, seconds: float, *, note: str = "") -> "Result":
         """For `on_deferred`: when to try again, instead of what the schedule says.
 
+        At least a second passes, and no attempt comes after the end of the message's life.
+
         Raises:
             ValueError: It is negative or no number.
         """
@@ -114,7 +116,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def silence(cls, *, note: str = "") -> "Result":
-        """For `on_bounced`: send no notification."""
+        """For `on_bounced`: send no notification; the failure is kept for the operator."""
         return cls(silent=True, note=_note(note))
 
 
