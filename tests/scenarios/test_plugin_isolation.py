@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from plugins.remote.gcc import EXAMPLES, build
 from plugins.remote.outside import HOSTILE
+from plugins.remote.servers_of_plugins import install, node_plugin, python_plugin
 from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, running
 
@@ -183,3 +184,45 @@ def is_there(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+ADDRESS = """
+[plugins]
+auto_load = false
+[[plugins.plugin]]
+name = "{name}"
+address = "{address}"
+config = {config}
+"""
+
+
+def test_a_plugin_in_javascript(tmp_path):
+    script = install(tmp_path / "node")
+    with node_plugin(script, tmp_path) as address:
+        rest = MAILDIR + ADDRESS.format(
+            name="word-filter", address=address, config='{{ words = ["lottery"] }}'
+        )
+        with running(tmp_path / "server", rest=rest) as elemta:
+            elemta.send("a@b.test", "c@example.test", content=MAIL)
+            assert len(elemta.wait_mail("c")) == 1
+            with Dialogue(elemta.port) as client:
+                client.hello()
+                spam = b"Subject: win\r\n\r\nThe lottery\r\n"
+                reply = client.deliver(spam, "a@b.test", "c@example.test")
+            assert reply == "554 5.7.1 Not here"
+
+
+def test_mail_waits_until_a_plugin_that_is_a_server_is_back(tmp_path):
+    with contextlib.ExitStack() as stack:
+        address = stack.enter_context(python_plugin(tmp_path))
+        rest = MAILDIR + ADDRESS.format(name="counter", address=address, config="{{ most = 1 }}")
+        with running(tmp_path / "server", rest=rest + 'timeout = "1s"\n') as elemta:
+            elemta.send("a@b.test", "c@example.test", content=MAIL)
+            elemta.wait_for(
+                lambda: "That was enough" in try_sender(elemta, "a"), "what the plugin has counted"
+            )
+            stack.close()
+            assert try_sender(elemta, "a").startswith("451 4.3.0 ")
+            (tmp_path / "python.sock").unlink(missing_ok=True)
+            stack.enter_context(python_plugin(tmp_path))
+            elemta.wait_for(lambda: try_sender(elemta, "a").startswith("250"), "the plugin")
