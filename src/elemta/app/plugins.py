@@ -31,7 +31,7 @@ from elemta.plugins.running import EVERYWHERE, ask
 from elemta.plugins.selection import Selection
 from elemta.plugins.table import NO_HOOKS, HookTable
 
-STOP_PATIENCE = 5.0  # seconds; soon after that the supervisor would kill the worker
+STOP_PATIENCE = 3.0  # seconds; soon after that the supervisor would kill the worker
 MAX_SECURITY_CALLS = 100  # under way; what happens meanwhile is not told to plugins
 
 
@@ -158,18 +158,23 @@ class WorkerPlugins:
         return 1
 
     async def stop(self) -> None:
-        """Tell plugins that everything is closed, and close them, within `STOP_PATIENCE`."""
+        """Tell plugins that everything is closed, and close them; `STOP_PATIENCE` for either."""
         if self._roster is None:
             return
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
         with contextlib.suppress(OSError):
             listing_path(self._state_dir, self._index).unlink(missing_ok=True)
-        try:
-            async with asyncio.timeout(STOP_PATIENCE):
-                await ask(self.table(), self._server("on_server_stopped"))
-                await self._roster.close()
-        except TimeoutError:
-            text = f"not all were closed within {STOP_PATIENCE:g} s"
-            self._emit(ev.Notice("plugins", text))
+        roster = self._roster
+        for step in (ask(self.table(), self._server("on_server_stopped")), roster.close()):
+            try:
+                async with asyncio.timeout(STOP_PATIENCE):
+                    await step
+            except TimeoutError:
+                text = f"not all of them ended within {STOP_PATIENCE:g} s"
+                self._emit(ev.Notice("plugins", text))
+        self._roster = None
 
     def heed(self, event: ev.Event) -> None:
         """Tell plugins of security events; all other events pass."""
