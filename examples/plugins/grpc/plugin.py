@@ -21,6 +21,7 @@ import grpc
 
 from elemta.plugins.remote.proto import elemta_plugin_v1_pb2 as pb
 
+Asked = grpc.aio.ServicerContext
 counts: collections.Counter[str] = collections.Counter()
 
 

@@ -19,6 +19,8 @@ PLUGIN = """
 
     from elemta.plugins import AddHeader, Metadata, Plugin, Result, Settings
 
+    print("I am read")
+
     class Options(Settings):
         word: str = "none"
         is_broken: bool = False
@@ -110,7 +112,7 @@ async def test_what_it_is_told_and_says_gets_across(tmp_path, path):
         figures = it.toolbox.figures["own"]
         assert list(figures.counters["helos"].values()) == [1]
         assert list(figures.histograms) == ["length"]
-        assert it.said() == ["I am go away", "client from 192.0.2.9"]
+        assert it.said() == ["I am read", "I am go away", "client from 192.0.2.9"]
 
 
 async def test_its_keys_and_values_are_those_of_the_server(tmp_path, path):
@@ -156,7 +158,7 @@ async def test_its_life_is_that_of_a_plugin(tmp_path, path):
         await it.plugin.enable()
         with pytest.raises(PluginError, match="OSError: stuck"):
             await it.plugin.disable()
-    assert it.said() == ["I am none", "checked", "enabled", "closed"]
+    assert it.said() == ["I am read", "I am none", "checked", "enabled", "closed"]
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ class RemotePlugin(Plugin[Any]):
         self._is_enabled = False
         self._keeper: asyncio.Task[None] | None = None
         self._place = self.route.take_place()
-        self._place.printed = tools.log.warning
+        self._place.hear(tools.log.warning)
 
     async def setup(self) -> None:
         try:

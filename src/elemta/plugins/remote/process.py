@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -48,11 +49,13 @@ class Place(Protocol):
 
     Attributes:
         channel: To it, while there is one.
-        printed: Told each line that a process there prints.
     """
 
     channel: grpc.aio.Channel | None
-    printed: Callable[[str], None]
+
+    def hear(self, printed: Callable[[str], None]) -> None:
+        """Have somebody told each line that a process there has printed, and prints."""
+        ...
 
     async def connect(self) -> grpc.aio.Channel:
         """Go there; what was there before is left.
@@ -79,7 +82,6 @@ class Address:
     """
 
     def __init__(self, address: str) -> None:
-        self.printed: Callable[[str], None] = _to_nobody
         self._address = address
         self.channel: grpc.aio.Channel | None = None
 
@@ -99,6 +101,9 @@ class Address:
             await self.leave()
             raise PluginError(f"nobody answers at {self._address}") from None
         return self.channel
+
+    def hear(self, printed: Callable[[str], None]) -> None:
+        """What somebody else's process prints is not known here."""
 
     async def leave(self) -> str:
         channel, self.channel = self.channel, None
@@ -120,7 +125,8 @@ class Process:
 
     def __init__(self, job: Job, folder: Path) -> None:
         self.job = job
-        self.printed: Callable[[str], None] = _to_nobody
+        self._unheard: deque[str] = deque(maxlen=MAX_PRINTED)
+        self._printed: Callable[[str], None] = self._unheard.append
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
         self.channel: grpc.aio.Channel | None = None
@@ -155,6 +161,11 @@ class Process:
             await self.leave()
             raise
         return self.channel
+
+    def hear(self, printed: Callable[[str], None]) -> None:
+        self._printed = printed
+        while self._unheard:
+            printed(self._unheard.popleft())
 
     async def _instruct(self, process: asyncio.subprocess.Process, socket: Path) -> None:
         if process.stdin is None:
@@ -233,11 +244,7 @@ class Process:
                 count += 1
                 self._last = clean_text(line.decode("utf-8", "replace"))
                 if count <= MAX_PRINTED:
-                    self.printed(self._last)
-
-
-def _to_nobody(_line: str) -> None:
-    """Nobody listens yet."""
+                    self._printed(self._last)
 
 
 def _make_folder(parent: Path) -> Path:

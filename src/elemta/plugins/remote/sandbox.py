@@ -6,6 +6,7 @@ Processes, other processes' signals and the machine, by seccomp. Memory, computi
 what it may write, by limits. Where the kernel lacks one of these, it says so and goes on.
 """
 
+import ctypes
 import os
 import resource
 import socket
@@ -18,6 +19,7 @@ from elemta.plugins.remote import landlock, seccomp
 from elemta.plugins.remote.job import Job, Limits
 from elemta.plugins.remote.service import limit_cpu
 
+_PR_SET_NO_NEW_PRIVS = 38
 _SYSTEM = (
     *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/usr/local/lib"),
     *("/etc/ld.so.cache", "/etc/localtime", "/etc/ssl/certs", "/usr/share/ca-certificates"),
@@ -30,6 +32,8 @@ def confine(job: Job) -> None:
     """Give up files and means; to be called before there is a second thread."""
     _limit(job.limits)
     os.umask(0o077)
+    # without it neither Landlock nor seccomp is for everybody
+    ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     try:
         landlock.restrict(_paths(job), _ports(job.network))
     except OSError as error:

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
 _ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SET_FILTER, _ALL_THREADS = 1, 1
-_PR_SET_NO_NEW_PRIVS = 38
 
 _LOAD, _JUMP_EQ, _JUMP_SET, _JUMP_GE, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST = 0, 4, 16  # offsets in what the filter is given
@@ -104,7 +103,6 @@ def forbid(families: Sequence[int]) -> None:
     at = 0 if platform.machine() == "x86_64" else 1
     program = _program(at, families)
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: the number of instructions, and where they are
     filter_ = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
