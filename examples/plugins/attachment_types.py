@@ -1,18 +1,18 @@
 """Refuses attachments that can be run, by their names."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from email import message_from_string
 from email.header import decode_header, make_header
+from email.message import Message
 
 from pydantic import Field
 
 from elemta.plugins import MessageContext, Metadata, Plugin, Result, Settings
 
 MAX_LINE = 10_000  # octets; the rest of a line is not looked at
-FIELD = re.compile(
-    rb"([!-9;-~]+)[ \t]*:|[ \t]"
-)  # the beginning of a field, or more of the last one
+FIELD = re.compile(rb"(content-[!-9;-~]*)[ \t]*:", re.IGNORECASE)
 DANGEROUS = (
     *("exe", "bat", "cmd", "msi", "js", "vbs", "ps1"),
     *("jar", "scr", "pif", "reg", "com", "hta"),
@@ -24,11 +24,11 @@ class Types(Settings):
 
     extensions: frozenset[str] = frozenset(DANGEROUS)
     max_parts: int = Field(default=200, ge=1)
-    max_header: int = Field(default=64 * 1024, ge=1)
+    max_header: int = Field(default=16 * 1024, ge=1)
 
 
 class AttachmentTypes(Plugin[Types]):
-    """Walks through the whole message line by line, and keeps no more than one header section."""
+    """Walks through the whole message line by line, and keeps what describes one part."""
 
     metadata = Metadata(
         name="attachment-types", version="1.0.0", description="Refuses dangerous attachments"
@@ -39,25 +39,25 @@ class AttachmentTypes(Plugin[Types]):
     async def on_filter(self, ctx: MessageContext) -> Result | None:
         parts = 0
         boundaries: set[bytes] = set()
-        section: list[bytes] | None = []  # the header section we are in, None in a body
-        size = 0
+        section: Section | None = Section()  # None in a body
         async for line in lines(ctx.chunks()):
-            if section is None or line.startswith(b"--"):
-                if line.startswith(b"--") and line in boundaries:
-                    section, size = [], 0
-            elif line:
-                section.append(line)
-                size += len(line)
-            else:
+            if line.startswith(b"--") and line in boundaries:
+                section = Section()
+            elif section is not None and line:
+                section.add(line)
+            elif section is not None:
                 parts += 1
-                names, boundary, is_message = describe(section)
-                bad = next((name for name in names if self.is_bad(name)), None)
+                part = section.part()
+                bad = next((name for name in names_of(part) if self.is_bad(name)), None)
                 if bad is not None:
                     ctx.metrics.count("rejected_messages", why="attachment")
                     return Result.reject("Attachments of this type are not taken", note=bad)
+                boundary = part.get_boundary("").encode("latin-1", "replace")
                 boundaries |= {b"--" + boundary} if boundary else set()
-                section, size = [] if is_message else None, 0
-            if parts > self.settings.max_parts or size > self.settings.max_header:
+                section = Section() if part.get_content_maintype() == "message" else None
+            if parts > self.settings.max_parts or (
+                section is not None and section.size > self.settings.max_header
+            ):
                 ctx.metrics.count("rejected_messages", why="structure")
                 return Result.reject("Message has too many parts", enhanced="5.6.0")
         return None
@@ -69,6 +69,27 @@ class AttachmentTypes(Plugin[Types]):
         return any(part in self.settings.extensions for part in parts[1:])
 
 
+class Section:
+    """The fields of a header section that say what a part is: those named "Content-"."""
+
+    def __init__(self) -> None:
+        self.fields: list[bytes] = []
+        self.size = 0
+        self.is_kept = False
+
+    def add(self, line: bytes) -> None:
+        """Take a line; one that begins with a space belongs to the field before it."""
+        if line[:1].strip():
+            self.is_kept = FIELD.match(line) is not None
+            line = FIELD.sub(rb"\1:", line, 1)
+        if self.is_kept:
+            self.fields.append(line)
+            self.size += len(line)
+
+    def part(self) -> Message:
+        return message_from_string(b"\r\n".join(self.fields).decode("latin-1") + "\r\n\r\n")
+
+
 async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Cut a message into lines, without their ends and the spaces before these."""
     rest = b""
@@ -77,25 +98,14 @@ async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         rest = rest if len(rest) <= MAX_LINE else rest[:MAX_LINE] + rest[-1:]
         for line in whole:
             yield line.rstrip()
+        await asyncio.sleep(0)  # others have their turn
     yield rest.rstrip()
     yield b""  # a header section may end with the message
 
 
-def describe(section: list[bytes]) -> tuple[list[str], bytes, bool]:
-    """Read a header section: names of files, the boundary of parts, whether a message follows.
-
-    Lines that are no fields are left out: the parser would take the first for the end of them all.
-    """
-    fields = [
-        FIELD.sub(rb"\1:", line, 1) if line[:1].strip() else line
-        for line in section
-        if FIELD.match(line)
-    ]
-    part = message_from_string(b"\r\n".join(fields).decode("latin-1") + "\r\n\r\n")
-    boundary = part.get_boundary("").encode("latin-1", "replace")
-    found = [part.get_filename(""), part.get_param("name", "")]
-    names = [name for value in found for name in decoded(value)]
-    return names, boundary, part.get_content_maintype() == "message"
+def names_of(part: Message) -> list[str]:
+    """Give the names that the file in a part may have."""
+    return [*decoded(part.get_filename("")), *decoded(part.get_param("name", ""))]
 
 
 def decoded(value: object) -> Iterator[str]:

@@ -11,14 +11,14 @@ from pydantic import Field
 
 from elemta.plugins import MessageContext, Metadata, Plugin, Result, Settings
 
-MAX_PARTS = 100  # a message with more, or with more layers, is not looked into
+MAX_PARTS = 50  # a message with more, or with more layers, is not looked into
 
 
 class Words(Settings):
     """Keywords in any case, and how many octets of a message are looked at."""
 
     keywords: tuple[str, ...] = ()
-    max_octets: int = Field(default=1_000_000, ge=1, le=10_000_000)
+    max_octets: int = Field(default=256 * 1024, ge=1, le=10_000_000)
 
 
 class ContentFilter(Plugin[Words]):
@@ -68,7 +68,7 @@ def texts(message: Message) -> Iterator[str]:
         except (LookupError, ValueError):  # a character set that nobody knows
             text = data.decode("latin-1")
         if part.get_content_subtype() == "html":
-            text = html.unescape(re.sub(r"<[^>]*>", "", text))
+            text = html.unescape(re.sub(r"<[^<>]*>", "", text))
         yield text
 
 

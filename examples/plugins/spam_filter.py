@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from elemta.mail.address import parse_domain
 from elemta.plugins import AddHeader, MessageContext, Metadata, Plugin, Result, Settings
 
-MAX_PARTS = 100
+MAX_PARTS = 50
 KEYWORDS = ("viagra", "casino", "winner", "free money", "click here", "limited time", "act now")
 
 
@@ -31,7 +31,7 @@ class Spam(Settings):
     whitelist: frozenset[Annotated[str, AfterValidator(parse_domain)]] = frozenset()
     blacklist_keywords: tuple[str, ...] = (*KEYWORDS, "congratulations")
     keyword_score: float = Field(default=1.0, gt=0)
-    max_octets: int = Field(default=1_000_000, ge=1, le=10_000_000)
+    max_octets: int = Field(default=256 * 1024, ge=1, le=10_000_000)
 
 
 class SpamFilter(Plugin[Spam]):
@@ -80,7 +80,7 @@ def text_of(raw: bytes) -> str:
         except (LookupError, ValueError):
             text = payload.decode("latin-1")
         if part.get_content_subtype() == "html":
-            text = html.unescape(re.sub(r"<[^>]*>", "", text))
+            text = html.unescape(re.sub(r"<[^<>]*>", "", text))
         found.append(fold(text))
     return " ".join(found)
 

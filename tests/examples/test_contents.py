@@ -205,6 +205,8 @@ FINE = [
     attached("Content-Type: text/plain; name="),
     mail("Content-Disposition: attachment; filename=a.exe"),
     multipart(part("--b2\r\n" + DISPOSITION + "a.exe\r\n", "Content-Type: text/plain")),
+    multipart(part("x", *["X: y"] * 50_000)),
+    mail("-- \r\n" + DISPOSITION + "a.exe\r\n", "Content-Type: text/plain; boundary="),
     b"",
 ]
 
@@ -242,8 +244,8 @@ class TestAttachmentTypes:
             DEEP,
             multipart(*[part("x", "X: y")] * 300),
             b"Content-Type: message/rfc822\r\n\r\n" * 300,
-            multipart(part("x", "X: " + "y" * 100_000)),
-            multipart(part("x", *["X: y"] * 50_000)),
+            multipart(part("x", "Content-X: " + "y" * 100_000)),
+            multipart(part("x", *["Content-X: y"] * 5_000)),
         ],
     )
     async def test_too_much_structure(self, raw):
