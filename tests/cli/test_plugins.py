@@ -170,6 +170,16 @@ def test_all_hooks_are_tried(folder):
     assert not (folder / "var").exists()
 
 
+def test_a_plugin_in_a_process_of_its_own_is_tried_there(folder):
+    path = folder / "elemta.toml"
+    isolated = '[[plugins.plugin]]\nname = "first"\nisolation = "process"\n'
+    path.write_text(f"{path.read_text()}\n{isolated}")
+    assert run_json(folder, "list")[0]["kind"] == "process"
+    found = run_json(folder, "test", "first")
+    assert found["ok"], found
+    assert [step["step"] for step in found["steps"]][4:6] == ["on_connect", "on_helo"]
+
+
 @pytest.mark.parametrize(
     ("setup", "step", "error"),
     [("pass", "on_mail_from", "KeyError: 'oops'"), ("raise OSError('no')", "setup", "OSError: no")],

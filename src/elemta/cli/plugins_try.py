@@ -15,8 +15,9 @@ from elemta.cli.plugins_view import (
     find,
     hooks_in_order,
     ignore,
-    load_plugins,
+    read_plugins,
     refuse,
+    release,
 )
 from elemta.net.clock import SystemClock
 from elemta.plugins.chain import describe
@@ -70,15 +71,14 @@ def test_plugin(name: str, *, config_path: Path | None, as_json: bool) -> None:
 
 
 def _test(name: str, config_path: Path | None, *, as_json: bool) -> NoReturn:
-    if name.endswith(".py") or "/" in name:
-        one = _read_file(Path(name))
-    else:
-        one = find(load_plugins(config_path), name)
-    steps = asyncio.run(_try(one))
+    path = Path(name).absolute() if name.endswith(".py") or "/" in name else None
+    if path is not None and not path.exists():
+        fail(f"there is no {path}")
+    plugin, steps = asyncio.run(_find_and_try(name, path, config_path))
     failed = [step for step in steps if step.error]
     if as_json:
         told = [asdict(step) for step in steps]
-        put_json({"plugin": one.candidate.name, "ok": not failed, "steps": told})
+        put_json({"plugin": plugin, "ok": not failed, "steps": told})
     else:
         table = Table("STEP", "RESULT", "TIME", "ERROR")
         for step in steps:
@@ -88,14 +88,28 @@ def _test(name: str, config_path: Path | None, *, as_json: bool) -> NoReturn:
     raise SystemExit(PROBLEM if failed else OK)
 
 
-def _read_file(path: Path) -> Selected:
+async def _find_and_try(
+    name: str, path: Path | None, config_path: Path | None
+) -> tuple[str, list[Step]]:
+    """Find a plugin and try it, in one loop: one that runs elsewhere is bound to it."""
+    if path is not None:
+        one = await _read_file(path)
+        try:
+            return one.candidate.name, await _try(one)
+        finally:
+            await release([one])
+    plugins = await read_plugins(config_path)
+    try:
+        return name, await _try(find(plugins, name))
+    finally:
+        await release(plugins.selected)
+
+
+async def _read_file(path: Path) -> Selected:
     """Read a plugin that need not be configured."""
-    path = path.absolute()
-    if not path.exists():
-        fail(f"there is no {path}")
     host = Host(PluginsSettings(directory=path.parent), ignore, SystemClock())
     try:
-        candidate = asyncio.run(read(Found(plain(path.stem), Kind.FILE, path), host))
+        candidate = await read(Found(plain(path.stem), Kind.FILE, path), host)
         settings = PluginSettings(candidate.name)
         return Selected(candidate, settings, gather(candidate, settings, host.settings), ())
     except PluginsError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -20,7 +21,18 @@ from elemta.plugins.loader import Host
 from elemta.plugins.problems import PluginsError, nearest
 from elemta.plugins.selection import Selected, Selection
 
-__all__ = ["Plugins", "config_option", "find", "hooks_in_order", "load_plugins", "refuse"]
+__all__ = [
+    "Plugins",
+    "config_option",
+    "find",
+    "hooks_in_order",
+    "load_plugins",
+    "read_plugins",
+    "refuse",
+    "release",
+]
+
+PATIENCE = 5.0  # seconds for the processes of plugins to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +69,26 @@ class Plugins:
 
 
 def load_plugins(config_path: Path | None) -> Plugins:
-    """Read the plugins of a configuration, or tell what is wrong with them and end the command."""
+    """Read the plugins of a configuration, or tell what is wrong with them and end the command.
+
+    They are only to be looked at: none of them can be made any more.
+    """
+
+    async def look() -> Plugins:
+        plugins = await read_plugins(config_path)
+        await release(plugins.selected)
+        return plugins
+
+    return asyncio.run(look())
+
+
+async def read_plugins(config_path: Path | None) -> Plugins:
+    """The same, for this loop: those that run elsewhere have been started. `release` them."""
     config = load_config(config_path)
     where = read(config_path, os.environ).source.where
     host = Host(derive.plugins_settings(config, 0, where), ignore, SystemClock())
     try:
-        selected, warnings = asyncio.run(Selection(host, {}).select())
+        selected, warnings = await Selection(host, {}).select()
     except PluginsError as error:
         refuse(error)
     for problem in as_problems(warnings):
@@ -70,6 +96,15 @@ def load_plugins(config_path: Path | None) -> Plugins:
     state_dir = config.server.state_dir
     running = dict(read_listings(state_dir)) if is_running(state_dir) else {}
     return Plugins(config, tuple(selected), running)
+
+
+async def release(selected: Iterable[Selected]) -> None:
+    """Let go of what reading plugins has taken; processes of their own end meanwhile."""
+    for one in selected:
+        one.candidate.release()
+    under_way = asyncio.all_tasks() - {asyncio.current_task()}
+    if under_way:
+        await asyncio.wait(under_way, timeout=PATIENCE)
 
 
 def refuse(error: PluginsError) -> NoReturn:
