@@ -12,12 +12,14 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 from servers.dialogue import Dialogue
 from servers.elemta import Elemta
 from servers.process import free_port
 
 from elemta.app.plugins import check_plugins
+from elemta.cli.main import cli
 from elemta.config import read
 from elemta.observe.catalogue import CATALOGUE
 from elemta.plugins.hooks import HOOKS
@@ -260,6 +262,16 @@ class TestWords:
         )
         for name in re.findall(r"`((?:message|plugin)_[a-z]+)`", text_of("debugging")):
             assert name in described
+
+    @pytest.mark.parametrize("page", PAGES)
+    def test_commands_that_are_named_exist(self, page):
+        named = re.findall(r"(?:`|^)elemta ((?:plugins )?[a-z-]+)", text_of(page), re.MULTILINE)
+        for name in named:
+            command: click.Command | None = cli
+            for word in name.split():
+                assert isinstance(command, click.Group)
+                command = command.get_command(click.Context(command), word)
+            assert command is not None, name
 
     def test_the_log_file_is_where_they_say(self):
         path = log_path(Path("state"), "talkative").relative_to("state")

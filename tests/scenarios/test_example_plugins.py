@@ -290,6 +290,48 @@ def test_connections_and_envelopes(tmp_path):
         assert banners[-1] == "421 4.7.1"
 
 
+ISOLATED = """
+[plugins]
+directory = "./plugins"
+auto_load = false
+
+[[plugins.plugin]]
+name = "business-hours"
+isolation = "process"
+config = { timezone = "Europe/Berlin" }
+[[plugins.plugin]]
+name = "greylisting"
+isolation = "process"
+config = { delay = 0.001 }
+[[plugins.plugin]]
+name = "content-filter"
+isolation = "process"
+config = { keywords = ["lottery"] }
+[[plugins.plugin]]
+name = "attachment-types"
+isolation = "process"
+[[plugins.plugin]]
+name = "spam-filter"
+isolation = "process"
+config = { quarantine = true }
+"""
+
+
+def test_in_processes_of_their_own(tmp_path):
+    names = ["business_hours", "greylisting", "content_filter", "attachment_types", "spam_filter"]
+    with server(tmp_path, ISOLATED, *names) as elemta:
+        assert deliver(elemta, PLAIN) == "451 4.7.1 Greylisted, try again later"
+        assert deliver(elemta, PLAIN).startswith("250")
+        assert b"\nX-Spam-Score: 0\r\n" in elemta.wait_mail("c")[0]
+        assert deliver(elemta, FILE).startswith("550 5.7.1 Attachments")
+        word = deliver(elemta, b"Subject: lottery\r\n\r\nx\r\n")
+        assert word == "550 5.7.1 Message contains prohibited content"
+        assert deliver(elemta, SPAM).startswith("250")
+        aside = elemta.wait_event("message_quarantined", plugin="spam-filter")[0]
+        assert aside["reason"].startswith("score 5: ")
+        assert elemta.events("plugin_error") == []
+
+
 def test_outside_business_hours(tmp_path):
     config = """
 [plugins]
