@@ -213,6 +213,7 @@ def emptied_at_work(folder: Path) -> None:
 LOSSES = {
     "gone": lambda folder: (folder / "queue.db").unlink(),
     "empty": lambda folder: os.truncate(folder / "queue.db", 0),
+    "one octet": lambda folder: os.truncate(folder / "queue.db", 1),
     "empty and met": emptied_at_work,
     "without tables": without_tables,
 }
@@ -238,15 +239,15 @@ async def test_files_of_a_lost_database_go_aside(tmp_path, loss):
         assert room.events == []
 
 
-@pytest.mark.parametrize("is_empty", [True, False])
-async def test_the_log_of_a_lost_database_goes_aside(tmp_path, is_empty):
+@pytest.mark.parametrize("loss", ["gone", "empty", "one octet"])
+async def test_the_log_of_a_lost_database_goes_aside(tmp_path, loss):
     """It may be the only place of mail that was accepted last: SQLite would remove it."""
     with mailroom(tmp_path / "shard") as room:
         await room.add()
         shutil.copytree(tmp_path / "shard", tmp_path / "crashed")
     folder = tmp_path / "crashed"
     log = (folder / "queue.db-wal").read_bytes()
-    (folder / "queue.db").write_bytes(b"") if is_empty else (folder / "queue.db").unlink()
+    LOSSES[loss](folder)
     with mailroom(folder) as room:
         assert aside(folder, "queue.db-wal").read_bytes() == log
         assert len(room.told(Notice)) == 1
