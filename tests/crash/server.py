@@ -198,6 +198,12 @@ def is_alive(pid: int) -> bool:
     return False
 
 
+def resident_size(pid: int) -> int:
+    """The most memory that a process has had at any time, in octets."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024  # proc(5): in KiB
+
+
 def is_of(group: int) -> Iterator[bool]:
     """Whether each process is alive and of this process group."""
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -231,7 +237,7 @@ def settle_accounts(server: Mortal, sink: Sink, ledger: Ledger) -> str:
 
 
 def check_tidy(server: Mortal) -> None:
-    """No file is left over."""
-    for part in ("queue/*/tmp/*", "queue/*/spool/*"):
+    """No file is left over, and none was taken for something strange."""
+    for part in ("queue/*/tmp/*", "queue/*/spool/*", "queue/*/*.corrupt-*"):
         assert not list(server.state.glob(part)), part
     assert not list(server.mail.glob("*/*/tmp/*"))
