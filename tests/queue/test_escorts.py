@@ -20,7 +20,6 @@ from shards import (
 from elemta.mail import events as ev
 from elemta.mail.errors import SpoolError
 from elemta.mail.message import State
-from elemta.mail.reply import Reply
 from elemta.plugins import (
     Action,
     AddHeader,
@@ -284,11 +283,10 @@ async def test_one_destination_of_a_message_may_be_treated_apart(tmp_path):
         assert here.courier.tried == ["bob@there.test"]
 
 
-@pytest.mark.parametrize("reply", [Reply(250, "yes"), None])
 @pytest.mark.parametrize("action", [Action.REJECT, Action.DEFER])
-async def test_a_reply_that_does_not_fit_is_not_used(tmp_path, action, reply):
-    odd = Result(action=action, reply=reply)
-    journal = Journal(on_pre_delivery=lambda context: odd if context.sender else None)
+async def test_without_a_reply_of_its_own_a_refusal_has_ours(tmp_path, action):
+    short = Result(action=action)
+    journal = Journal(on_pre_delivery=lambda context: short if context.sender else None)
     async with station(tmp_path, journal.plugin) as here:
         await here.submit("bob@there.test")
         await until(lambda: here.of(ev.MessageBounced) or here.of(ev.MessageDeferred))

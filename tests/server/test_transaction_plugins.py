@@ -9,7 +9,6 @@ from shards import Station, until
 from elemta.mail import events as ev
 from elemta.mail import parse_address
 from elemta.mail.message import Message, State
-from elemta.mail.reply import Reply
 from elemta.plugins import (
     Action,
     AddHeader,
@@ -196,14 +195,6 @@ def answering(hook, answer):
         (Result.defer("Later", note="why"), "451 4.7.1 Later"),
         (Result(action=Action.REJECT, note="why"), "550 5.7.1 Refused by local policy"),
         (Result(action=Action.DEFER, note="why"), "451 4.7.1 Try again later"),
-        (
-            Result(action=Action.REJECT, reply=Reply(250, "Ok"), note="why"),
-            "550 5.7.1 Refused by local policy",
-        ),
-        (
-            Result(action=Action.DEFER, reply=Reply(250, "Ok"), note="why"),
-            "451 4.7.1 Try again later",
-        ),
     ],
 )
 async def test_a_refusal_leaves_nothing(station, body, hook, answer, reply):

@@ -59,15 +59,11 @@ class Decision:
 
     @property
     def refusal(self) -> Reply | None:
-        """The reply to what is refused, for good or for now; None where it is not.
-
-        A reply that does not fit the action, which no constructor makes, is not taken over.
-        """
-        reply = self.reply
+        """The reply to what is refused, for good or for now; None where it is not."""
         if self.action is Action.REJECT:
-            return reply if reply is not None and reply.is_permanent else REFUSED
+            return self.reply or REFUSED
         if self.action is Action.DEFER:
-            return reply if reply is not None and reply.is_temporary else DEFERRED
+            return self.reply or DEFERRED
         return None
 
 

@@ -1,6 +1,7 @@
 """What a plugin answers: an action, the words for the peer, a note for the operator, and edits."""
 
 import enum
+import re
 
 import msgspec
 
@@ -8,6 +9,7 @@ from elemta.mail.reply import Reply, clean_text
 from elemta.plugins.edits import Edit
 
 NOTE_LIMIT = 1000  # characters
+_ENHANCED = re.compile(r"[45]\.[0-9]{1,3}\.[0-9]{1,3}", re.ASCII).fullmatch  # RFC 3463 §2
 
 
 class Action(enum.StrEnum):
@@ -24,6 +26,9 @@ class Action(enum.StrEnum):
     DEFER = "defer"
     DISCARD = "discard"
     QUARANTINE = "quarantine"
+
+
+_KINDS = {Action.REJECT: 5, Action.DEFER: 4}
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +50,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     delay: float | None = None
     silent: bool = False
 
+    def __post_init__(self) -> None:
+        if self.reply is not None:
+            _check_reply(self.reply, self.action)
+
     @classmethod
     def reject(
         cls,
@@ -58,9 +67,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse for good.
 
         Raises:
-            ValueError: The code is not 5xx, or the enhanced code does not begin with 5.
+            ValueError: The code is not 5xx, or the enhanced code not 5.x.x.
         """
-        reply = _reply(code, enhanced, text, 5)
+        reply = _reply(code, enhanced, text)
         return cls(action=Action.REJECT, reply=reply, note=_note(note), edits=edits)
 
     @classmethod
@@ -76,9 +85,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse for now.
 
         Raises:
-            ValueError: The code is not 4xx, or the enhanced code does not begin with 4.
+            ValueError: The code is not 4xx, or the enhanced code not 4.x.x.
         """
-        reply = _reply(code, enhanced, text, 4)
+        reply = _reply(code, enhanced, text)
         return cls(action=Action.DEFER, reply=reply, note=_note(note), edits=edits)
 
     @classmethod
@@ -120,12 +129,20 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return cls(silent=True, note=_note(note))
 
 
-def _reply(code: int, enhanced: str, text: str, kind: int) -> Reply:
-    if code // 100 != kind:
-        raise ValueError(f"the code must be {kind}xx, not {code}")
-    if enhanced.partition(".")[0] != str(kind):
-        raise ValueError(f"the enhanced code must begin with {kind}, not {enhanced!r}")
+def _reply(code: int, enhanced: str, text: str) -> Reply:
     return Reply(code, clean_text(text.replace("\n", " ")), enhanced)
+
+
+def _check_reply(reply: Reply, action: Action) -> None:
+    kind = _KINDS.get(action)
+    if kind is None:
+        raise ValueError(f"{action} has no reply of its own")
+    if reply.code // 100 != kind:
+        raise ValueError(f"the code must be {kind}xx, not {reply.code}")
+    if not _ENHANCED(reply.enhanced or "") or not str(reply.enhanced).startswith(str(kind)):
+        raise ValueError(f"the enhanced code must be {kind}.x.x, not {reply.enhanced!r}")
+    if "\n" in reply.text:
+        raise ValueError("the text must be one line")
 
 
 def _note(text: str) -> str:
