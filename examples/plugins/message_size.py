@@ -4,8 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from elemta.mail.address import parse_domain
-from elemta.plugins import MessageContext, Metadata, Plugin, Result, Settings
+from elemta.plugins import MessageContext, Metadata, Plugin, Result, Settings, parse_domain
 
 
 class Limit(Settings):

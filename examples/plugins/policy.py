@@ -5,7 +5,6 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from elemta.mail.address import parse_domain
 from elemta.plugins import (
     ConnectionContext,
     EnvelopeContext,
@@ -14,6 +13,7 @@ from elemta.plugins import (
     RecipientContext,
     Result,
     Settings,
+    parse_domain,
 )
 
 Domain = Annotated[str, AfterValidator(parse_domain)]

@@ -4,8 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from elemta.mail.address import parse_domain
-from elemta.plugins import Metadata, Plugin, RecipientContext, Result, Settings
+from elemta.plugins import Metadata, Plugin, RecipientContext, Result, Settings, parse_domain
 
 
 class Blocked(Settings):

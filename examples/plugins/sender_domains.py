@@ -4,8 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from elemta.mail.address import parse_domain
-from elemta.plugins import EnvelopeContext, Metadata, Plugin, Result, Settings
+from elemta.plugins import EnvelopeContext, Metadata, Plugin, Result, Settings, parse_domain
 
 Domain = Annotated[str, AfterValidator(parse_domain)]
 

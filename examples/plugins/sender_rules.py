@@ -4,8 +4,16 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from elemta.mail.address import Address, parse_address, parse_domain
-from elemta.plugins import EnvelopeContext, Metadata, Plugin, Result, Settings
+from elemta.plugins import (
+    Address,
+    EnvelopeContext,
+    Metadata,
+    Plugin,
+    Result,
+    Settings,
+    parse_address,
+    parse_domain,
+)
 
 
 def comparable(text: str) -> str:

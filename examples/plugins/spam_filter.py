@@ -8,8 +8,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from elemta.mail.address import parse_domain
-from elemta.plugins import AddHeader, MessageContext, Metadata, Plugin, Result, Settings
+from elemta.plugins import (
+    AddHeader,
+    MessageContext,
+    Metadata,
+    Plugin,
+    Result,
+    Settings,
+    parse_domain,
+)
 
 MAX_PARTS = 50
 KEYWORDS = ("viagra", "casino", "winner", "free money", "click here", "limited time", "act now")

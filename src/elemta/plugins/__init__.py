@@ -1,5 +1,6 @@
 """Everything the author of a plugin imports."""
 
+from elemta.mail.address import Address, parse_address, parse_domain
 from elemta.plugins.caching import cached
 from elemta.plugins.contexts import (
     AttemptContext,
@@ -54,6 +55,7 @@ __all__ = [
     "Action",
     "AddHeader",
     "AddRecipient",
+    "Address",
     "AntispamPlugin",
     "AntivirusPlugin",
     "AttemptContext",
@@ -93,4 +95,6 @@ __all__ = [
     "SessionInfo",
     "Settings",
     "cached",
+    "parse_address",
+    "parse_domain",
 ]
