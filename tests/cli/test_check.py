@@ -243,3 +243,15 @@ def test_settings_of_a_plugin_that_is_not_loaded_are_a_warning(check):
         "[plugins] plugins",
         "elemta.toml: 0 errors, 1 warning",
     ]
+
+
+def test_plugins_in_processes_of_their_own_are_asked_who_they_are(check):
+    Path("plugins").mkdir()
+    Path("plugins/limits.py").write_text(PLUGIN)
+    isolated = '[[plugins.plugin]]\nname = "limits"\nisolation = "process"\n'
+    result = check(BASE + isolated)
+    assert (result.exit_code, result.output) == (0, "elemta.toml: fine\n")
+    Path("plugins/limits.py").write_text(PLUGIN.replace("on_connect", "on_conect"))
+    result = check(BASE + isolated)
+    assert result.exit_code == 1
+    assert "did you mean on_connect?" in result.output

@@ -59,9 +59,12 @@ async def check_plugins(config: Config, where: derive.Where) -> list[Problem]:
     try:
         selected, problems = await Selection(host, {}).select()
     except PluginsError as error:
-        return as_problems(error.problems)
+        selected, problems = [], list(error.problems)
     for one in selected:
         one.candidate.release()
+    ending = asyncio.all_tasks() - {asyncio.current_task()}
+    if ending:  # processes of their own
+        await asyncio.wait(ending, timeout=STOP_PATIENCE)
     return as_problems(problems)
 
 
