@@ -163,8 +163,24 @@ class TestGreylisting:
         async with Stage("greylisting") as stage:
             sender = f"{'s' * 64}@{'.'.join(['d' * 60] * 3)}"
             assert await stage.rcpt(f"{'r' * 64}@example.test", sender=sender) == self.LATER
-            (key,) = stage.plugin.tools.kv._entries
+            network, key = sorted(stage.plugin.tools.kv._entries)
+            assert network == "192.0.2.0/24"
             assert re.fullmatch("[0-9a-f]{64}", key)
+
+    async def test_nobody_fills_the_store(self):
+        async with Stage("greylisting", delay=10, retry_window=1000, max_new=2) as stage:
+            for name in "abcde":
+                assert await stage.rcpt(f"{name}@example.test") == self.LATER
+            assert len(stage.plugin.tools.kv._entries) == 3  # two of them, and their number
+            assert await stage.rcpt("a@example.test", ip="198.51.100.1") == self.LATER
+            stage.clock.advance(10)
+            assert await stage.rcpt("b@example.test") == ""
+            assert await stage.rcpt("a@example.test", ip="198.51.100.1") == ""
+            assert await stage.rcpt("e@example.test") == self.LATER
+            stage.clock.advance(1000)
+            assert await stage.rcpt("e@example.test") == self.LATER
+            stage.clock.advance(10)
+            assert await stage.rcpt("e@example.test") == ""
 
 
 SEED_POLICY = {
