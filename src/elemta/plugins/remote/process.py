@@ -220,6 +220,7 @@ class Process:
     def abandon(self) -> None:
         if self._process is not None:
             _kill(self._process)
+        self._remove()  # the loop may end before the rest is done
         _ = spawn(self.leave(), "leaving a plugin")
 
     def _remove(self) -> None:
