@@ -236,6 +236,9 @@ config = { max_connections = 40 }
 name = "business-hours"
 config = { timezone = "Europe/Berlin", hours = { start = "00:00", end = "00:00" } }
 [[plugins.plugin]]
+name = "reputation"
+config = { table = { "127.0.0.72/32" = 10 } }
+[[plugins.plugin]]
 name = "sender-domains"
 config = { domains = ["b.test", "localhost"] }
 [[plugins.plugin]]
@@ -267,6 +270,8 @@ def test_connections_and_envelopes(tmp_path):
         )
         with Dialogue(elemta.port, source="127.0.0.66") as client:
             assert client.banner == "554 5.7.1 Your IP address is blocked"
+        with Dialogue(elemta.port, source="127.0.0.72") as client:
+            assert client.banner == "554 5.7.1 Your IP address has a bad reputation"
         assert say(elemta, "a@c.test")[0].startswith("550 5.7.1 Your domain")
         assert say(elemta, "Bad@b.test")[0] == "553 5.1.8 Sender refused: blocked address"
         assert say(elemta, "a@localhost")[0] == "553 5.1.8 Sender refused: domain without a dot"
@@ -314,22 +319,35 @@ isolation = "process"
 name = "spam-filter"
 isolation = "process"
 config = { quarantine = true }
+[[plugins.plugin]]
+name = "virus-scanner"
+isolation = "process"
+config = { clamav_socket = "CLAMD" }
+[[plugins.plugin]]
+name = "message-logger"
+isolation = "process"
+config = { url = "URL" }
 """
 
 
 def test_in_processes_of_their_own(tmp_path):
     names = ["business_hours", "greylisting", "content_filter", "attachment_types", "spam_filter"]
-    with server(tmp_path, ISOLATED, *names) as elemta:
-        assert deliver(elemta, PLAIN) == "451 4.7.1 Greylisted, try again later"
-        assert deliver(elemta, PLAIN).startswith("250")
-        assert b"\nX-Spam-Score: 0\r\n" in elemta.wait_mail("c")[0]
-        assert deliver(elemta, FILE).startswith("550 5.7.1 Attachments")
-        word = deliver(elemta, b"Subject: lottery\r\n\r\nx\r\n")
-        assert word == "550 5.7.1 Message contains prohibited content"
-        assert deliver(elemta, SPAM).startswith("250")
-        aside = elemta.wait_event("message_quarantined", plugin="spam-filter")[0]
-        assert aside["reason"].startswith("score 5: ")
-        assert elemta.events("plugin_error") == []
+    names += ["virus_scanner", "message_logger"]
+    with beside(clamd()) as scanner, beside(endpoint()) as there:
+        config = ISOLATED.replace("CLAMD", scanner.place).replace("URL", there.url)
+        with server(tmp_path, config, *names) as elemta:
+            assert deliver(elemta, PLAIN) == "451 4.7.1 Greylisted, try again later"
+            assert deliver(elemta, PLAIN).startswith("250")
+            assert b"\nX-Spam-Score: 0\r\n" in elemta.wait_mail("c")[0]
+            assert deliver(elemta, FILE).startswith("550 5.7.1 Attachments")
+            word = deliver(elemta, b"Subject: lottery\r\n\r\nx\r\n")
+            assert word == "550 5.7.1 Message contains prohibited content"
+            assert deliver(elemta, SPAM).startswith("250")
+            aside = elemta.wait_event("message_quarantined", plugin="spam-filter")[0]
+            assert aside["reason"].startswith("score 5: ")
+            elemta.wait_for(lambda: sum(len(lines) for _, lines in there.posts) == 2, "the records")
+            assert len(scanner.scanned) == 2
+            assert elemta.events("plugin_error") == []
 
 
 def test_outside_business_hours(tmp_path):
