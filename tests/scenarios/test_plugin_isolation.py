@@ -151,8 +151,10 @@ def test_a_plugin_in_its_process_is_reloaded_and_leaves_nothing(tmp_path):
         elemta.reload("auto_load = false", "auto_load = false\nhot_reload = true")
         elemta.wait_for(lambda: "the second" in try_sender(elemta, "a"), "the new version")
         sockets = elemta.state / "run" / "plugins"
-        elemta.wait_for(lambda: len(list(sockets.iterdir())) == 1, "the end of the old one")
+        elemta.wait_for(lambda: len(plugin_hosts(elemta)) == 1, "the end of the old one")
+        (host,) = plugin_hosts(elemta)
         assert elemta.stop() == 0
+        assert not is_there(host)
         assert list(sockets.iterdir()) == []
 
 

@@ -280,3 +280,14 @@ async def test_a_plugin_that_fails_again_and_again_is_left_alone(tmp_path):
         with pytest.raises(PluginError, match="5 times in a row"):
             await it.plugin.on_mail_from(envelope())
         assert "suspended" in it.changes()
+
+
+async def test_a_long_path_is_no_trouble(tmp_path, path):
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    async with outside(folder, path) as it:
+        assert await it.plugin.on_helo(hello()) is not None
+        own = it.plugin._place._own
+        assert not own.is_relative_to(tmp_path)
+        assert own.stat().st_mode & 0o777 == 0o700
+    assert not own.exists()
