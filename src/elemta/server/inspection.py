@@ -112,17 +112,19 @@ class Inspection:
         """
         hooks = self._panel.hooks
         received: Content | None = None
+        context: MessageContext | None = None
         self._marks[:0] = marks
         for chain in (hooks.on_data, hooks.on_validated, hooks.on_filter, hooks.on_enqueue):
             if chain is None:
                 continue
             if received is None:
                 received = await self._draft.content(len(self._trace))
-            content, revision = received, self.revision
-            if revision is not None:
-                sender, recipients = revision.sender, tuple(revision.recipients)
-                content = RevisedContent(revision, received, len(self._section))
-            context = self._context(chain, sender, recipients, content)
+            if self.revision is not None:
+                context = self._revised_context(chain, self.revision, received)
+            elif context is None:
+                context = self._context(chain, sender, recipients, received)
+            else:  # nothing has changed but the moment
+                context.hook = chain.hook.name
             waiting = chain(context)
             decision = await waiting if waiting is not None else None
             reply = self.heed(decision)
@@ -233,6 +235,12 @@ class Inspection:
             size,
             content,
         )
+
+    def _revised_context(
+        self, chain: Chain, revision: Revision, received: Content
+    ) -> MessageContext:
+        content = RevisedContent(revision, received, len(self._section))
+        return self._context(chain, revision.sender, tuple(revision.recipients), content)
 
     def _heed_marks(self, recipients: Sequence[Address] | dict[Address, None]) -> Reply | None:
         for mark in self._marks:

@@ -8,7 +8,7 @@ A decision to discard or quarantine holds for the message under way, or, before 
 messages of the session.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
 from elemta.mail import events as ev
@@ -27,7 +27,7 @@ from elemta.plugins.contexts import (
 )
 from elemta.plugins.result import Action
 from elemta.server.inspection import Panel
-from elemta.server.session import Session, Surroundings
+from elemta.server.session import Handler, Session, Surroundings
 from elemta.server.transaction import Client
 from elemta.smtp import events as smtp
 
@@ -51,6 +51,8 @@ class JudgedSession(Session):
         )
         self._marks: list[Decision] = []  # what becomes of all messages
         self._chunk_refusal: Reply | None = None
+        if around.hooks.on_command is not None or around.hooks.on_command_validated is not None:
+            self._handlers = self.ASKING
 
     async def run(self) -> None:
         hooks = self._hooks
@@ -140,7 +142,7 @@ class JudgedSession(Session):
         return None
 
     def _carry_out(self, event: Any) -> Waiting:  # noqa: ANN401
-        return None if event is None else self.PLAIN[type(event)](self, event)
+        return None if event is None else self.HANDLERS[type(event)](self, event)
 
     def _on_hello(self, event: smtp.Hello) -> Waiting:
         chain = self._hooks.on_helo
@@ -292,11 +294,9 @@ class JudgedSession(Session):
             )
         )
 
-    PLAIN: ClassVar[dict[type[Any], Callable[[Any, Any], Waiting]]] = {
+    HANDLERS: ClassVar[Mapping[type[Any], Handler]] = {
         **Session.HANDLERS,
         smtp.Hello: _on_hello,
         smtp.Rcpt: _on_rcpt,
     }
-    HANDLERS: ClassVar[dict[type[Any], Callable[[Any, Any], Waiting]]] = dict.fromkeys(
-        Session.HANDLERS, _take
-    )
+    ASKING: ClassVar[Mapping[type[Any], Handler]] = dict.fromkeys(HANDLERS, _take)

@@ -5,7 +5,7 @@ command, a silence limit and a minimum rate within messages, a limit for the who
 Replies gather while more commands are at hand and go out in one write (RFC 2920 §3.2).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -53,6 +53,7 @@ ATTACKS = frozenset(
 REFUSALS_PER_ERROR = 10  # a mailing to stale addresses is no attack: ten refusals are one error
 OVERSHOOT = 1000  # surplus recipients are no errors: they come again (RFC 5321 §4.5.3.1.10)
 
+Handler = Callable[[Any, Any], Awaitable[None] | None]
 IsNullMx = Callable[[str], Awaitable[bool]]
 
 
@@ -90,6 +91,7 @@ class Session:
         self._machine = ServerMachine(limits, lmtp=around.lmtp, smtputf8=settings.smtputf8)
         self._transaction: Transaction | None = None
         self._client: Client | None = None
+        self._handlers: Mapping[type[Any], Handler] = self.HANDLERS
         self._out: list[bytes] = []
         self._waiting: Awaitable[None] | None = None
         self._ends_at = 0.0
@@ -176,7 +178,7 @@ class Session:
 
     def _advance(self) -> Awaitable[None] | None:
         """Carry out and answer what is at hand; what this gives must be awaited before more."""
-        machine, handlers = self._machine, self.HANDLERS
+        machine, handlers = self._machine, self._handlers
         while (event := machine.next_event()) is not None:
             self._command_ends_at = 0.0
             waiting = handlers[type(event)](self, event)
@@ -456,7 +458,7 @@ class Session:
         self._answer_junk(NO_EXPAND)
 
     # one table for all sessions: to make one for each costs as much as a command
-    HANDLERS: ClassVar[dict[type[Any], Callable[["Session", Any], Awaitable[None] | None]]] = {
+    HANDLERS: ClassVar[Mapping[type[Any], Handler]] = {
         smtp.Hello: _on_hello,
         smtp.Mail: _on_mail,
         smtp.Rcpt: _on_rcpt,
