@@ -214,6 +214,13 @@ class Process:
             # with the process its output ends; what it has started could hold it open
             await asyncio.wait({reader}, timeout=1.0)
             reader.cancel()
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            with contextlib.suppress(OSError):  # it has ended before it had read all
+                await process.stdin.wait_closed()
+            # asyncio has no other way to close the pipes now, and not when they are collected
+            process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+            await asyncio.sleep(0)
         self._remove()
         return ending
 
