@@ -42,6 +42,7 @@ class JudgedSession(Session):
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
         super().__init__(stream, session_id, around)
         self._hooks = around.hooks
+        self._hooks.enter()  # now: a reload before `run` begins must not close its plugins
         self._info = SessionInfo(
             session_id,
             stream.peer_ip,
@@ -56,7 +57,6 @@ class JudgedSession(Session):
 
     async def run(self) -> None:
         hooks = self._hooks
-        hooks.enter()
         try:
             await super().run()
             if hooks.on_disconnect is not None:
