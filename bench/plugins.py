@@ -28,9 +28,9 @@ from bench.run import Stand
 from bench.spool import open_spool, temporary_folder
 from elemta.net.clock import SystemClock
 from elemta.plugins import EnvelopeContext, SessionInfo
-from elemta.plugins.roster import Roster
+from elemta.plugins.asking.table import NO_HOOKS, HookTable
+from elemta.plugins.loading.roster import Roster
 from elemta.plugins.settings import Isolation, PluginSettings, PluginsSettings
-from elemta.plugins.table import NO_HOOKS, HookTable
 
 Tell = Callable[[str], None]
 

@@ -13,7 +13,7 @@ from elemta.mail.job import Destination, Job
 from elemta.mail.message import Facts, Message, Recipient, State
 from elemta.mail.outcome import Outcome, Result
 from elemta.mail.reply import Reply
-from elemta.plugins.table import NO_HOOKS, HookTable
+from elemta.plugins.asking.table import NO_HOOKS, HookTable
 from elemta.queue.settings import QueueSettings
 from elemta.queue.shard import Shard
 from elemta.queue.spool import IdSource, Spool, SpoolSettings

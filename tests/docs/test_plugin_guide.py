@@ -22,8 +22,8 @@ from elemta.app.plugins import check_plugins
 from elemta.cli.main import cli
 from elemta.config import read
 from elemta.observe.catalogue import CATALOGUE
+from elemta.plugins.finding.sources import GROUP
 from elemta.plugins.hooks import HOOKS
-from elemta.plugins.sources import GROUP
 from elemta.plugins.tooling.files import log_path
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from elemta.plugins import Plugin, Settings
-from elemta.plugins.files import import_file
-from elemta.plugins.inspection import find_class
+from elemta.plugins.finding.files import import_file
+from elemta.plugins.finding.inspection import find_class
 from elemta.testing import Answer, PluginBench
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples/plugins"

@@ -3,7 +3,7 @@
 import pytest
 from observe.test_metrics import Node
 
-from elemta.plugins.tally import Tally
+from elemta.plugins.asking.tally import Tally
 from elemta.plugins.tooling import Figures
 from elemta.plugins.tooling.figures import MAX_SERIES
 

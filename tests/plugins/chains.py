@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from elemta.mail import events as ev
 from elemta.plugins import Context, Metadata, Plugin, SessionInfo, Settings
-from elemta.plugins.chain import Chain, Link
+from elemta.plugins.asking.chain import Chain, Link
+from elemta.plugins.asking.table import HookTable
+from elemta.plugins.asking.tally import Tally
 from elemta.plugins.hooks import HOOKS
 from elemta.plugins.settings import PluginSettings
-from elemta.plugins.table import HookTable
-from elemta.plugins.tally import Tally
 from elemta.testing.clock import FakeClock
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from elemta.plugins import (
     ReplaceBody,
     ReplaceHeader,
 )
-from elemta.plugins.applying import MAX_EDITS, EditLimits, Revision
+from elemta.plugins.asking.applying import MAX_EDITS, EditLimits, Revision
 
 LIMITS = EditLimits(10_000, 100, 5, 20_000)
 TRACE = b"Received: from client.test\r\n\tby mx.test; today\r\n"

@@ -6,7 +6,7 @@ import pytest
 
 from elemta.mail import events as ev
 from elemta.plugins import AddHeader, Context, Result
-from elemta.plugins.chain import SAMPLED
+from elemta.plugins.asking.chain import SAMPLED
 from elemta.plugins.contexts import ConnectionContext
 from elemta.plugins.settings import OnError
 from tests.plugins.chains import chain, plugin, session

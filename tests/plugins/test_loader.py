@@ -7,8 +7,8 @@ import pytest
 from plugins.workshop import HEAD, source
 
 from elemta.plugins import loader
+from elemta.plugins.finding.sources import Found, Kind
 from elemta.plugins.settings import Isolation, PluginSettings
-from elemta.plugins.sources import Found, Kind
 
 HOOK = "def on_connect(self, ctx): return None"
 SETTINGS = "class Settings(Settings):\n    limit: int = 5\n    name: str = ''"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from elemta.plugins.order import Placed, arrange
+from elemta.plugins.finding.problems import PluginsError
+from elemta.plugins.loading.order import Placed, arrange
 from elemta.plugins.plugin import Metadata
-from elemta.plugins.problems import PluginsError
 
 
 def placed(name, *needs, version="1.0", server=("", ""), **more):

@@ -9,8 +9,8 @@ from plugins.workshop import LIFE, source
 from elemta.mail import events as ev
 from elemta.mail.errors import PluginError
 from elemta.plugins.contexts import ConnectionContext, HelloContext, SessionInfo
+from elemta.plugins.loading.running import ask
 from elemta.plugins.result import Action
-from elemta.plugins.running import ask
 from elemta.plugins.settings import Mode, PluginSettings
 
 REJECT = 'def on_connect(self, ctx): return Result.reject("no")'

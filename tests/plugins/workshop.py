@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from elemta.mail import events as ev
+from elemta.plugins.finding.problems import PluginsError
+from elemta.plugins.loading.roster import Roster
 from elemta.plugins.plugin import Plugin
-from elemta.plugins.problems import PluginsError
-from elemta.plugins.roster import Roster
 from elemta.plugins.settings import PluginSettings, PluginsSettings
 from elemta.testing import FakeClock
 

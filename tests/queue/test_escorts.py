@@ -32,7 +32,7 @@ from elemta.plugins import (
     ReplaceHeader,
     Result,
 )
-from elemta.plugins.delivery import MOST_TOLD
+from elemta.plugins.asking.delivery import MOST_TOLD
 from elemta.plugins.settings import OnError
 from elemta.queue.admin import Order, Verb
 from elemta.queue.settings import DAY

@@ -11,8 +11,8 @@ from servers.elemta import MAILDIR, Elemta, running
 from elemta.cli.orders import Carried, order_plugins
 from elemta.config import load
 from elemta.net.clock import SystemClock
-from elemta.plugins.listing import read_listings
-from elemta.plugins.orders import PluginOrder, PluginVerb
+from elemta.plugins.loading.listing import read_listings
+from elemta.plugins.loading.orders import PluginOrder, PluginVerb
 
 CLOSED = """
 from elemta.plugins import Metadata, Plugin, Result

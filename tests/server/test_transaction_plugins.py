@@ -21,7 +21,7 @@ from elemta.plugins import (
     ReplaceHeader,
     Result,
 )
-from elemta.plugins.chain import Decision
+from elemta.plugins.asking.chain import Decision
 from elemta.plugins.settings import OnError
 from elemta.queue.spool import SpoolSettings
 from elemta.server import Client, SessionSettings, Transaction

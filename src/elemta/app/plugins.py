@@ -19,17 +19,17 @@ from elemta.mail.reply import clean_text
 from elemta.net.clock import SystemClock
 from elemta.net.tasks import spawn
 from elemta.plugins import ConfigContext, Context, SecurityContext, ServerContext
-from elemta.plugins.chain import Decision
+from elemta.plugins.asking.chain import Decision
+from elemta.plugins.asking.table import NO_HOOKS, HookTable
+from elemta.plugins.finding.problems import PluginProblem, PluginsError
 from elemta.plugins.hooks import HOOKS
-from elemta.plugins.listing import PluginInfo, listing_path, write_listing
-from elemta.plugins.loader import Host
-from elemta.plugins.orders import PluginOrder, PluginVerb
-from elemta.plugins.problems import PluginProblem, PluginsError
+from elemta.plugins.loading.listing import PluginInfo, listing_path, write_listing
+from elemta.plugins.loading.loader import Host
+from elemta.plugins.loading.orders import PluginOrder, PluginVerb
+from elemta.plugins.loading.roster import Roster
+from elemta.plugins.loading.running import EVERYWHERE, ask
+from elemta.plugins.loading.selection import Selection
 from elemta.plugins.result import Action
-from elemta.plugins.roster import Roster
-from elemta.plugins.running import EVERYWHERE, ask
-from elemta.plugins.selection import Selection
-from elemta.plugins.table import NO_HOOKS, HookTable
 
 STOP_PATIENCE = 3.0  # seconds; soon after that the supervisor would kill the worker
 MAX_SECURITY_CALLS = 100  # under way; what happens meanwhile is not told to plugins

@@ -21,7 +21,7 @@ from elemta.mail.clock import Clock
 from elemta.mail.errors import PluginError, SpoolError
 from elemta.mail.job import Courier
 from elemta.net.tasks import spawn
-from elemta.plugins.orders import PluginOrder
+from elemta.plugins.loading.orders import PluginOrder
 from elemta.queue.control import Answer, Control, Heartbeat, PlacedOrder
 from elemta.queue.settings import QueueSettings
 from elemta.queue.shard import Shard

@@ -41,7 +41,7 @@ from elemta.observe import (
     describe_error,
     fan_out,
 )
-from elemta.plugins.problems import PluginsError
+from elemta.plugins.finding.problems import PluginsError
 from elemta.server import Bound, Listeners, RelayPolicy, Surroundings
 
 BEAT_EVERY = 1.0  # seconds between heartbeats, samples and looks for orders

@@ -11,7 +11,7 @@ from elemta.cli.orders import order_plugins
 from elemta.cli.output import OK, PROBLEM, TEMPORARY, fail, json_option, put_json, warn
 from elemta.mail.errors import SpoolError
 from elemta.net.clock import SystemClock
-from elemta.plugins.orders import PluginOrder, PluginVerb
+from elemta.plugins.loading.orders import PluginOrder, PluginVerb
 
 _DONE = {
     PluginVerb.ENABLE: "enabled",

@@ -12,7 +12,7 @@ from elemta.cli.output import Table, fail, json_option, put_json
 from elemta.cli.plugins_view import Plugins, config_option, find, hooks_in_order, load_plugins
 from elemta.mail.reply import clean_text
 from elemta.plugins.hooks import HOOKS, find_hook
-from elemta.plugins.selection import Selected
+from elemta.plugins.loading.selection import Selected
 from elemta.plugins.settings import PluginSettings
 
 _COUNTS = ("calls", "errors", "timeouts")

@@ -20,13 +20,13 @@ from elemta.cli.plugins_view import (
     release,
 )
 from elemta.net.clock import SystemClock
-from elemta.plugins.chain import describe
-from elemta.plugins.loader import Host, read
-from elemta.plugins.options import gather
-from elemta.plugins.problems import PluginsError
-from elemta.plugins.selection import Selected
+from elemta.plugins.asking.chain import describe
+from elemta.plugins.finding.problems import PluginsError
+from elemta.plugins.finding.sources import Found, Kind, plain
+from elemta.plugins.loading.loader import Host, read
+from elemta.plugins.loading.options import gather
+from elemta.plugins.loading.selection import Selected
 from elemta.plugins.settings import PluginSettings, PluginsSettings
-from elemta.plugins.sources import Found, Kind, plain
 from elemta.testing import FakeClock, PluginBench
 from elemta.testing.staging import Staged
 

@@ -15,11 +15,11 @@ from elemta.cli.output import PROBLEM, fail, put_json, wants_json, warn
 from elemta.config import Config, read
 from elemta.mail.events import Event
 from elemta.net.clock import SystemClock
+from elemta.plugins.finding.problems import PluginsError, nearest
 from elemta.plugins.hooks import HOOKS
-from elemta.plugins.listing import PluginInfo, read_listings
-from elemta.plugins.loader import Host
-from elemta.plugins.problems import PluginsError, nearest
-from elemta.plugins.selection import Selected, Selection
+from elemta.plugins.loading.listing import PluginInfo, read_listings
+from elemta.plugins.loading.loader import Host
+from elemta.plugins.loading.selection import Selected, Selection
 
 __all__ = [
     "Plugins",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from elemta.plugins.tally import BUCKETS
+from elemta.plugins.asking.tally import BUCKETS
 
 MAX_VALUES = 100  # values of a metric's labels, "other" not counted
 MAX_PLUGIN_VALUES = 10_000  # plugins and hooks are ours, not from outside

@@ -27,7 +27,7 @@ from elemta.observe.snapshot import (
     SnapshotFile,
     find_snapshot,
 )
-from elemta.plugins.tally import Tally
+from elemta.plugins.asking.tally import Tally
 from elemta.plugins.tooling import Figures
 
 MAX_LABEL = 100  # characters of a label's value

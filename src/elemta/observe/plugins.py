@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from elemta.observe import catalogue as cat
 from elemta.observe.snapshot import Histogram, Snapshot
-from elemta.plugins.tally import Tally
+from elemta.plugins.asking.tally import Tally
 from elemta.plugins.tooling import Figures
 from elemta.plugins.tooling.figures import MAX_SERIES, Labels, other_labels
 

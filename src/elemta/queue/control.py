@@ -28,7 +28,7 @@ import msgspec
 
 from elemta.mail.errors import SpoolError
 from elemta.net.durable import make_folders_durably
-from elemta.plugins.orders import PluginOrder
+from elemta.plugins.loading.orders import PluginOrder
 from elemta.queue.admin import Order
 
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from elemta.mail.ids import QueueId
 from elemta.mail.job import Courier
 from elemta.mail.message import Message, Priority, Recipient, State
 from elemta.mail.reply import clean_text
-from elemta.plugins.delivery import no_hooks
-from elemta.plugins.table import HookTable
+from elemta.plugins.asking.delivery import no_hooks
+from elemta.plugins.asking.table import HookTable
 from elemta.queue.backlog import Backlog
 from elemta.queue.fairness import ReadyQueue
 from elemta.queue.residents import Group, Parcel, Residents

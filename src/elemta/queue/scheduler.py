@@ -21,7 +21,7 @@ from elemta.mail.message import Message, Recipient, State
 from elemta.mail.outcome import Outcome, Result
 from elemta.mail.reply import Reply, clean_text
 from elemta.net.tasks import spawn
-from elemta.plugins.delivery import Answer, Escort, Escorts
+from elemta.plugins.asking.delivery import Answer, Escort, Escorts
 from elemta.queue.aftermath import Aftermath, Clerk, bare
 from elemta.queue.notify import Notifier
 from elemta.queue.plan import BATCH, REVISIT_AFTER, Parts, Plan, internal_error

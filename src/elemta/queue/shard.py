@@ -14,8 +14,8 @@ from elemta.mail.errors import SpoolError
 from elemta.mail.events import Emit
 from elemta.mail.job import Courier
 from elemta.mail.message import Facts, Message, Priority, Recipient, State
-from elemta.plugins.delivery import no_hooks
-from elemta.plugins.table import HookTable
+from elemta.plugins.asking.delivery import no_hooks
+from elemta.plugins.asking.table import HookTable
 from elemta.queue.admin import Order, apply_order
 from elemta.queue.plan import Parts
 from elemta.queue.residents import Group

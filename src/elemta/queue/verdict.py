@@ -11,7 +11,7 @@ from elemta.mail.dsn import find_status
 from elemta.mail.message import Message, Recipient, State
 from elemta.mail.outcome import Outcome, Result
 from elemta.mail.reply import Reply
-from elemta.plugins.chain import Decision
+from elemta.plugins.asking.chain import Decision
 from elemta.queue.schedule import (
     Trouble,
     find_trouble,

@@ -20,12 +20,12 @@ from elemta.mail.ids import QueueId
 from elemta.mail.message import Message, State
 from elemta.mail.reply import Reply
 from elemta.net.tasks import spawn
-from elemta.plugins.applying import EditLimits, Revision
-from elemta.plugins.chain import Chain, Decision
+from elemta.plugins.asking.applying import EditLimits, Revision
+from elemta.plugins.asking.chain import Chain, Decision
+from elemta.plugins.asking.table import HookTable
 from elemta.plugins.contexts import MessageContext, QueueContext, SessionInfo
 from elemta.plugins.headers import Headers
 from elemta.plugins.result import Action
-from elemta.plugins.table import HookTable
 from elemta.server.intake import Draft
 from elemta.server.settings import SessionSettings
 

@@ -16,7 +16,7 @@ from elemta.mail.errors import LocalProtocolError
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
-from elemta.plugins.chain import Decision
+from elemta.plugins.asking.chain import Decision
 from elemta.plugins.contexts import (
     CommandContext,
     ConnectionContext,

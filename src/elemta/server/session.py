@@ -16,8 +16,8 @@ from elemta.mail.ids import SessionId
 from elemta.mail.message import Message
 from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
-from elemta.plugins.chain import Decision
-from elemta.plugins.table import NO_HOOKS, HookTable
+from elemta.plugins.asking.chain import Decision
+from elemta.plugins.asking.table import NO_HOOKS, HookTable
 from elemta.server.inspection import queued
 from elemta.server.intake import Intake
 from elemta.server.relay import RelayPolicy

@@ -13,7 +13,7 @@ from elemta.mail.errors import SpoolError
 from elemta.mail.headers import count_field, find_field, find_header_end, iter_fields
 from elemta.mail.message import Facts, Message, State
 from elemta.mail.reply import Reply, clean_text
-from elemta.plugins.chain import Decision
+from elemta.plugins.asking.chain import Decision
 from elemta.server.inspection import Inspection, Panel
 from elemta.server.intake import Draft, Intake
 from elemta.server.relay import RelayPolicy

@@ -12,15 +12,15 @@ from elemta.mail.reply import Reply
 from elemta.plugins.contexts import SessionInfo
 from elemta.plugins.edits import Edit
 from elemta.plugins.hooks import find_hook
+from elemta.plugins.loading.running import build_table
 from elemta.plugins.plugin import Plugin
 from elemta.plugins.result import Action
-from elemta.plugins.running import build_table
 from elemta.testing.clock import FakeClock
 from elemta.testing.contexts import AnyAddress, Scene, to_address
 from elemta.testing.staging import Staged, first_error, stage
 
 if TYPE_CHECKING:
-    from elemta.plugins.chain import Chain
+    from elemta.plugins.asking.chain import Chain
 
 P = TypeVar("P", bound=Plugin[Any])
 

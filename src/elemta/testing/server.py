@@ -16,8 +16,8 @@ from elemta.mail.message import Facts, Message, State
 from elemta.net.clock import SystemClock
 from elemta.net.stream import Stream
 from elemta.net.tasks import spawn
+from elemta.plugins.loading.running import build_table
 from elemta.plugins.plugin import Plugin
-from elemta.plugins.running import build_table
 from elemta.queue.spool import MemoryContent
 from elemta.server import RelayPolicy, RelaySettings, SessionSettings, Surroundings
 from elemta.server.judged import JudgedSession

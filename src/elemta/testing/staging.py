@@ -6,13 +6,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from elemta.mail import events as ev
-from elemta.plugins.inspection import hooks_of, inspect_class
-from elemta.plugins.loader import Candidate
+from elemta.plugins.finding.inspection import hooks_of, inspect_class
+from elemta.plugins.finding.problems import PluginProblem, PluginsError
+from elemta.plugins.finding.sources import Found, Kind
+from elemta.plugins.loading.loader import Candidate
+from elemta.plugins.loading.running import Running
 from elemta.plugins.plugin import Plugin
-from elemta.plugins.problems import PluginProblem, PluginsError
-from elemta.plugins.running import Running
 from elemta.plugins.settings import Mode, OnError, PluginSettings
-from elemta.plugins.sources import Found, Kind
 from elemta.plugins.tooling import BoundedCache, Figures
 from elemta.plugins.tooling.log import Logger
 from elemta.plugins.tools import Tools

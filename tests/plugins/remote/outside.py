@@ -10,11 +10,11 @@ from elemta.mail import events as ev
 from elemta.mail.address import Address
 from elemta.net.clock import SystemClock
 from elemta.plugins import EnvelopeContext, MessageContext, SessionInfo
+from elemta.plugins.finding.sources import Found, Kind, plain
 from elemta.plugins.headers import Headers
 from elemta.plugins.remote.plugin import RemotePlugin
 from elemta.plugins.remote.source import read_source
 from elemta.plugins.settings import PluginSettings, PluginsSettings
-from elemta.plugins.sources import Found, Kind, plain
 from elemta.plugins.tooling import Toolbox
 
 HOSTILE = Path(__file__).parent / "hostile"

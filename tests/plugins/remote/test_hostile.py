@@ -9,14 +9,14 @@ import pytest
 from plugins.remote.outside import HOSTILE, envelope, outside
 
 from elemta.mail.errors import PluginError
-from elemta.plugins.chain import Chain, Link
+from elemta.plugins.asking.chain import Chain, Link
+from elemta.plugins.asking.tally import Tally
 from elemta.plugins.hooks import HOOKS
 from elemta.plugins.remote.answers import AnswerError
 from elemta.plugins.remote.job import Limits
 from elemta.plugins.remote.link import LinkLost
 from elemta.plugins.result import Action
 from elemta.plugins.settings import OnError, PluginSettings
-from elemta.plugins.tally import Tally
 
 PLUGIN = HOSTILE / "hostile.py"
 

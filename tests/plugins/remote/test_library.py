@@ -10,12 +10,12 @@ from plugins.remote.outside import HOSTILE, envelope, message, outside
 
 from elemta.mail.errors import PluginError
 from elemta.plugins import ReplaceHeader
+from elemta.plugins.finding.sources import Kind
 from elemta.plugins.remote import library as abi
 from elemta.plugins.remote.library import HOOK_TYPES
 from elemta.plugins.remote.link import LinkLost
 from elemta.plugins.remote.native import header_path
 from elemta.plugins.result import Action
-from elemta.plugins.sources import Kind
 
 SPAM = b"Subject: x\r\n\r\nViagra casino WINNER free money click here\r\n"
 HAM = b"Subject: x\r\n\r\nThe winner of the casino.\r\n"

@@ -11,9 +11,9 @@ from servers.process import program
 from elemta.config import read
 from elemta.mail.address import Address
 from elemta.plugins import EnvelopeContext
-from elemta.plugins.inspection import judge_metadata
+from elemta.plugins.finding.inspection import judge_metadata
+from elemta.plugins.finding.sources import Kind
 from elemta.plugins.result import Action
-from elemta.plugins.sources import Kind
 
 PAGES = Path(__file__).parents[3] / "docs" / "plugins"
 

@@ -21,9 +21,9 @@ import grpc
 import msgspec
 
 from elemta.mail.errors import PluginError
-from elemta.plugins import files
-from elemta.plugins.chain import describe
-from elemta.plugins.inspection import find_class, inspect_class
+from elemta.plugins.asking.chain import describe
+from elemta.plugins.finding import files
+from elemta.plugins.finding.inspection import find_class, inspect_class
 from elemta.plugins.plugin import Plugin
 from elemta.plugins.remote.job import Job
 from elemta.plugins.remote.native import load_library

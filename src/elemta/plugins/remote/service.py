@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from elemta.mail.errors import PluginError
 from elemta.net.clock import SystemClock
 from elemta.net.tasks import spawn
-from elemta.plugins.chain import describe
+from elemta.plugins.asking.chain import describe
 from elemta.plugins.contexts import Context
-from elemta.plugins.inspection import hooks_of
+from elemta.plugins.finding.inspection import hooks_of
 from elemta.plugins.plugin import Plugin
 from elemta.plugins.remote.answers import to_answer
 from elemta.plugins.remote.calls import from_call

@@ -16,15 +16,15 @@ from elemta.mail.clock import Clock
 from elemta.mail.errors import PluginError
 from elemta.mail.events import Emit
 from elemta.mail.reply import clean_text
+from elemta.plugins.finding.inspection import judge_metadata
+from elemta.plugins.finding.sources import Found, Kind
 from elemta.plugins.hooks import find_hook
-from elemta.plugins.inspection import judge_metadata
 from elemta.plugins.plugin import Metadata
 from elemta.plugins.remote.job import Job
 from elemta.plugins.remote.plugin import PROTOCOL, RemotePlugin, Route, make_class
 from elemta.plugins.remote.process import CONNECT_TIMEOUT, Address, Place, Process
 from elemta.plugins.remote.proto import elemta_plugin_v1_pb2 as pb
 from elemta.plugins.settings import PluginSettings, PluginsSettings
-from elemta.plugins.sources import Found, Kind
 
 DESCRIBE = "/elemta.plugin.v1.PluginHost/Describe"
 

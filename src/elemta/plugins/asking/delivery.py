@@ -27,12 +27,12 @@ from elemta.mail.message import Message, Recipient, State
 from elemta.mail.outcome import Outcome, Result
 from elemta.mail.reply import Reply, clean_text
 from elemta.net.tasks import spawn
-from elemta.plugins.applying import MAX_EDITS, EditLimits, Revision
-from elemta.plugins.chain import Chain, Decision
+from elemta.plugins.asking.applying import MAX_EDITS, EditLimits, Revision
+from elemta.plugins.asking.chain import Chain, Decision
+from elemta.plugins.asking.table import NO_HOOKS, HookTable
 from elemta.plugins.contexts import AttemptContext, Context, OutcomeContext, QueueContext
 from elemta.plugins.edits import AddHeader, Edit, InsertHeader, RemoveHeader, ReplaceHeader
 from elemta.plugins.result import NOTE_LIMIT, Action
-from elemta.plugins.table import NO_HOOKS, HookTable
 
 MOST_TOLD = 200  # calls under way that nobody waits for
 MAX_SECTION = 2_097_152  # octets searched for the end of the header section; sessions allow half

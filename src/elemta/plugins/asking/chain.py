@@ -21,13 +21,13 @@ from typing import Any
 
 from elemta.mail import events as ev
 from elemta.mail.reply import Reply, clean_text
+from elemta.plugins.asking.tally import Tally
 from elemta.plugins.contexts import Context
 from elemta.plugins.edits import Edit
 from elemta.plugins.hooks import Hook, May
 from elemta.plugins.plugin import Plugin
 from elemta.plugins.result import Action, Result
 from elemta.plugins.settings import OnError, PluginSettings
-from elemta.plugins.tally import Tally
 
 REFUSED = Reply(550, "Refused by local policy", "5.7.1")
 DEFERRED = Reply(451, "Try again later", "4.7.1")

@@ -11,7 +11,7 @@ import msgspec
 
 
 class HookFigures(msgspec.Struct, frozen=True):
-    """What one hook of a plugin has come to, as in `elemta.plugins.tally.Tally`."""
+    """What one hook of a plugin has come to, as in `elemta.plugins.asking.tally.Tally`."""
 
     calls: int
     errors: int

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from elemta.plugins import files
+from elemta.plugins.finding import files
+from elemta.plugins.finding.problems import PluginProblem, PluginsError, nearest
+from elemta.plugins.finding.sources import Finder, Found, Key, plain
 from elemta.plugins.hooks import HOOKS
-from elemta.plugins.loader import Candidate, Host, read
-from elemta.plugins.options import Options, beside, gather
-from elemta.plugins.order import Placed, arrange
-from elemta.plugins.problems import PluginProblem, PluginsError, nearest
+from elemta.plugins.loading.loader import Candidate, Host, read
+from elemta.plugins.loading.options import Options, beside, gather
+from elemta.plugins.loading.order import Placed, arrange
 from elemta.plugins.settings import Isolation, PluginSettings
-from elemta.plugins.sources import Finder, Found, Key, plain
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 """Path, time of change, inode and size of each file of a plugin; () where it has none."""

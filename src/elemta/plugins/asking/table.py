@@ -6,7 +6,7 @@ for those who come later, and the plugins of the old one are closed when nobody 
 
 from collections.abc import Callable, Mapping
 
-from elemta.plugins.chain import Chain
+from elemta.plugins.asking.chain import Chain
 from elemta.plugins.hooks import HOOKS
 
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from elemta.mail.events import Emit
-from elemta.plugins.chain import Chain, Decision, Link
+from elemta.plugins.asking.chain import Chain, Decision, Link
+from elemta.plugins.asking.table import HookTable
+from elemta.plugins.asking.tally import Tally
 from elemta.plugins.contexts import ConnectionContext, Context
 from elemta.plugins.hooks import HOOKS, STAGES, hooks_of_stage
-from elemta.plugins.listing import HookFigures, PluginInfo
-from elemta.plugins.loader import Candidate
+from elemta.plugins.loading.listing import HookFigures, PluginInfo
+from elemta.plugins.loading.loader import Candidate
+from elemta.plugins.loading.selection import Stamp
 from elemta.plugins.plugin import Plugin
 from elemta.plugins.result import Action
-from elemta.plugins.selection import Stamp
 from elemta.plugins.settings import PluginSettings
-from elemta.plugins.table import HookTable
-from elemta.plugins.tally import Tally
 
 LISTENERS = ("mta", "lmtp")
 EVERYWHERE = ""

@@ -18,12 +18,12 @@ from pydantic import BaseModel
 from elemta.mail.clock import Clock
 from elemta.mail.errors import PluginError
 from elemta.mail.events import Emit
-from elemta.plugins import files
-from elemta.plugins.inspection import find_class, hooks_of, inspect_class
+from elemta.plugins.finding import files
+from elemta.plugins.finding.inspection import find_class, hooks_of, inspect_class
+from elemta.plugins.finding.problems import PluginProblem, PluginsError
+from elemta.plugins.finding.sources import Found, Kind
 from elemta.plugins.plugin import Metadata, Plugin
-from elemta.plugins.problems import PluginProblem, PluginsError
 from elemta.plugins.settings import PluginsSettings
-from elemta.plugins.sources import Found, Kind
 from elemta.plugins.tools import Tools
 
 

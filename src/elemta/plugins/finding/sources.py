@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from elemta.plugins.files import leads_out
-from elemta.plugins.problems import PluginProblem, nearest
+from elemta.plugins.finding.files import leads_out
+from elemta.plugins.finding.problems import PluginProblem, nearest
 from elemta.plugins.settings import Isolation, PluginSettings, PluginsSettings
 
 GROUP = "elemta.plugins"

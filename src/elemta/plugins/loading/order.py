@@ -7,9 +7,9 @@ from graphlib import CycleError, TopologicalSorter
 
 from packaging.version import Version
 
-from elemta.plugins.inspection import parse_dependency
+from elemta.plugins.finding.inspection import parse_dependency
+from elemta.plugins.finding.problems import PluginProblem, PluginsError, nearest
 from elemta.plugins.plugin import Metadata
-from elemta.plugins.problems import PluginProblem, PluginsError, nearest
 
 
 @dataclass(frozen=True, slots=True)

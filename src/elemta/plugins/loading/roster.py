@@ -14,16 +14,18 @@ from elemta.mail.clock import Clock
 from elemta.mail.errors import PluginError
 from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
-from elemta.plugins.chain import Decision, describe
+from elemta.plugins.asking.chain import Decision, describe
+from elemta.plugins.asking.table import NO_HOOKS, HookTable
+from elemta.plugins.asking.tally import Tally
 from elemta.plugins.contexts import Context
 from elemta.plugins.families import Families
-from elemta.plugins.files import place_of
-from elemta.plugins.listing import PluginInfo
-from elemta.plugins.loader import Candidate, Host
-from elemta.plugins.order import needs_of
-from elemta.plugins.plugin import Plugin
-from elemta.plugins.problems import PluginProblem, PluginsError, nearest
-from elemta.plugins.running import (
+from elemta.plugins.finding.files import place_of
+from elemta.plugins.finding.problems import PluginProblem, PluginsError, nearest
+from elemta.plugins.finding.sources import Finder, Found
+from elemta.plugins.loading.listing import PluginInfo
+from elemta.plugins.loading.loader import Candidate, Host
+from elemta.plugins.loading.order import needs_of
+from elemta.plugins.loading.running import (
     EVERYWHERE,
     LISTENERS,
     Running,
@@ -32,11 +34,9 @@ from elemta.plugins.running import (
     execute_stage,
     info_of,
 )
-from elemta.plugins.selection import Selected, Selection, Stamp, stamp_of
+from elemta.plugins.loading.selection import Selected, Selection, Stamp, stamp_of
+from elemta.plugins.plugin import Plugin
 from elemta.plugins.settings import PluginSettings, PluginsSettings
-from elemta.plugins.sources import Finder, Found
-from elemta.plugins.table import NO_HOOKS, HookTable
-from elemta.plugins.tally import Tally
 from elemta.plugins.tooling import Figures, Toolbox
 
 

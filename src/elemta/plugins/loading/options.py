@@ -14,11 +14,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from elemta.mail.reply import clean_text
-from elemta.plugins.files import strangers_at
-from elemta.plugins.loader import Candidate
-from elemta.plugins.problems import PluginProblem, PluginsError, nearest
+from elemta.plugins.finding.files import strangers_at
+from elemta.plugins.finding.problems import PluginProblem, PluginsError, nearest
+from elemta.plugins.finding.sources import plain
+from elemta.plugins.loading.loader import Candidate
 from elemta.plugins.settings import PluginSettings, PluginsSettings
-from elemta.plugins.sources import plain
 
 LIMIT = 1 << 20  # octets of a file beside a plugin
 

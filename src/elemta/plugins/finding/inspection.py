@@ -10,9 +10,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel
 
+from elemta.plugins.finding.problems import nearest
 from elemta.plugins.hooks import HOOKS, find_hook
 from elemta.plugins.plugin import Metadata, Plugin
-from elemta.plugins.problems import nearest
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 _LIFE = ("setup", "self_check", "enable", "disable", "close")

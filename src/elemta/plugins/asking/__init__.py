@@ -1,0 +1,1 @@
+"""Asking plugins: chains of those that want a hook, and what becomes of their answers."""

@@ -1,0 +1,1 @@
+"""Reading plugins, putting them in order, and keeping those that run."""
