@@ -6,8 +6,8 @@ import sys
 import pytest
 from plugins.workshop import HEAD, source
 
-from elemta.plugins import loader
 from elemta.plugins.finding.sources import Found, Kind
+from elemta.plugins.loading import loader
 from elemta.plugins.settings import Isolation, PluginSettings
 
 HOOK = "def on_connect(self, ctx): return None"
