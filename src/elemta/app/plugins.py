@@ -31,6 +31,7 @@ from elemta.plugins.loading.running import EVERYWHERE, ask
 from elemta.plugins.loading.selection import Selection
 from elemta.plugins.result import Action
 
+LOOKS = 4  # a second, at files whose change is to be noticed
 STOP_PATIENCE = 3.0  # seconds; soon after that the supervisor would kill the worker
 MAX_SECURITY_CALLS = 100  # under way; what happens meanwhile is not told to plugins
 
@@ -136,7 +137,14 @@ class WorkerPlugins:
             self._looking = spawn(self._look(), "look at plugins")
 
     async def _look(self) -> None:
-        await self.roster.notice_changes()
+        roster = self.roster
+        await roster.notice_changes()
+        await self._write_listing()
+        for _ in range(LOOKS - 1 if roster.reloads_by_itself else 0):
+            await asyncio.sleep(1.0 / LOOKS)  # who waits for it has an editor open
+            await roster.notice_changes()
+
+    async def _write_listing(self) -> None:
         listing = self.roster.info()
         if listing != self._written:
             path = listing_path(self._state_dir, self._index)

@@ -163,6 +163,11 @@ class Roster(Families):
                 raise PluginError(f"plugin {name}: there is no {path}")
             await self._reload([name])
 
+    @property
+    def reloads_by_itself(self) -> bool:
+        """Whether the settings ask to notice changes on disk."""
+        return self._settings.hot_reload
+
     async def notice_changes(self) -> None:
         """Load again what has changed on disk, where the settings ask for that.
 
