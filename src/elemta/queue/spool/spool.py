@@ -134,12 +134,12 @@ class Spool:
         if owed is not None:
             self._owed = owed
         now = self.clock.monotonic()
-        self._room_until = now + _ROOM_AGE
         if now >= self._ample_until:
             spare = self._measure()
             self._room = spare >= 0
             if spare >= _AMPLE:
                 self._ample_until = now + _AMPLE_AGE
+        self._room_until = now + _ROOM_AGE  # last: the loop and the writer's thread both look
         return self._room
 
     def remove(self, ids: Iterable[QueueId]) -> None:
