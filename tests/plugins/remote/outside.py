@@ -1,5 +1,6 @@
 """Plugins outside the test's process, with real tools."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -58,7 +59,11 @@ async def outside(
     if kind is None:
         kind = Kind.ADDRESS if address else Kind.PROCESS
     found = Found(name, kind, None if address else Path(path), settings=settings)
-    source = await read_source(found, server, events.append, clock)
+    try:
+        source = await read_source(found, server, events.append, clock)
+    except BaseException:
+        await everything_left()
+        raise
     try:
         values = source.plugin.Settings.model_validate(dict(settings.config))
         plugin = source.plugin(values, toolbox.make_tools(settings))
@@ -69,7 +74,15 @@ async def outside(
             await plugin.close()
     finally:
         source.release()
+        await everything_left()
         toolbox.close()
+
+
+async def everything_left() -> None:
+    """Wait until processes that were let go of have ended: nobody else does."""
+    leaving = asyncio.all_tasks() - {asyncio.current_task()}
+    if leaving:
+        await asyncio.wait(leaving, timeout=5)
 
 
 def session() -> SessionInfo:
