@@ -195,6 +195,10 @@ class Process:
             raise PluginError(_ending(process.returncode, self._last))
 
     async def leave(self) -> str:
+        # whoever is cancelled meanwhile must not leave a process behind that nobody waits for
+        return await asyncio.shield(spawn(self._leave(), "leaving a plugin"))
+
+    async def _leave(self) -> str:
         channel, self.channel = self.channel, None
         if channel is not None:
             await channel.close()
@@ -228,7 +232,7 @@ class Process:
         if self._process is not None:
             _kill(self._process)
         self._remove()  # the loop may end before the rest is done
-        _ = spawn(self.leave(), "leaving a plugin")
+        _ = spawn(self._leave(), "leaving a plugin")
 
     def _remove(self) -> None:
         own, self._own = self._own, None
