@@ -34,13 +34,46 @@ class Priority(enum.IntEnum):
     BULK = 4
 
 
+class Requests(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
+    """What the sender asked for by parameters of MAIL and RCPT that most messages do without.
+
+    New ones go to the end, with a default: stored messages outlive releases.
+
+    Attributes:
+        ret: What a notification brings back (RFC 3461 §4.3): "FULL", "HDRS" or "".
+        envid: The envelope id (RFC 3461 §4.4), still as xtext, or "".
+        dsn: By the index of a recipient, its NOTIFY ("NEVER", "SUCCESS,FAILURE"..., "" if not
+            given) and its ORCPT ("rfc822;" and xtext, "" if not given) as they came.
+        deliver_by: Deadline (RFC 2852), an instant; 0 for none.
+        by_mode: What happens at it: "R" returns the message, "N" tells of the delay.
+        by_trace: The sender wants to know of relays that do not know of deadlines.
+        not_before: Held until this instant (RFC 4865); 0 for none.
+        mt_priority: -9 to 9 (RFC 6710); None where none was asked for.
+        require_tls: Only over verified TLS (RFC 8689 §2).
+        tls_optional: Delivery matters more than TLS (RFC 8689 §5); void with `require_tls`.
+        auth: Who submitted it, as a trusted client says (RFC 4954 §5), still as xtext, or "".
+    """
+
+    ret: str = ""
+    envid: str = ""
+    dsn: dict[int, tuple[str, str]] = {}
+    deliver_by: float = 0.0
+    by_mode: str = ""
+    by_trace: bool = False
+    not_before: float = 0.0
+    mt_priority: int | None = None
+    require_tls: bool = False
+    tls_optional: bool = False
+    auth: str = ""
+
+
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
     """What is known of a message beside its envelope: stored with it, in this order.
 
     New facts go to the end, with a default: stored messages outlive releases.
 
     Attributes:
-        body: "7BIT" or "8BITMIME", as the client declared it (RFC 6152).
+        body: "7BIT", "8BITMIME" or "BINARYMIME", as the client declared it (RFC 6152, RFC 3030).
         smtputf8: The client asked for RFC 6531.
         has_8bit: There is an octet over 127 in the content.
         verified: The sender is known to be what it says (it came from a trusted network),
@@ -50,6 +83,8 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
         header_size: Octets of the header section, its empty line included; 0 if unknown.
         auto_submitted: The message must not cause notifications beyond failure (RFC 3834, lists).
         delay_warnings: How many delay warnings have been sent.
+        login: The account of the client that sent it, or "".
+        requests: See `Requests`; None where nothing was asked for.
     """
 
     body: str = "7BIT"
@@ -64,6 +99,8 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
     header_size: int = 0
     auto_submitted: bool = False
     delay_warnings: int = 0
+    login: str = ""
+    requests: Requests | None = None
 
 
 NO_FACTS = Facts()
