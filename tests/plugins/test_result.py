@@ -3,7 +3,8 @@
 import pytest
 
 from elemta.mail.reply import Reply
-from elemta.plugins import Action, Result
+from elemta.plugins import Action, AddHeader, Result
+from elemta.plugins.result import NOTE_LIMIT
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,30 @@ def test_texts_are_one_clean_line():
 def test_a_delay_is_a_number_of_seconds(delay):
     with pytest.raises(ValueError, match="not a delay"):
         Result.retry_after(delay)
+
+
+@pytest.mark.parametrize("action", ["reject", "REJECT", "rejekt", None, 550])
+def test_what_is_no_action_cannot_pass_for_one(action):
+    with pytest.raises(TypeError, match="not an action"):
+        Result(action=action)
+
+
+@pytest.mark.parametrize("edits", [("X-Spam: yes",), (AddHeader,), "abc"])
+def test_what_is_no_edit_is_found_where_it_is_made(edits):
+    with pytest.raises(TypeError, match="not an edit"):
+        Result.quarantine(edits=edits)
+
+
+@pytest.mark.parametrize(("delay", "error"), [(-1, ValueError), ("soon", TypeError)])
+def test_a_delay_by_hand_is_judged_as_well(delay, error):
+    with pytest.raises(error):
+        Result(delay=delay)
+
+
+def test_a_note_by_hand_is_one_clean_and_short_line():
+    assert Result(note="a\r\nb").note == "a  b"
+    assert len(Result(note="x" * 5000).note) == NOTE_LIMIT
+
+
+def test_a_list_of_edits_is_as_good_as_a_tuple():
+    assert Result(edits=[AddHeader("X-Test", "a")]).edits == (AddHeader("X-Test", "a"),)

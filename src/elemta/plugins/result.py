@@ -1,6 +1,7 @@
 """What a plugin answers: an action, the words for the peer, a note for the operator, and edits."""
 
 import enum
+import math
 import re
 
 import msgspec
@@ -51,8 +52,25 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     silent: bool = False
 
     def __post_init__(self) -> None:
+        """Refuse, where it is made, what would be misread later.
+
+        Raises:
+            TypeError: The action is none, or an edit is none.
+            ValueError: The reply does not fit the action, or the delay is none.
+        """
+        if not isinstance(self.action, Action):
+            raise TypeError(f"not an action: {self.action!r}")
         if self.reply is not None:
             _check_reply(self.reply, self.action)
+        if self.note:
+            msgspec.structs.force_setattr(self, "note", clean_text(self.note, NOTE_LIMIT))
+        if self.edits:
+            msgspec.structs.force_setattr(self, "edits", tuple(self.edits))
+            for edit in self.edits:
+                if not isinstance(edit, Edit):
+                    raise TypeError(f"not an edit: {type(edit).__name__}")
+        if self.delay is not None and not 0 <= self.delay < math.inf:
+            raise ValueError(f"not a delay: {self.delay}")
 
     @classmethod
     def reject(
@@ -70,7 +88,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             ValueError: The code is not 5xx, or the enhanced code not 5.x.x.
         """
         reply = _reply(code, enhanced, text)
-        return cls(action=Action.REJECT, reply=reply, note=_note(note), edits=edits)
+        return cls(action=Action.REJECT, reply=reply, note=note, edits=edits)
 
     @classmethod
     def defer(
@@ -88,27 +106,27 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             ValueError: The code is not 4xx, or the enhanced code not 4.x.x.
         """
         reply = _reply(code, enhanced, text)
-        return cls(action=Action.DEFER, reply=reply, note=_note(note), edits=edits)
+        return cls(action=Action.DEFER, reply=reply, note=note, edits=edits)
 
     @classmethod
     def discard(cls, *, note: str = "") -> "Result":
         """Say 250, and throw the message away."""
-        return cls(action=Action.DISCARD, note=_note(note))
+        return cls(action=Action.DISCARD, note=note)
 
     @classmethod
     def quarantine(cls, *, note: str = "", edits: tuple[Edit, ...] = ()) -> "Result":
         """Take the message, and keep it for an operator to look at."""
-        return cls(action=Action.QUARANTINE, note=_note(note), edits=edits)
+        return cls(action=Action.QUARANTINE, note=note, edits=edits)
 
     @classmethod
     def accept(cls, *, note: str = "", edits: tuple[Edit, ...] = ()) -> "Result":
         """Ask no more plugins; for a recipient: relaying is allowed."""
-        return cls(action=Action.ACCEPT, note=_note(note), edits=edits)
+        return cls(action=Action.ACCEPT, note=note, edits=edits)
 
     @classmethod
     def modify(cls, *edits: Edit, note: str = "") -> "Result":
         """Change the message, and go on."""
-        return cls(edits=edits, note=_note(note))
+        return cls(edits=edits, note=note)
 
     @classmethod
     def retry_after(cls, seconds: float, *, note: str = "") -> "Result":
@@ -119,14 +137,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: It is negative or no number.
         """
-        if not 0 <= seconds < float("inf"):
-            raise ValueError(f"not a delay: {seconds}")
-        return cls(delay=float(seconds), note=_note(note))
+        return cls(delay=float(seconds), note=note)
 
     @classmethod
     def silence(cls, *, note: str = "") -> "Result":
         """For `on_bounced`: send no notification; the failure is kept for the operator."""
-        return cls(silent=True, note=_note(note))
+        return cls(silent=True, note=note)
 
 
 def _reply(code: int, enhanced: str, text: str) -> Reply:
@@ -143,7 +159,3 @@ def _check_reply(reply: Reply, action: Action) -> None:
         raise ValueError(f"the enhanced code must be {kind}.x.x, not {reply.enhanced!r}")
     if "\n" in reply.text:
         raise ValueError("the text must be one line")
-
-
-def _note(text: str) -> str:
-    return clean_text(text, NOTE_LIMIT) if text else ""
