@@ -1,6 +1,7 @@
 """Chains: who is asked, in which order, what answers add up to, and what defects mean."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -19,6 +20,17 @@ def context(hook: str = "on_data") -> ConnectionContext:
 async def ask(links, given=None):
     waiting = links(given or context(links.hook.name))
     return None if waiting is None else await waiting
+
+
+class Odd(BaseException):
+    """One that `except Exception` does not catch."""
+
+
+class UnspeakableError(Exception):
+    """One whose text is broken, too."""
+
+    def __str__(self):
+        raise RuntimeError("no words")
 
 
 class TestAnswers:
@@ -215,6 +227,63 @@ class TestDefects:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert events == []
+
+    @pytest.mark.parametrize("is_async", [False, True])
+    @pytest.mark.parametrize("independent", [False, True])
+    @pytest.mark.parametrize("raised", [SystemExit(3), asyncio.CancelledError(), Odd()])
+    async def test_what_is_no_ordinary_exception_ends_no_more_than_its_call(
+        self, raised, independent, is_async
+    ):
+        events = []
+
+        def fail(_context):
+            raise raised
+
+        async def fail_later(given):
+            await asyncio.sleep(0)
+            fail(given)
+
+        call = fail_later if is_async else fail
+        names = ("one", "two")
+        links = chain(
+            "on_data",
+            *(plugin(each, independent=independent, on_data=call) for each in names),
+            emit=events.append,
+        )
+        for _ in range(SAMPLED):
+            decision = await ask(links)
+            assert (decision.action, decision.plugin) == ("defer", "one")
+        assert type(raised).__name__ in events[0].error
+
+    async def test_what_a_plugin_has_cancelled_itself_is_its_defect(self):
+        async def wait_for_nothing(_context):
+            task = asyncio.ensure_future(asyncio.Event().wait())
+            task.cancel()
+            await task
+
+        links = chain("on_data", plugin(on_data=wait_for_nothing))
+        assert (await ask(links)).action == "defer"
+
+    async def test_an_answer_that_comes_too_late_counts_as_none(self):
+        events = []
+
+        async def catch_all(_context):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+        links = chain("on_data", plugin(on_data=catch_all), emit=events.append, timeout=0.01)
+        assert (await ask(links)).action == "defer"
+        assert "no answer within 0.01 s" in events[0].error
+
+    async def test_an_exception_that_cannot_be_shown(self):
+        events = []
+
+        def fail(_context):
+            raise UnspeakableError
+
+        links = chain("on_data", plugin(on_data=fail), emit=events.append)
+        assert (await ask(links)).action == "defer"
+        assert "UnspeakableError: (says nothing" in events[0].error
 
 
 class TestShadows:

@@ -126,7 +126,9 @@ class Chain:
                     break
             else:
                 return None
-        except Exception as error:  # noqa: BLE001 - a plugin's defect is its own
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin's defect is its own, also `sys.exit()`
             answer = error
         at = len(self._calls) - operator.length_hint(calls) - 1
         return self._ask(context, at, answer, self._monotonic())
@@ -188,7 +190,9 @@ class Chain:
         context.tools = link.plugin.tools
         try:
             return link.call(context)
-        except Exception as error:  # noqa: BLE001 - as above
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as above
             return error
 
     async def _settle(
@@ -197,13 +201,16 @@ class Chain:
         """Wait for an answer where that is needed, judge it, and note it."""
         link = self.links[at]
         try:
-            if isinstance(answer, Exception):
-                raise answer  # noqa: TRY301 - one place judges what goes wrong
             if inspect.isawaitable(answer):
-                async with asyncio.timeout(link.settings.timeout):
-                    answer = await answer
+                answer = await _within(link.settings.timeout, answer)
+            if isinstance(answer, BaseException):
+                raise answer  # noqa: TRY301 - one place judges what goes wrong
             result = self._judge(answer)
-        except Exception as error:  # noqa: BLE001 - as above
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             result = self._fail(link, error, context)
         link.tally.took(self._monotonic() - began)
         if result is None or not _has_effect(result):
@@ -227,7 +234,7 @@ class Chain:
             raise TypeError(f"{hook.name} cannot decide anything: {answer.action}")
         return answer
 
-    def _fail(self, link: Link, error: Exception, context: Context) -> Result | None:
+    def _fail(self, link: Link, error: BaseException, context: Context) -> Result | None:
         """Say what a defect means for the mail, and tell the operator where it is."""
         why = secrets.token_hex(4)
         link.tally.errors += 1
@@ -299,11 +306,35 @@ class _Gathered:
         )
 
 
+async def _within(timeout: float, answer: Awaitable[object]) -> object:  # noqa: ASYNC109 - the plugin's
+    """Wait for an answer.
+
+    Raises:
+        TimeoutError: It came too late, or not at all.
+    """
+    async with asyncio.timeout(timeout) as limit:
+        given = await answer
+    if limit.expired():  # it has been cancelled, and has gone on all the same
+        raise TimeoutError("its answer came too late")
+    return given
+
+
+def _is_cancelled() -> bool:
+    """Whether it is us who are to end, and not something that a plugin has cancelled itself."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 def describe(error: BaseException) -> str:
-    """Say what an exception is and where in the plugin it was raised, in one line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+    """Say what an exception is and where it was raised, in one line."""
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        place = f" ({Path(frame.f_code.co_filename).name}:{line})"
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - it is a plugin's own, and may be broken like all else of it
+        text = "(says nothing that can be read)"
+    return f"{type(error).__name__}: {text}{place}"
 
 
 def _has_effect(result: Result) -> bool:
