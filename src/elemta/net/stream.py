@@ -20,6 +20,7 @@ from typing import cast
 
 from elemta.mail.clock import Clock
 from elemta.net.clock import SystemClock
+from elemta.net.encryption import Encryption, TlsFacts
 
 READ_SIZE = 64 * 1024  # octets taken from the socket at a time
 READ_LIMIT = 64 * 1024  # octets held before reading from the socket pauses
@@ -39,7 +40,7 @@ class Stream(asyncio.BufferedProtocol):
         deadline: Monotonic instant at which `read` and `drain` raise TimeoutError.
         peer: The other end ("192.0.2.1:25", "[::1]:25", "unix"), `peer_ip` its address alone
             ("" for unix sockets), `local` our end.
-        tls_version: "TLSv1.3" and the like, "" in clear.
+        tls: What the TLS handshake came to; None in clear.
     """
 
     __slots__ = (
@@ -56,12 +57,13 @@ class Stream(asyncio.BufferedProtocol):
         "_reader",
         "_sweep",
         "_take",
+        "_tls",
         "_transport",
         "deadline",
         "local",
         "peer",
         "peer_ip",
-        "tls_version",
+        "tls",
     )
 
     def __init__(self, accepted: Callable[["Stream"], None] | None = None):
@@ -79,7 +81,9 @@ class Stream(asyncio.BufferedProtocol):
         self._closed: asyncio.Future[bool] | None = None
         self._sweep: Sweep | None = None
         self.deadline = math.inf
-        self.peer = self.peer_ip = self.local = self.tls_version = ""
+        self.peer = self.peer_ip = self.local = ""
+        self._tls: Encryption | None = None
+        self.tls: TlsFacts | None = None
 
     # ---- what the owner calls
 
@@ -144,7 +148,7 @@ class Stream(asyncio.BufferedProtocol):
     def write(self, data: bytes) -> None:
         """Send; what the peer does not take at once is held: call `drain` after."""
         if self._transport is not None and self._error is None:
-            self._transport.write(data)
+            self._transport.write(data if self._tls is None else self._veil(self._tls, data))
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough of what was written.
@@ -198,29 +202,36 @@ class Stream(asyncio.BufferedProtocol):
             ssl.SSLError: The handshake failed.
             ConnectionError: The connection broke, or plaintext was waiting to be read.
             TimeoutError: The deadline has passed.
+            ValueError: TLS cannot say this host name.
         """
         if self._transport is None or self._held:
             raise ConnectionAbortedError("plaintext arrived before the TLS handshake")
-        loop = asyncio.get_running_loop()
-        left = min(max(self.deadline - loop.time(), 0.001), 3600.0)
-        transport = await loop.start_tls(
-            self._transport,
-            self,
-            context,
-            server_hostname=server_hostname,
-            server_side=server_side,
-            ssl_handshake_timeout=left,
+        self._check_open()
+        tls = self._tls = Encryption(
+            context, server_side=server_side, server_hostname=server_hostname
         )
-        if transport is None:
-            raise ConnectionAbortedError("the connection was lost in the TLS handshake")
-        self._transport = transport
-        transport.set_write_buffer_limits(high=WRITE_LIMIT)
-        tls = transport.get_extra_info("ssl_object")
-        self.tls_version = tls.version() if tls else ""
+        self._shake_hands(tls)
+        while not tls.is_established:
+            self._check_open()
+            await self._next_arrival()
+        self.tls = tls.facts()
+
+    @property
+    def tls_version(self) -> str:
+        """Give "TLSv1.3" and the like, "" in clear."""
+        return "" if self.tls is None else self.tls.version
+
+    def _check_open(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._eof:
+            raise ConnectionResetError("the peer has closed")
 
     def close(self) -> None:
         """Send what is written, then close; an unwilling peer is cut off at the deadline."""
         if self._transport is not None:
+            if self._tls is not None:
+                self._transport.write(self._tls.end())
             self._transport.close()
 
     def abort(self) -> None:
@@ -252,8 +263,6 @@ class Stream(asyncio.BufferedProtocol):
     # ---- what the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._transport is not None:  # the TLS layer introduces itself
-            return
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_LIMIT)
         self.peer, self.peer_ip = _ends(transport.get_extra_info("peername"))
@@ -268,12 +277,67 @@ class Stream(asyncio.BufferedProtocol):
         return _landing
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(_landing[:nbytes])
+        if self._tls is None:
+            self._arrive(bytes(_landing[:nbytes]))
+        else:
+            self._tls.receive(_landing[:nbytes])
+            self._unveil(self._tls)
+
+    def _unveil(self, tls: Encryption) -> None:
+        """Go on with the handshake, or with what is in the records that have arrived."""
+        if not tls.is_established and not self._shake_hands(tls):
+            return
+        try:
+            data = tls.decrypt()
+        except ssl.SSLError as error:
+            self._send_waiting(tls)
+            self._break(ConnectionAbortedError(str(error)))
+            return
+        self._send_waiting(tls)
+        if data:
+            self._arrive(data)
+        if tls.is_ended:
+            self.eof_received()
+
+    def _shake_hands(self, tls: Encryption) -> bool:
+        """Go on with the handshake; True once it is done."""
+        try:
+            is_done = tls.shake_hands()
+        except ssl.SSLError as error:
+            self._send_waiting(tls)
+            self._break(error)
+            return False
+        self._send_waiting(tls)
+        if is_done:
+            self._wake(self._reader)
+        return is_done
+
+    def _veil(self, tls: Encryption, data: bytes) -> bytes:
+        """Encrypt; nothing can be said before the handshake is done, or after the end."""
+        try:
+            return tls.encrypt(data) if tls.is_established else b""
+        except ssl.SSLError as error:
+            self._break(ConnectionAbortedError(str(error)))
+            return b""
+
+    def _send_waiting(self, tls: Encryption) -> None:
+        waiting = tls.waiting()
+        if waiting and self._transport is not None:
+            self._transport.write(waiting)
+
+    def _break(self, error: Exception) -> None:
+        """Take no more: what the peer sends means nothing."""
+        self._error = self._error or error
+        if self._transport is not None:
+            self._transport.close()
+        self._wake(self._reader)
+
+    def _arrive(self, data: bytes) -> None:
         if self._take is not None:
             self._feed(self._take, data)
             return
         self._buffer.append(data)
-        self._held += nbytes
+        self._held += len(data)
         if self._held > READ_LIMIT and not self._paused_reading and self._transport is not None:
             self._paused_reading = True
             self._transport.pause_reading()
@@ -295,7 +359,7 @@ class Stream(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         self._eof = True
         self._wake(self._reader)
-        return not self.tls_version  # keep our half open so that replies still go out
+        return self._tls is None  # keep our half open so that replies still go out
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._sweep is not None:
