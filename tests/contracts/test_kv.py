@@ -86,6 +86,13 @@ async def test_what_is_no_number_stays_as_it_is(store: Store) -> None:
     assert await store.get("n") == b"one"
 
 
+@pytest.mark.parametrize("amount", ["1", None, 1.5, float("nan")])
+async def test_only_whole_numbers_are_added(store: Store, amount: object) -> None:
+    with pytest.raises(PluginError, match="not a whole number"):
+        await store.increment("n", amount)  # type: ignore[arg-type]
+    assert await store.increment("n") == 1
+
+
 async def test_numbers_have_an_end(store: Store) -> None:
     await store.increment("n", 2**63 - 1)
     with pytest.raises(PluginError, match="beyond"):

@@ -123,6 +123,22 @@ async def test_a_cancelled_caller_disturbs_nobody(tmp_path: Path) -> None:
     database.close()
 
 
+@pytest.mark.parametrize("error", [TypeError, KeyError])
+async def test_work_that_fails_in_any_way_leaves_the_others_their_store(
+    tmp_path: Path, error: type[Exception]
+) -> None:
+    database = Database(tmp_path / "plugins.db", FakeClock())
+
+    def fail(_connection: apsw.Connection, _now: float) -> None:
+        raise error("odd")
+
+    with pytest.raises(PluginError, match="odd"):
+        await database.run(fail)
+    async with asyncio.timeout(10):
+        await DiskStore(database, "one").set("key", b"value")
+    database.close()
+
+
 async def test_what_was_asked_for_is_done_before_the_end(tmp_path: Path) -> None:
     database = Database(tmp_path / "plugins.db", FakeClock())
     store = DiskStore(database, "one")

@@ -30,6 +30,7 @@ class MemoryStore:
 
     async def increment(self, key: str, amount: int = 1, *, ttl: float | None = None) -> int:
         """Add to a number, 0 where there is none; `ttl` counts from its first change."""
+        check_number(amount)
         check_value(b"", ttl)
         value = await self.get(key)
         number = check_number(amount + (0 if value is None else read_number(key, value)))

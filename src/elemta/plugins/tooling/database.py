@@ -119,7 +119,7 @@ class Database:
             batch, is_open = self._gather()
             try:
                 self._do(batch)
-            except (apsw.Error, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - else nobody would answer any more, ever
                 for request in batch:
                     request.error = PluginError(f"{self._path}: {error}")
             _answer(batch)
@@ -153,6 +153,8 @@ class Database:
                     request.value = request.work(connection, now)
                 except PluginError as error:
                     request.error = error
+                except (TypeError, ValueError) as error:  # of values that SQL has no room for
+                    request.error = PluginError(f"cannot be kept: {error}")
             self._sweep(connection, now)
             connection.execute("COMMIT")
         except BaseException:

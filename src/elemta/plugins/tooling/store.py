@@ -53,6 +53,7 @@ class DiskStore:
         Others see the number as its decimal digits.
         """
         check_key(key)
+        check_number(amount)
         check_value(b"", ttl)
         number: int = await self._database.run(partial(self._increment, key, amount, ttl))
         return number
@@ -134,8 +135,10 @@ def check_number(number: int) -> int:
     """Give a number back if it can be kept.
 
     Raises:
-        PluginError: It is beyond 64 bits.
+        PluginError: It is beyond 64 bits, or no whole number.
     """
+    if not isinstance(number, int):
+        raise PluginError(f"not a whole number: {number!r}")
     if abs(number) > MAX_NUMBER:
         raise PluginError(f"a number is beyond {MAX_NUMBER}")
     return number
