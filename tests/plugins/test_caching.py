@@ -88,6 +88,23 @@ async def test_hooks_do_not_share_answers(checks):
     assert checks.asked == 2
 
 
+async def test_methods_of_one_hook_do_not_share_answers(clock):
+    class Two(Plugin[Settings]):
+        metadata = Metadata(name="two")
+
+        @cached(key=lambda context: context.session.client_ip, lifetime=60)
+        def is_listed(self, _context):
+            return Result.reject()
+
+        @cached(key=lambda context: context.session.client_ip, lifetime=60)
+        async def is_slow(self, _context):
+            return Result.defer()
+
+    two = Two(Settings(), OnlyCache(BoundedCache(clock)))
+    assert two.is_listed(context()).action == "reject"
+    assert (await two.is_slow(context())).action == "defer"
+
+
 async def test_a_failure_is_not_kept(checks):
     checks.answer = "raise"
     for _ in range(2):

@@ -35,7 +35,7 @@ def _at_once(method: Method, key: Callable[[Any], str | None], lifetime: float) 
         about = key(context)
         if about is None:
             return method(plugin, context)
-        name, cache = f"{context.hook} {about}", plugin.tools.cache
+        name, cache = _name(method, context, about), plugin.tools.cache
         found = cache.get(name)
         if found is None:
             found = (method(plugin, context),)  # in a tuple: to have no objection is an answer, too
@@ -53,6 +53,12 @@ def _later(method: Method, key: Callable[[Any], str | None], lifetime: float) ->
         about = key(context)
         if about is None:
             return (await load())[0]
-        return (await plugin.tools.cache.fetch(f"{context.hook} {about}", lifetime, load))[0]
+        name = _name(method, context, about)
+        return (await plugin.tools.cache.fetch(name, lifetime, load))[0]
 
     return hook
+
+
+def _name(method: Method, context: Any, about: str) -> str:  # noqa: ANN401 - as above
+    """Name an answer: two methods that are asked in the same hook do not share any."""
+    return f"{context.hook} {method.__qualname__} {about}"
