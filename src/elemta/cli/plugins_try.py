@@ -20,7 +20,7 @@ from elemta.cli.plugins_view import (
     release,
 )
 from elemta.net.clock import SystemClock
-from elemta.plugins.asking.chain import describe
+from elemta.plugins.asking.defects import describe
 from elemta.plugins.finding.problems import PluginsError
 from elemta.plugins.finding.sources import Found, Kind, plain
 from elemta.plugins.loading.loader import Host, read

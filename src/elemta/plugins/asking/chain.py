@@ -13,14 +13,13 @@ import copy
 import inspect
 import operator
 import secrets
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from elemta.mail import events as ev
 from elemta.mail.reply import Reply, clean_text
+from elemta.plugins.asking.defects import describe, is_our_end
 from elemta.plugins.asking.tally import Tally
 from elemta.plugins.contexts import Context
 from elemta.plugins.edits import Edit
@@ -204,12 +203,11 @@ class Chain:
             if inspect.isawaitable(answer):
                 answer = await _within(link.settings.timeout, answer)
             if isinstance(answer, BaseException):
-                raise answer  # noqa: TRY301 - one place judges what goes wrong
-            result = self._judge(answer)
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
+                result = self._fail(link, answer, context)
+            else:
+                result = self._judge(answer)
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            if is_our_end(error):
                 raise
             result = self._fail(link, error, context)
         link.tally.took(self._monotonic() - began)
@@ -317,24 +315,6 @@ async def _within(timeout: float, answer: Awaitable[object]) -> object:  # noqa:
     if limit.expired():  # it has been cancelled, and has gone on all the same
         raise TimeoutError("its answer came too late")
     return given
-
-
-def _is_cancelled() -> bool:
-    """Whether it is us who are to end, and not something that a plugin has cancelled itself."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
-
-
-def describe(error: BaseException) -> str:
-    """Say what an exception is and where it was raised, in one line."""
-    place = ""
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        place = f" ({Path(frame.f_code.co_filename).name}:{line})"
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - it is a plugin's own, and may be broken like all else of it
-        text = "(says nothing that can be read)"
-    return f"{type(error).__name__}: {text}{place}"
 
 
 def _has_effect(result: Result) -> bool:

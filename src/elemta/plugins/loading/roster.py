@@ -14,7 +14,8 @@ from elemta.mail.clock import Clock
 from elemta.mail.errors import PluginError
 from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
-from elemta.plugins.asking.chain import Decision, describe
+from elemta.plugins.asking.chain import Decision
+from elemta.plugins.asking.defects import describe
 from elemta.plugins.asking.table import NO_HOOKS, HookTable
 from elemta.plugins.asking.tally import Tally
 from elemta.plugins.contexts import Context

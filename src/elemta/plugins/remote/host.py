@@ -21,7 +21,7 @@ import grpc
 import msgspec
 
 from elemta.mail.errors import PluginError
-from elemta.plugins.asking.chain import describe
+from elemta.plugins.asking.defects import describe
 from elemta.plugins.finding import files
 from elemta.plugins.finding.inspection import find_class, inspect_class
 from elemta.plugins.plugin import Plugin

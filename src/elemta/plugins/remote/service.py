@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from elemta.mail.errors import PluginError
 from elemta.net.clock import SystemClock
 from elemta.net.tasks import spawn
-from elemta.plugins.asking.chain import describe
+from elemta.plugins.asking.defects import describe
 from elemta.plugins.contexts import Context
 from elemta.plugins.finding.inspection import hooks_of
 from elemta.plugins.plugin import Plugin
