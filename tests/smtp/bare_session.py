@@ -7,7 +7,7 @@ the bare postmaster; nothing is relayed.
 from dataclasses import dataclass, field
 
 from elemta.mail import Address, Reply
-from elemta.smtp import Limits, ServerMachine, events
+from elemta.smtp import Limits, Offer, ServerMachine, events
 
 DONE = Reply(250, "Done", "2.0.0")
 ANSWERS = {
@@ -42,7 +42,7 @@ class BareSession:
     smtputf8: bool = True
 
     def __post_init__(self):
-        self.machine = ServerMachine(self.limits, lmtp=self.lmtp, smtputf8=self.smtputf8)
+        self.machine = ServerMachine(self.limits, Offer(smtputf8=self.smtputf8), lmtp=self.lmtp)
         self.output = b""
         self.closed = False
         self.trace: list[events.Event] = []

@@ -5,7 +5,7 @@ from smtp.bare_session import BareSession
 
 from elemta.mail import Reply
 from elemta.mail.errors import LocalProtocolError
-from elemta.smtp import Limits, ServerMachine, events
+from elemta.smtp import Limits, Offer, ServerMachine, events
 
 OK = Reply(250, "Fine", "2.0.0")
 NO = Reply(452, "Not now", "4.3.1")
@@ -67,7 +67,7 @@ def test_smtp_has_one_reply_only():
 
 
 def test_greeting():
-    machine = ServerMachine(Limits(max_message_size=1000), smtputf8=False)
+    machine = ServerMachine(Limits(max_message_size=1000), Offer(smtputf8=False))
     assert machine.extensions == (
         "PIPELINING",
         "SIZE 1000",
@@ -89,7 +89,7 @@ def test_greeting():
 
 
 def test_smtputf8_that_is_not_offered():
-    machine = ServerMachine(Limits(), smtputf8=False)
+    machine = ServerMachine(Limits(), Offer(smtputf8=False))
     machine.receive(HELLO)
     machine.next_event()
     machine.reply(OK)
@@ -289,18 +289,22 @@ def answers(limits: Limits, stream: bytes, *, single: bool) -> tuple[bytes, bool
         (b"NOOP " + b"x" * 506 + b"\r\n", b"500", False),
         (b"VRFY " + b"x" * 515 + b"\r\n", b"252", False),
         (b"VRFY " + b"x" * 516 + b"\r\n", b"500", False),
-        (b"MAIL " + b"x" * 558 + b"\r\n", b"503", False),
-        (b"MAIL " + b"x" * 559 + b"\r\n", b"500", False),
-        (b"x" * 999 + b"\r\n", b"500", False),
-        (b"x" * 1000 + b"\n", b"500", False),
-        (b"x" * 1001 + b"\n", b"500", True),
-        (b"x" * 1000 + b"\r\n", b"500", True),
-        (b"x" * 1001, b"500", True),
+        (b"MAIL " + b"x" * 1255 + b"\r\n", b"503", False),
+        (b"MAIL " + b"x" * 1256 + b"\r\n", b"500", False),
+        (b"RCPT " + b"x" * 1039 + b"\r\n", b"503", False),
+        (b"RCPT " + b"x" * 1040 + b"\r\n", b"500", False),
+        (b"AUTH " + b"x" * 12281 + b"\r\n", b"502", False),
+        (b"AUTH " + b"x" * 12282 + b"\r\n", b"500", False),
+        (b"x" * 14999 + b"\r\n", b"500", False),
+        (b"x" * 15000 + b"\n", b"500", False),
+        (b"x" * 15001 + b"\n", b"500", True),
+        (b"x" * 15000 + b"\r\n", b"500", True),
+        (b"x" * 15001, b"500", True),
     ],
 )
 def test_command_lengths(stream, code, close):
     """Octets with CRLF: 512, what extensions add, and where patience ends."""
-    limits = Limits(max_buffer=1000)
+    limits = Limits(max_buffer=15000)
     for single in (False, True):
         output, closed = answers(limits, stream, single=single)
         assert output.startswith(code)

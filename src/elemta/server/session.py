@@ -23,7 +23,7 @@ from elemta.server.intake import Intake
 from elemta.server.relay import RelayPolicy
 from elemta.server.settings import SessionSettings
 from elemta.server.transaction import NO_ROOM, Client, Transaction
-from elemta.smtp import ServerMachine
+from elemta.smtp import Offer, ServerMachine
 from elemta.smtp import events as smtp
 
 OK = Reply(250, "Ok", "2.0.0")
@@ -88,7 +88,7 @@ class Session:
         self._settings = settings = around.settings
         self._trusted = around.policy.is_trusted(stream.peer_ip)
         limits = settings.trusted_limits if self._trusted else settings.limits
-        self._machine = ServerMachine(limits, lmtp=around.lmtp, smtputf8=settings.smtputf8)
+        self._machine = ServerMachine(limits, Offer(smtputf8=settings.smtputf8), lmtp=around.lmtp)
         self._transaction: Transaction | None = None
         self._client: Client | None = None
         self._handlers: Mapping[type[Any], Handler] = self.HANDLERS

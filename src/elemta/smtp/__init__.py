@@ -6,6 +6,7 @@ The events of the server's side are named in `elemta.smtp.events`.
 from elemta.smtp import events
 from elemta.smtp.client import ClientMachine
 from elemta.smtp.limits import Limits
+from elemta.smtp.offer import Offer
 from elemta.smtp.server import ServerMachine
 
-__all__ = ["ClientMachine", "Limits", "ServerMachine", "events"]
+__all__ = ["ClientMachine", "Limits", "Offer", "ServerMachine", "events"]

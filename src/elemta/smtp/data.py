@@ -44,6 +44,8 @@ class ContentReader:
         "_bad_at",
         "_drained",
         "_fresh",
+        "_is_binary",
+        "_is_in_binary_body",
         "_limits",
         "_max_line",
         "_max_size",
@@ -54,11 +56,14 @@ class ContentReader:
         "size",
     )
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: Limits, *, is_binary: bool = False):
+        """Begin; of a binary message only the header section has to be made of lines."""
         self.size = 0
         self.fault: Reply | None = None
         self.close = False
         self._limits = limits
+        self._is_binary = is_binary
+        self._is_in_binary_body = False
         self._max_line = limits.max_line
         self._max_size = limits.max_message_size
         self._mends = limits.bare_newlines == "normalise"
@@ -110,7 +115,13 @@ class ContentReader:
         """Take octets sent by BDAT; `final` when no more will come. Gives content."""
         if self.fault is not None:
             return b""
+        if self._is_in_binary_body:
+            return self._take_octets(data)
         data = self._tail + data if self._tail else data
+        if self._is_binary:
+            end = self._find_body(data)
+            if end:
+                return self._begin_body(data, end)
         stop = len(data) if final else self._last_line_end(data, 0)
         self._tail = data[stop:]
         content = self._judge(data[:stop], stuffed=False) if stop else b""
@@ -119,6 +130,29 @@ class ContentReader:
         if len(self._tail) > self._max_line:
             self.refuse(self._long_line_fault(self._tail))
         return content
+
+    def _find_body(self, data: bytes) -> int:
+        """Give the index behind the empty line that ends the header section; 0 before it."""
+        if self._fresh and data.startswith(b"\r\n"):
+            return 2
+        return data.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in data else 0
+
+    def _begin_body(self, data: bytes, end: int) -> bytes:
+        """Take the last of the header section, and what of the body came with it."""
+        self._tail = b""
+        head = self._judge(data[:end], stuffed=False)
+        if head is None:
+            return b""
+        self._is_in_binary_body = True
+        return head + self._take_octets(data[end:])
+
+    def _take_octets(self, data: bytes) -> bytes:
+        """Take octets of which no line is asked (RFC 3030 §3)."""
+        if self.size + len(data) > self._max_size:
+            self.refuse(TOO_BIG)
+            return b""
+        self.size += len(data)
+        return data
 
     def _skip(self, buffer: bytes, at: int) -> tuple[bytes, int, bool]:
         """Pass over refused content to its end, or to where patience ends."""

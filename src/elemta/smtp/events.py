@@ -23,23 +23,87 @@ class Hello(Event, frozen=True, gc=False):
     verb: str
 
 
+class StartTls(Event, frozen=True, gc=False):
+    """STARTTLS (RFC 3207): after a positive answer this machine takes no more input."""
+
+
+class Auth(Event, frozen=True, gc=False):
+    """AUTH (RFC 4954 §4): a mechanism that is on offer, and what came with the command.
+
+    `initial` is decoded; None where there was none. 334 asks for an `AuthResponse`, another
+    positive answer ends the exchange well.
+    """
+
+    mechanism: str
+    initial: bytes | None
+
+
+class AuthResponse(Event, frozen=True, gc=False):
+    """What the client says to a 334, decoded; the answer is one as for `Auth`."""
+
+    data: bytes
+
+
+class XClient(Event, frozen=True, gc=False):
+    """XCLIENT: a proxy says who the client is, by attributes ("ADDR", "HELO"...) in upper case.
+
+    The value of one that the proxy does not know is None. After a positive answer the session
+    stands where it stood at the banner.
+    """
+
+    attributes: dict[str, str | None]
+
+
+class XForward(Event, frozen=True, gc=False):
+    """XFORWARD: who the client was, for the log; as `XClient`."""
+
+    attributes: dict[str, str | None]
+
+
+class Extras(Event, frozen=True, gc=False):
+    """What parameters of extensions ask for, beside SIZE, BODY and SMTPUTF8.
+
+    `ret`, `envid` and `auth` as in `elemta.mail.message.Requests`. `by_seconds` and `by_mode` are
+    RFC 2852's; `hold_for` is seconds, `hold_until` an instant (RFC 4865); 0 is neither.
+    """
+
+    ret: str = ""
+    envid: str = ""
+    auth: str = ""
+    by_seconds: int = 0
+    by_mode: str = ""
+    by_trace: bool = False
+    hold_for: int = 0
+    hold_until: float = 0.0
+    mt_priority: int | None = None
+    require_tls: bool = False
+    prdr: bool = False
+
+
 class Mail(Event, frozen=True, gc=False):
     """MAIL (RFC 5321 §4.1.1.2); a positive answer opens a transaction.
 
     `sender` is None for the null path, `size` what the client declared (RFC 1870), `body`
-    "7BIT" or "8BITMIME" (RFC 6152).
+    "7BIT", "8BITMIME" (RFC 6152) or "BINARYMIME" (RFC 3030), `extras` None where nothing else
+    was asked for.
     """
 
     sender: Address | None
     size: int | None = None
     body: str = "7BIT"
     smtputf8: bool = False
+    extras: Extras | None = None
 
 
 class Rcpt(Event, frozen=True, gc=False):
-    """RCPT (RFC 5321 §4.1.1.3); its domain is "" for the bare postmaster."""
+    """RCPT (RFC 5321 §4.1.1.3); its domain is "" for the bare postmaster.
+
+    `notify` and `original` are NOTIFY and ORCPT (RFC 3461), "" where they were not given.
+    """
 
     recipient: Address
+    notify: str = ""
+    original: str = ""
 
 
 class Data(Event, frozen=True, gc=False):
@@ -107,7 +171,7 @@ class Fault(Event, frozen=True, gc=False):
 
     `close`: after the answer the connection must be closed. `kind` is "syntax", "sequence",
     "unknown", "unavailable", "parameter", "address", "size", "sync", "cross_protocol",
-    "too_long" or "encoding".
+    "too_long", "encoding" or "auth".
     """
 
     reply: Reply

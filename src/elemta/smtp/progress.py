@@ -7,15 +7,30 @@ differs in LMTP.
 from elemta.mail.reply import Reply
 from elemta.smtp import commands
 from elemta.smtp.data import TOO_BIG, ContentReader
-from elemta.smtp.events import BodyEnd, ChunkEnd, Data, Event, Fault, Hello, Mail, Rcpt, Reset
+from elemta.smtp.events import (
+    Auth,
+    AuthResponse,
+    BodyEnd,
+    ChunkEnd,
+    Data,
+    Event,
+    Fault,
+    Hello,
+    Mail,
+    Rcpt,
+    Reset,
+    XClient,
+)
 from elemta.smtp.limits import Limits
+from elemta.smtp.offer import Offer
 
 
 class Progress:
     """The greeting and the open transaction of one connection.
 
     Attributes:
-        limits, smtputf8: What is allowed, and whether RFC 6531 is on offer.
+        limits, offer: What is allowed, and what is on offer.
+        is_encrypted, is_authenticated: TLS is up; the client has proved who it is.
         hello, esmtp: The name given in the last accepted greeting, and whether it was EHLO or
             LHLO.
         accepted: Recipients accepted in this transaction.
@@ -29,6 +44,7 @@ class Progress:
         "_chunks_begun",
         "_declared",
         "_in_mail",
+        "_is_binary",
         "_is_refused",
         "_lmtp",
         "_refused",
@@ -36,16 +52,20 @@ class Progress:
         "chunk_size",
         "esmtp",
         "hello",
+        "is_authenticated",
+        "is_encrypted",
         "is_last",
         "limits",
+        "offer",
         "reader",
-        "smtputf8",
         "wide",
     )
 
-    def __init__(self, limits: Limits, *, lmtp: bool, smtputf8: bool):
+    def __init__(self, limits: Limits, offer: Offer, *, lmtp: bool, is_encrypted: bool):
         self.limits = limits
-        self.smtputf8 = smtputf8
+        self.offer = offer
+        self.is_encrypted = is_encrypted
+        self.is_authenticated = False
         self._lmtp = lmtp
         self.hello = ""
         self.esmtp = False
@@ -54,6 +74,7 @@ class Progress:
     def end_transaction(self) -> None:
         """Forget the transaction; the greeting stands."""
         self._in_mail = False
+        self._is_binary = False
         self._refused = False
         self._chunks_begun = False
         self._declared = 0  # octets of all chunks
@@ -80,7 +101,26 @@ class Progress:
 
     def judge_data(self) -> Fault | None:
         """Say why DATA may not come now."""
-        return commands.CHUNKS_BEGUN if self._chunks_begun else self._judge_content()
+        if self._chunks_begun:
+            return commands.CHUNKS_BEGUN
+        fault = self._judge_content()
+        return commands.BINARY_BY_BDAT if fault is None and self._is_binary else fault
+
+    def judge_auth(self) -> Fault | None:
+        """Say why AUTH may not come now (RFC 4954 §4)."""
+        if not self.offer.mechanisms:
+            return commands.AUTH_NEEDS_TLS if self.offer.auth_needs_tls else commands.UNAVAILABLE
+        if self.is_authenticated:
+            return commands.AUTH_DONE
+        if not self.esmtp:
+            return commands.HELLO_FIRST
+        return commands.AUTH_IN_MAIL if self._in_mail else None
+
+    def judge_proxy(self) -> Fault | None:
+        """Say why a proxy may not tell of its client now: not within mail, not after AUTH."""
+        if self._in_mail:
+            return commands.AUTH_IN_MAIL
+        return commands.AUTH_DONE if self.is_authenticated else None
 
     def begin_chunk(self, size: int, *, is_last: bool) -> Fault | None:
         """Prepare for a BDAT chunk; the fault is its answer, once its octets have been read."""
@@ -93,7 +133,7 @@ class Progress:
             return Fault(fault.reply, close=True, kind=fault.kind) if endless else fault
         self._chunks_begun = True
         if self.reader is None:
-            self.reader = ContentReader(self.limits)
+            self.reader = ContentReader(self.limits, is_binary=self._is_binary)
         if self._declared > self.limits.max_message_size and self.reader.fault is None:
             self.reader.refuse(TOO_BIG)
         self.reader.close = endless
@@ -115,21 +155,29 @@ class Progress:
             self.note_recipient(accepted=reply.is_positive)
         elif isinstance(event, Mail):
             self._in_mail = reply.is_positive
+            self._is_binary = event.body == "BINARYMIME"
             self.wide = event.smtputf8
         elif isinstance(event, BodyEnd):
             self._settle_content()
         elif isinstance(event, Reset):
             self.end_transaction()
         elif reply.is_positive:
-            if isinstance(event, Hello):
-                self.end_transaction()
-                self.hello = event.name
-                self.esmtp = event.verb != "HELO"
-            elif isinstance(event, Data):
-                self.reader = ContentReader(self.limits)
-                self.is_last = True
+            self._settle_positive(event, reply)
         elif isinstance(event, ChunkEnd):
             self._is_refused = True
+
+    def _settle_positive(self, event: Event, reply: Reply) -> None:
+        if isinstance(event, Hello):
+            self.end_transaction()
+            self.hello = event.name
+            self.esmtp = event.verb != "HELO"
+        elif isinstance(event, Data):
+            self.reader = ContentReader(self.limits)
+            self.is_last = True
+        elif isinstance(event, Auth | AuthResponse):
+            self.is_authenticated = reply.code == 235
+        elif isinstance(event, XClient):  # as at the banner
+            self.hello, self.esmtp = "", False
 
     def note_recipient(self, *, accepted: bool) -> None:
         """Count a recipient, so that DATA without any can say why."""

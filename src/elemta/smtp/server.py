@@ -7,7 +7,8 @@ welcome is for its owner to say. It does no I/O and takes no time of its own: de
 counting of faults and the banner are the session's.
 
 Input that is not consumed stays small: a partial line of content or command is held, no more.
-After an answer to `Quit`, or to an event whose `close` is set, input is ignored.
+After an answer to `Quit`, a positive one to `StartTls`, or one to an event whose `close` is set,
+input is ignored: under TLS a new machine begins (RFC 3207 §4.2).
 
 Raises:
     LocalProtocolError: The owner answers what was not asked, or asks before answering.
@@ -19,22 +20,35 @@ from elemta.mail.errors import LocalProtocolError
 from elemta.mail.reply import Reply
 from elemta.smtp import commands
 from elemta.smtp.commands import parse_chunk
-from elemta.smtp.events import Body, BodyEnd, ChunkEnd, Data, Event, Fault, Quit
+from elemta.smtp.events import (
+    Auth,
+    AuthResponse,
+    Body,
+    BodyEnd,
+    ChunkEnd,
+    Data,
+    Event,
+    Fault,
+    Quit,
+    StartTls,
+)
 from elemta.smtp.limits import Limits
+from elemta.smtp.offer import Offer, extension_lines
 from elemta.smtp.progress import Progress
 from elemta.smtp.verbs import LMTP_VERBS, SMTP_VERBS, SYNC_POINTS
 
 # how input is read: `_UNSYNCED` is input that could be commands or content, so it is neither
-_COMMANDS, _DOTTED, _CHUNK, _CONTENT_END, _UNSYNCED, _CLOSED = range(6)
+_COMMANDS, _DOTTED, _CHUNK, _CONTENT_END, _UNSYNCED, _CLOSED, _RESPONSE = range(7)
 _CR = ord("\r")
 _LONGEST_GROWTH = max(commands.COMMAND_GROWTH.values())
+_NO_MORE_IN_CLEAR = (b"STARTTLS",)  # what comes behind them is an attack, strict or not
+_DEFAULT_OFFER = Offer()
 
 
 class ServerMachine:
     """One connection, seen by the server.
 
     Attributes:
-        extensions: The lines of the answer to EHLO or LHLO, after the first.
         line: The last command line, without its end; whoever has seen to it makes it None.
     """
 
@@ -52,23 +66,21 @@ class ServerMachine:
         "_refusal",
         "_starved",
         "_verbs",
-        "extensions",
         "line",
     )
 
-    def __init__(self, limits: Limits, *, lmtp: bool = False, smtputf8: bool = True):
+    def __init__(
+        self,
+        limits: Limits,
+        offer: Offer = _DEFAULT_OFFER,
+        *,
+        lmtp: bool = False,
+        is_encrypted: bool = False,
+    ):
         self._limits = limits
         self._lmtp = lmtp
         self._verbs = LMTP_VERBS if lmtp else SMTP_VERBS
-        self.extensions: tuple[str, ...] = (
-            "PIPELINING",
-            f"SIZE {limits.max_message_size}",
-            "8BITMIME",
-            "ENHANCEDSTATUSCODES",
-            "CHUNKING",
-            *(("SMTPUTF8",) if smtputf8 else ()),
-        )
-        self._progress = Progress(limits, lmtp=lmtp, smtputf8=smtputf8)
+        self._progress = Progress(limits, offer, lmtp=lmtp, is_encrypted=is_encrypted)
         self._buffer = b""
         self._at = 0  # where unconsumed input begins in the buffer
         self._starved = True
@@ -89,6 +101,15 @@ class ServerMachine:
     def esmtp(self) -> bool:
         """Whether that greeting was EHLO or LHLO."""
         return self._progress.esmtp
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """The lines of the answer to EHLO or LHLO, after the first."""
+        return extension_lines(self._limits, self._progress.offer)
+
+    def change_offer(self, offer: Offer) -> None:
+        """Offer something else from now on: the client has proved who it is."""
+        self._progress.offer = offer
 
     @property
     def has_input(self) -> bool:
@@ -119,16 +140,22 @@ class ServerMachine:
             event = self._next_dotted()
         elif mode == _CHUNK:
             event = self._next_chunk()
-        elif mode == _UNSYNCED:
-            event = commands.SYNC
+        elif mode == _RESPONSE:
+            event = self._next_response()
         else:
-            self._buffer, self._at = b"", 0
-            event = None
+            event = self._refuse_input()
         if event is None:
             self._starved = True
         elif type(event) is not Body:
             self._asked = event
         return event
+
+    def _refuse_input(self) -> Event | None:
+        """Deal with input that cannot be told apart, or that nobody waits for."""
+        if self._mode == _UNSYNCED:
+            return commands.SYNC
+        self._buffer, self._at = b"", 0
+        return None
 
     def reply(self, reply: Reply) -> bytes:
         """Answer the last event; gives what to send.
@@ -153,16 +180,22 @@ class ServerMachine:
         self._asked = None
         self._due = 1
         self._progress.settle(event, reply)
+        self._mode = self._mode_after(event, reply)
+
+    def _mode_after(self, event: Event, reply: Reply) -> int:
+        """Say how input is to be read once an event has been answered."""
         if isinstance(event, Data):
             if reply.is_positive:
-                self._mode = _DOTTED
-            elif self._buffer:
-                self._mode = _UNSYNCED
-        elif isinstance(event, (Fault, BodyEnd)):
-            if event.close:
-                self._mode = _CLOSED
-        elif isinstance(event, Quit):
-            self._mode = _CLOSED
+                return _DOTTED
+            return _UNSYNCED if self._buffer else self._mode
+        if isinstance(event, Auth | AuthResponse):
+            return _RESPONSE if reply.code == 334 else _COMMANDS
+        is_over = (
+            event.close
+            if isinstance(event, Fault | BodyEnd)
+            else isinstance(event, Quit) or (isinstance(event, StartTls) and reply.is_positive)
+        )
+        return _CLOSED if is_over else self._mode
 
     # ---- command lines
 
@@ -196,12 +229,40 @@ class ServerMachine:
 
     def _carry_out_unsynced(self, verb: bytes, argument: bytes) -> Event:
         """Deal with a command that should have been the last of its group, and is not."""
-        if self._limits.strict_sync:
+        if self._limits.strict_sync or verb in _NO_MORE_IN_CLEAR:
             return commands.SYNC
         event = self._verbs[verb](self._progress, argument)
         if verb == b"DATA" and isinstance(event, Fault):
             self._mode = _UNSYNCED
         return event
+
+    def _next_response(self) -> Event | None:
+        """Read a line of an AUTH exchange (RFC 4954 §4); whatever is wrong with it ends that."""
+        buffer, at = self._buffer, self._at
+        end = buffer.find(b"\n", at)
+        if end < 0:
+            held = self._buffer = buffer[at:]
+            self._at = 0
+            if len(held) < commands.MAX_RESPONSE:
+                return None
+            self._mode = _COMMANDS
+            return commands.ENDLESS
+        line, self.line = buffer[at:end], None
+        self._buffer, self._at = buffer[end + 1 :], 0
+        self._mode = _COMMANDS
+        return self._judge_response(line)
+
+    def _judge_response(self, line: bytes) -> Event:
+        if len(line) >= commands.MAX_RESPONSE:
+            return commands.TOO_LONG
+        if not line.endswith(b"\r"):
+            return commands.BARE_NEWLINE
+        if self._buffer and self._limits.strict_sync:
+            return commands.SYNC
+        if line == b"*\r":
+            return commands.AUTH_CANCELLED
+        data = commands.decode_response(line[:-1])
+        return commands.NOT_BASE64 if data is None else AuthResponse(data)
 
     def _hold_line(self) -> Fault | None:
         """Keep a line that is not complete, or what is known of one that is too long."""

@@ -6,13 +6,33 @@ BDAT is missing: it is half a command, half content, and read by the machine its
 from collections.abc import Callable, Mapping
 
 from elemta.smtp import commands
-from elemta.smtp.commands import parse_hello, parse_mail, parse_rcpt, parse_text
-from elemta.smtp.events import Data, Event, Expand, Fault, Help, Noop, Quit, Reset, Verify
+from elemta.smtp.commands import (
+    parse_attributes,
+    parse_auth,
+    parse_hello,
+    parse_mail,
+    parse_rcpt,
+    parse_text,
+)
+from elemta.smtp.events import (
+    Data,
+    Event,
+    Expand,
+    Fault,
+    Help,
+    Noop,
+    Quit,
+    Reset,
+    StartTls,
+    Verify,
+    XClient,
+    XForward,
+)
 from elemta.smtp.progress import Progress
 
 # These end a pipelined group (RFC 2920 §3.1); MAIL, RCPT and RSET may have more behind them.
 SYNC_POINTS = frozenset(
-    (b"EHLO", b"HELO", b"LHLO", b"DATA", b"VRFY", b"EXPN", b"NOOP", b"QUIT", b"STARTTLS", b"AUTH")
+    b"EHLO HELO LHLO DATA VRFY EXPN NOOP QUIT STARTTLS AUTH XCLIENT XFORWARD".split()
 )
 
 
@@ -32,14 +52,14 @@ def _mail(progress: Progress, argument: bytes) -> Event:
     fault = progress.judge_mail()
     if fault is not None:
         return fault
-    return parse_mail(argument, progress.limits, smtputf8=progress.smtputf8)
+    return parse_mail(argument, progress.limits, progress.offer)
 
 
 def _rcpt(progress: Progress, argument: bytes) -> Event:
     fault = progress.judge_rcpt()
     if fault is not None:
         return fault
-    event = parse_rcpt(argument, smtputf8=progress.wide)
+    event = parse_rcpt(argument, progress.offer, smtputf8=progress.wide)
     if isinstance(event, Fault):
         progress.note_recipient(accepted=False)
     return event
@@ -75,6 +95,30 @@ def _expn(_progress: Progress, argument: bytes) -> Event:
     return Expand(text) if text else commands.NAME_EXPECTED
 
 
+def _starttls(progress: Progress, argument: bytes) -> Event:
+    if progress.is_encrypted:
+        return commands.TLS_ALREADY
+    if not progress.offer.starttls:
+        return commands.UNAVAILABLE
+    return _judge_no_argument(argument) or StartTls()
+
+
+def _auth(progress: Progress, argument: bytes) -> Event:
+    return progress.judge_auth() or parse_auth(argument, progress.offer)
+
+
+def _xclient(progress: Progress, argument: bytes) -> Event:
+    if not progress.offer.xclient:
+        return commands.NOT_A_PROXY
+    return progress.judge_proxy() or parse_attributes(argument, XClient)
+
+
+def _xforward(progress: Progress, argument: bytes) -> Event:
+    if not progress.offer.xforward:
+        return commands.NOT_A_PROXY
+    return progress.judge_proxy() or parse_attributes(argument, XForward)
+
+
 def _unavailable(_progress: Progress, _argument: bytes) -> Event:
     return commands.UNAVAILABLE
 
@@ -94,8 +138,10 @@ _SHARED: dict[bytes, _Handler] = {
     b"HELP": _help,
     b"VRFY": _vrfy,
     b"EXPN": _expn,
-    b"STARTTLS": _unavailable,
-    b"AUTH": _unavailable,
+    b"STARTTLS": _starttls,
+    b"AUTH": _auth,
+    b"XCLIENT": _xclient,
+    b"XFORWARD": _xforward,
     b"ETRN": _unavailable,
     b"TURN": _unavailable,
     b"SEND": _unavailable,
