@@ -63,6 +63,31 @@ async def test_an_importable_module(workshop, tmp_path, monkeypatch):
         sys.modules.pop("elsewhere_plugin", None)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        """@field_validator("n")
+        def check(cls, value): return {}[value]""",
+        """@model_validator(mode="after")
+        def check(self): raise SystemExit(3)""",
+    ],
+)
+async def test_settings_whose_own_checks_are_broken(workshop, body):
+    head = "from pydantic import field_validator, model_validator\n"
+    settings = f"class Settings(Settings):\n        n: int = 1\n        {body}"
+    workshop.write("a.py", head + source("a", settings))
+    [problem] = await workshop.problems()
+    assert problem.startswith("a.py: plugin a: its settings cannot be judged: ")
+
+
+async def test_a_class_that_cannot_be_looked_at(workshop):
+    odd = "class Odd(type):\n    def __dir__(cls): raise KeyError('no')\n"
+    text = source("a", HOOK).replace("(Plugin)", "(Plugin, metaclass=Odd)")
+    workshop.write("a.py", text.replace("class Sample", odd + "class Sample"))
+    [problem] = await workshop.problems()
+    assert problem == "a.py:5: plugin a: cannot be looked at: KeyError: 'no'"
+
+
 async def test_an_entry_point(workshop, tmp_path, monkeypatch):
     (tmp_path / "entered_plugin.py").write_text(source("entered", HOOK))
     about = tmp_path / "entered-1.0.dist-info"
@@ -120,6 +145,14 @@ async def test_an_entry_point(workshop, tmp_path, monkeypatch):
         (
             source("a", dependencies="spf"),
             "a.py:4: plugin a: metadata: dependencies must be a list of texts",
+        ),
+        (
+            source("a", dependencies=None),
+            "a.py:4: plugin a: metadata: dependencies must be a list of texts",
+        ),
+        (
+            source("a", author=5),
+            "a.py:4: plugin a: metadata: author must be a text",
         ),
         (
             source("a", dependencies=["spf>>1"]),

@@ -129,6 +129,45 @@ async def test_enable_and_disable(workshop):
     ]
 
 
+async def test_a_plugin_that_could_not_be_enabled_is_told_again_the_next_time(workshop):
+    body = LIFE.replace(
+        'self.note("enable")', 'self.note("enable"); assert len(self.calls) > 2, "no"'
+    )
+    workshop.write("sample.py", source(body=body))
+    roster = await workshop.load(PluginSettings("sample", enabled=False))
+    with pytest.raises(PluginError, match="no"):
+        await roster.enable("sample")
+    assert roster.table("mta").is_empty
+    await roster.enable("sample")
+    assert workshop.plugin().calls == ["setup", "enable", "disable", "enable"]
+
+
+async def test_a_change_that_is_cut_off_leaves_nothing_behind(workshop):
+    workshop.write("kept.py", source("kept", LIFE))
+    roster = await workshop.load()
+    workshop.write("a.py", source("a", LIFE))
+    waiting = "async def setup(self):\n    import asyncio\n    type(self).begun = True\n"
+    workshop.write("b.py", source("b", f"{waiting}    await asyncio.Event().wait()"))
+    before = set(sys.modules)
+    change = asyncio.ensure_future(roster.load_plugins())
+
+    def begun():
+        return [
+            name
+            for name in sys.modules.keys() - before
+            if hasattr(getattr(sys.modules[name], "Sample", None), "begun")
+        ]
+
+    while not begun():
+        await asyncio.sleep(0)
+    change.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await change
+    assert sys.modules.keys() <= before
+    assert [info.name for info in roster.info()] == ["kept"]
+    assert workshop.plugin("kept").calls == ["setup", "enable"]
+
+
 async def test_dependencies_hold_for_orders_too(workshop):
     workshop.write("a.py", source("a", REJECT))
     workshop.write("b.py", source("b", REJECT, dependencies=["a"]))
@@ -172,6 +211,9 @@ async def test_reload_puts_the_new_version_beside_the_old(workshop):
         "this is no python",
         source("other", REJECT),
         source(body="async def setup(self): raise OSError('no')"),
+        source(body="async def setup(self): raise SystemExit(3)"),
+        source(body="async def setup(self):\n    import asyncio\n    raise asyncio.CancelledError"),
+        source(body="def __init__(self, *given): raise SystemExit(3)"),
         source(body="async def self_check(self): raise OSError('no')"),
         source(body="async def enable(self): raise OSError('no')"),
         source(body="def take_over(self, state): raise OSError('no')"),
@@ -308,6 +350,37 @@ async def test_a_file_that_vanishes_ends_no_policy(workshop):
     assert [info.name for info in roster.info()] == ["more"]
 
 
+async def test_settings_that_stay_keep_no_policy_from_staying(workshop):
+    path = workshop.write("sample.py", source(body=REJECT))
+    workshop.write("sample.toml", "")
+    roster = await workshop.load(hot_reload=True)
+    path.unlink()
+    await noticed(roster)
+    assert [info.name for info in roster.info()] == ["sample"]
+
+
+async def test_settings_beside_a_plugin_whose_file_is_not_named_as_it_is(workshop):
+    workshop.write("other.py", source(body=REJECT))
+    roster = await workshop.load(hot_reload=True)
+    first = workshop.plugin()
+    workshop.write("sample.toml", "")
+    await noticed(roster)
+    assert workshop.plugin() is not first
+
+
+async def test_what_cannot_be_loaded_and_need_not_is_not_read_for_ever(workshop):
+    log = workshop.folder.parent / "log"
+    note = f"with open({str(log)!r}, 'a') as log: log.write"
+    workshop.write("sample.py", f"{note}('x')\n1 / 0\n")
+    roster = await workshop.load(PluginSettings("sample", enabled=False), hot_reload=True)
+    for _ in range(6):
+        await noticed(roster)
+    assert len(log.read_text()) <= 2
+    workshop.write("sample.py", f"{note}('changed')\n")
+    await noticed(roster)
+    assert log.read_text().endswith("changed")
+
+
 async def test_without_hot_reload_nothing_is_noticed(workshop):
     workshop.write("sample.py", source(body=REJECT))
     roster = await workshop.load()
@@ -383,3 +456,18 @@ async def test_modules_of_closed_versions_are_forgotten(workshop):
     assert len(modules()) == before + 2
     await roster.close()
     assert len(modules()) == before
+
+
+async def test_what_an_old_session_still_asks_is_not_let_go_of(workshop):
+    workshop.write("sample.py", source(body="class Settings(Settings):\n    n: int = 1\n" + REJECT))
+    roster = await workshop.load(PluginSettings("sample"))
+    module = type(workshop.plugin()).__module__
+    table = roster.table("mta")
+    table.enter()
+    await roster.apply(workshop.settings(PluginSettings("sample", config={"n": 2})))
+    await roster.reload("sample")
+    await settled(roster)
+    assert module in sys.modules
+    table.leave()
+    await settled(roster)
+    assert module not in sys.modules

@@ -86,13 +86,16 @@ def judge_metadata(metadata: Metadata) -> Iterator[str]:
             f"metadata: name {name!r}: lower-case letters, digits and hyphens, "
             "at most 64, a letter first"
         )
+    for field in ("author", "description", "license"):
+        if not isinstance(getattr(metadata, field), str):
+            yield f"metadata: {field} must be a text"
     for field in ("version", "min_server_version", "max_server_version"):
         value = getattr(metadata, field)
         if not is_version(value) and (value or field == "version"):
             yield f"metadata: {field} {value!r} is no version, such as 1.2.0"
     for field in ("dependencies", "network", "files"):
         value = getattr(metadata, field)
-        if isinstance(value, str) or not all(isinstance(each, str) for each in value):
+        if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
             yield f"metadata: {field} must be a list of texts"
             return
     for text in metadata.dependencies:

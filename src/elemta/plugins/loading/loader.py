@@ -90,6 +90,10 @@ async def read(found: Found, host: Host) -> Candidate:
         raise
     except PluginError as error:
         raise _error(found, found.where, str(error)) from error
+    except Exception as error:
+        path = found.path or Path(found.where)
+        text = f"cannot be looked at: {type(error).__name__}: {error}"
+        raise _error(found, files.place_of(error, path), text) from error
     settings = found.settings
     if settings is not None and settings.name != candidate.name:
         candidate.release()

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from elemta.mail.reply import clean_text
+from elemta.plugins.asking.defects import describe
 from elemta.plugins.finding.files import strangers_at
 from elemta.plugins.finding.problems import PluginProblem, PluginsError, nearest
 from elemta.plugins.finding.sources import plain
@@ -69,11 +70,14 @@ def gather(candidate: Candidate, settings: PluginSettings, all_: PluginsSettings
         places |= dict.fromkeys(found, where)
     values |= settings.config
     places |= dict.fromkeys(settings.config, settings.where)
+    default = settings.where or candidate.found.where
     try:
         return Options(model.model_validate(values), values, enabled)
     except ValidationError as error:
-        default = settings.where or candidate.found.where
         raise PluginsError(list(_problems(error, candidate, places, default))) from error
+    except (Exception, SystemExit) as error:  # of its own checks
+        text = clean_text(f"its settings cannot be judged: {describe(error)}", 500)
+        raise PluginsError([PluginProblem(name, default, text)]) from error
 
 
 def _problems(

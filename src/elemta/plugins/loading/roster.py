@@ -5,6 +5,7 @@ any more is closed when the last of them ends. What cannot be loaded changes not
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,16 +16,15 @@ from elemta.mail.errors import PluginError
 from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
 from elemta.plugins.asking.chain import Decision
-from elemta.plugins.asking.defects import describe
 from elemta.plugins.asking.table import NO_HOOKS, HookTable
 from elemta.plugins.asking.tally import Tally
 from elemta.plugins.contexts import Context
 from elemta.plugins.families import Families
-from elemta.plugins.finding.files import place_of
 from elemta.plugins.finding.problems import PluginProblem, PluginsError, nearest
 from elemta.plugins.finding.sources import Finder, Found
+from elemta.plugins.loading.life import activate, is_same, make, set_up, settle
 from elemta.plugins.loading.listing import PluginInfo
-from elemta.plugins.loading.loader import Candidate, Host
+from elemta.plugins.loading.loader import Host
 from elemta.plugins.loading.order import needs_of
 from elemta.plugins.loading.running import (
     EVERYWHERE,
@@ -65,7 +65,8 @@ class Roster(Families):
         self._asked: dict[HookTable, list[Running]] = {}
         self._changing = asyncio.Lock()
         self._seen: Mapping[str, Stamp] = {}
-        self._failed: Mapping[str, Stamp] = {}
+        self._tried: Mapping[str, Stamp] = {}
+        self._alive: set[Running] = set()  # not yet closed
         self.on_change: Callable[[], None] = _nothing
 
     @classmethod
@@ -173,22 +174,18 @@ class Roster(Families):
         """Load again what has changed on disk, where the settings ask for that.
 
         A change counts when it is still the same at the next call: a file may take a while to be
-        written. What cannot be loaded is told once, and tried again when it changes again.
+        written. What cannot be loaded is told once, and tried again when something changes again.
         """
         if not self._settings.hot_reload or self._changing.locked() or self._is_closed:
             return
         async with self._changing:
             changed = await asyncio.to_thread(self._find_changed)
             is_steady, self._seen = changed == self._seen, changed
-            if not changed or not is_steady or changed == self._failed:
+            if not changed or not is_steady or changed == self._tried:
                 return
-            names = [name for name in changed if name in self._running]
-            try:
-                await self._reload(names)
-            except PluginsError:
-                self._failed = changed
-            else:
-                self._failed = {}
+            self._tried = changed
+            with contextlib.suppress(PluginsError):  # the log has it
+                await self._reload([name for name in changed if name in self._running])
 
     async def enable(self, name: str) -> None:
         """Begin to ask a plugin.
@@ -203,7 +200,11 @@ class Roster(Families):
             for need in sorted(needs_of(running.candidate.metadata)):
                 if need not in self._running or not self._running[need].is_enabled:
                     raise PluginError(f"plugin {name}: needs {need}, which is not enabled")
-            await self._activate(running)
+            try:
+                await activate(running)
+            except PluginsError:
+                await self._settle(running)
+                raise
             running.is_enabled = True
             self._rebuild()
             self._tell(running, "enabled")
@@ -271,8 +272,8 @@ class Roster(Families):
             steps = [await self._prepare(one, made) for one in selected]
             for step in steps:
                 if step.is_enabled:
-                    await self._activate(step.running)
-        except PluginsError:
+                    await activate(step.running)
+        except (PluginsError, asyncio.CancelledError):
             for running in (*reversed(made), *self._running.values()):
                 running.is_gone = running in made
                 await self._settle(running)
@@ -302,57 +303,16 @@ class Roster(Families):
     async def _prepare(self, one: Selected, made: list[Running]) -> "_Step":
         """Go on with the running plugin where nothing of its own has changed, or make it."""
         running = old = self._running.get(one.candidate.name)
-        if running is None or not _is_same(running, one):
-            running = await self._make(one, old, made)
+        if running is None or not is_same(running, one):
+            tallies = self._tallies.setdefault(one.candidate.name, {})
+            running = make(one, self._toolbox.make_tools(one.settings), tallies)
+            made.append(running)
+            self._alive.add(running)
+            await set_up(running, old)
         is_enabled = one.is_enabled
         if old is not None and old.was_enabled == one.is_enabled:
             is_enabled = old.is_enabled  # an order that was given meanwhile holds
         return _Step(running, one, is_enabled)
-
-    async def _make(self, one: Selected, old: Running | None, made: list[Running]) -> Running:
-        """Make a plugin and set it up, beside the one before it if there is one."""
-        tools = self._toolbox.make_tools(one.settings)
-        try:
-            plugin = one.candidate.make(one.options.values, tools)
-            plugin.tools = tools
-        except Exception as error:
-            raise _failed(one.candidate, "cannot be made", error) from error
-        running = Running(
-            one.candidate,
-            plugin,
-            one.settings,
-            one.options.raw,
-            one.stamp,
-            was_enabled=one.is_enabled,
-            is_enabled=False,
-            tallies=self._tallies.setdefault(one.candidate.name, {}),
-        )
-        made.append(running)
-        await self._call(running, "setup")
-        if old is not None:
-            await self._call(running, "self_check")
-            try:
-                plugin.take_over(old.plugin.hand_over())
-            except Exception as error:
-                raise _failed(one.candidate, "take_over", error) from error
-        return running
-
-    async def _activate(self, running: Running) -> None:
-        if not running.is_active:
-            running.is_active = True
-            await self._call(running, "enable")
-
-    async def _call(self, running: Running, step: str) -> None:
-        """Take a step in the life of a plugin.
-
-        Raises:
-            PluginsError: It failed, or took too long.
-        """
-        try:
-            async with asyncio.timeout(running.settings.timeout):
-                await getattr(running.plugin, step)()
-        except Exception as error:
-            raise _failed(running.candidate, step, error) from error
 
     def _commit(self, steps: Sequence["_Step"]) -> None:
         """Let those who come from now on be asked about by these plugins."""
@@ -421,34 +381,26 @@ class Roster(Families):
         _ = spawn(work, "plugins")
 
     async def _settle(self, running: Running) -> None:
-        """Tell a plugin that it is not asked any more, and close it if it is not to come back."""
-        if running.tables:
-            return
-        steps = ["disable"] if running.is_active else []
-        running.is_active = False
-        if running.is_gone and not running.is_closed:
-            running.is_closed = True
-            steps.append("close")
-        for step in steps:
-            try:
-                await self._call(running, step)
-            except PluginsError as error:
-                self._tell(running, f"{step} failed", str(error))
-        if running.is_closed and all(
-            other.candidate is not running.candidate for other in self._running.values()
-        ):
-            running.candidate.release()
+        """Take leave of a plugin that nobody asks any more, and of what it was made of."""
+        await settle(running, self._tell)
+        if running.is_closed:
+            self._alive.discard(running)
+            if all(other.candidate is not running.candidate for other in self._alive):
+                running.candidate.release()
 
     def _find_changed(self) -> dict[str, Stamp]:
         """Name the plugins whose files are not as they were, and files that are new."""
         changed: dict[str, Stamp] = {}
         for running in self._running.values():
-            stamp = stamp_of(running.candidate.found)
-            if stamp not in {running.stamp, ()}:  # what has vanished is not gone yet
+            found = running.candidate.found
+            if found.path is None or not found.path.exists():  # what has vanished is not gone yet
+                continue
+            stamp = stamp_of(found, running.name)
+            if stamp != running.stamp:
                 changed[running.name] = stamp
         known = {running.candidate.found.path for running in self._running.values()}
         for found in Finder(self._settings).find_unnamed(known):
-            changed[found.name] = stamp_of(found)
+            changed[found.name] = stamp_of(found, found.name)
         return changed
 
     def _tell(self, running: Running, change: str, error: str = "") -> None:
@@ -468,20 +420,3 @@ class _Step:
 
 def _nothing() -> None:
     """Nobody wants to know."""
-
-
-def _is_same(running: Running, one: Selected) -> bool:
-    """Whether nothing has changed that a plugin is only told when it is made."""
-    return (
-        running.candidate is one.candidate
-        and running.raw == one.options.raw
-        and running.settings.log_level == one.settings.log_level
-    )
-
-
-def _failed(candidate: Candidate, step: str, error: Exception) -> PluginsError:
-    """Say where in its life a plugin has failed, and why."""
-    path = candidate.found.path
-    where = place_of(error, path) if path is not None else candidate.found.where
-    text = clean_text(f"{step}: {describe(error)}", 500)
-    return PluginsError([PluginProblem(candidate.name, where, text)])

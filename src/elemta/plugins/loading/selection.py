@@ -1,7 +1,8 @@
 """From settings to the plugins that are to run: found, read, judged together, and in order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from elemta.plugins.finding import files
 from elemta.plugins.finding.problems import PluginProblem, PluginsError, nearest
@@ -16,12 +17,22 @@ Stamp = tuple[tuple[str, int, int, int], ...]
 """Path, time of change, inode and size of each file of a plugin; () where it has none."""
 
 
-def stamp_of(found: Found) -> Stamp:
-    """Look at the files of a plugin as they are now."""
-    if found.path is None:
-        return ()
+def stamp_of(found: Found, name: str) -> Stamp:
+    """Look at the files of a plugin of a name as they are now: its code, and its settings."""
+    return (*_code(found), *_settings(found, name))
+
+
+def _code(found: Found) -> Stamp:
+    return _look(files.files_of(found.path)) if found.path is not None else ()
+
+
+def _settings(found: Found, name: str) -> Stamp:
+    return _look(beside(found.path, name)) if found.path is not None else ()
+
+
+def _look(paths: Iterable[Path]) -> Stamp:
     stamps = []
-    for path in (*files.files_of(found.path), *beside(found.path, found.name)):
+    for path in paths:
         try:
             status = path.stat()
         except OSError:
@@ -94,10 +105,12 @@ class Selection:
         return [selected[name] for name in names], self._problems
 
     async def _select(self, found: Found, finder: Finder) -> Selected | None:
-        candidate, stamp = self._kept.get(found.key, (None, stamp_of(found)))
+        candidate, stamp = self._kept.get(found.key, (None, ()))
         try:
-            if candidate is None:
+            if candidate is None:  # a change while it is read is one that comes after
+                code = _code(found)
                 candidate = await read(found, self._host)
+                stamp = (*code, *_settings(found, candidate.name))
             settings = found.settings or self._claim(candidate, finder)
             _refuse_wrong_hooks(settings)
             options = gather(candidate, settings, self._host.settings)
