@@ -1,4 +1,4 @@
-"""What some examples talk to: clamd as it speaks, and an HTTP endpoint."""
+"""What some examples talk to: one that speaks as clamd does, and an HTTP endpoint."""
 
 import asyncio
 import contextlib
@@ -9,31 +9,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
+from servers.clamd import EICAR, VIRUS
 
 
 @dataclass
-class Clamd:
-    """clamd with one signature, for INSTREAM.
+class StandIn:
+    """Speaks INSTREAM as clamd does, and says what a real one does not say when it is told to.
+
+    What both say is in tests/contracts/test_clamd.py.
 
     Attributes:
         place: Where it listens: a path, or "127.0.0.1:PORT".
         limit: Its StreamMaxLength; it answers and closes as soon as there is more.
         answer: What it says instead of a verdict; b"" for nothing at all.
+        is_slow: It has not come to a verdict when the client gives up.
         largest: Octets of the largest piece it was sent.
     """
 
     place: str = ""
     limit: int = 25_000_000
     answer: bytes | None = None
+    is_slow: bool = False
     largest: int = 0
     scanned: list[bytes] = field(default_factory=list)
+    under_way: set[asyncio.Task[Any] | None] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.under_way.add(asyncio.current_task())
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            if await reader.readuntil(b"\0") == b"zINSTREAM\0":
-                writer.write(await self.judge(reader))
-                await writer.drain()
+            known = await reader.readuntil(b"\0") == b"zINSTREAM\0"
+            writer.write(await self.judge(reader) if known else b"UNKNOWN COMMAND\0")
+            await writer.drain()
         writer.close()
 
     async def judge(self, reader: asyncio.StreamReader) -> bytes:
@@ -44,15 +50,17 @@ class Clamd:
             if len(data) > self.limit:
                 return b"INSTREAM size limit exceeded. ERROR\0"
         self.scanned.append(data)
+        if self.is_slow:
+            await reader.read()
         if self.answer is not None:
             return self.answer
-        return b"stream: Eicar-Signature FOUND\0" if EICAR in data else b"stream: OK\0"
+        return f"stream: {VIRUS} FOUND\0".encode() if EICAR in data else b"stream: OK\0"
 
 
 @contextlib.asynccontextmanager
-async def clamd(path: Path | None = None, **about: Any) -> AsyncIterator[Clamd]:
-    """A clamd on a unix socket, or without one on TCP."""
-    made = Clamd(**about)
+async def stand_in(path: Path | None = None, **about: Any) -> AsyncIterator[StandIn]:
+    """One on a unix socket, or without a path on TCP."""
+    made = StandIn(**about)
     if path is not None:
         server = await asyncio.start_unix_server(made.serve, path)
         made.place = str(path)
@@ -64,6 +72,8 @@ async def clamd(path: Path | None = None, **about: Any) -> AsyncIterator[Clamd]:
     finally:
         server.close()
         await server.wait_closed()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*made.under_way)  # nobody should be left that keeps it waiting
 
 
 @dataclass

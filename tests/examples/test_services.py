@@ -1,45 +1,80 @@
 """Example plugins that talk to others: a virus scanner, and a log elsewhere."""
 
 import asyncio
+import base64
+import contextlib
+import re
+import shutil
 
 import pytest
+from plugins.remote.outside import message
+from plugins.workshop import Workshop
 from pydantic import ValidationError
+from servers.clamd import EICAR, STREAM_LIMIT, VIRUS, run_clamd
 
-from tests.examples.outside import EICAR, clamd, endpoint
-from tests.examples.stage import Stage, said
+from elemta.mail.errors import PluginError
+from elemta.plugins import FamilyInfo, ScanResult, ScanStatus
+from elemta.plugins.settings import PluginSettings
+from elemta.testing import PluginBench
+from tests.examples.outside import endpoint, stand_in
+from tests.examples.stage import EXAMPLES, Stage, find_example, said
 
 CLEAN = b"Subject: x\r\n\r\nclean\r\n"
 BAD = b"Subject: x\r\n\r\n" + EICAR + b"\r\n"
+ATTACHED = b"Subject: x\r\nContent-Transfer-Encoding: base64\r\n\r\n" + base64.encodebytes(EICAR)
 
 
 class TestVirusScanner:
     @pytest.mark.parametrize("is_tcp", [True, False])
-    async def test_verdicts(self, tmp_path, is_tcp):
-        async with (
-            clamd(None if is_tcp else tmp_path / "clamd") as scanner,
-            Stage("virus_scanner", clamav_socket=scanner.place) as stage,
-        ):
+    async def test_verdicts(self, clamd, is_tcp):
+        place = clamd.tcp if is_tcp else str(clamd.socket)
+        async with Stage("virus_scanner", clamav_socket=place) as stage:
             assert said(await stage.content("on_filter", CLEAN)) == ""
-            answer = await stage.content("on_filter", BAD)
-            assert (said(answer), answer.note) == ("quarantine", "Eicar-Signature")
+            assert "infected" not in stage.session.metadata
+            for content in (BAD, ATTACHED):
+                answer = await stage.content("on_filter", content)
+                assert (said(answer), answer.note) == ("quarantine", VIRUS)
             assert stage.session.metadata["infected"] == "true"
-            assert stage.session.metadata["virus_name"] == "Eicar-Signature"
-            assert scanner.scanned == [CLEAN, BAD]
+            assert stage.session.metadata["virus_name"] == VIRUS
             assert stage.count("clean_messages") == 1
-            assert stage.count("infected_messages") == 1
+            assert stage.count("infected_messages") == 2
 
-    async def test_infected_mail_can_be_refused(self):
-        async with clamd() as scanner:
-            settings = {"clamav_socket": scanner.place, "infected": "reject"}
-            async with Stage("virus_scanner", **settings) as stage:
-                answer = said(await stage.content("on_filter", BAD))
-                assert answer == "554 5.7.1 Message is infected"
+    async def test_infected_mail_can_be_refused(self, clamd):
+        settings = {"clamav_socket": str(clamd.socket), "infected": "reject"}
+        async with Stage("virus_scanner", **settings) as stage:
+            answer = said(await stage.content("on_filter", BAD))
+            assert answer == "554 5.7.1 Message is infected"
 
-    async def test_large_messages_are_streamed(self):
-        raw = CLEAN + b"x" * 3_000_000 + b"\r\n" + EICAR
-        async with clamd() as scanner, Stage("virus_scanner", clamav_socket=scanner.place) as stage:
-            assert said(await stage.content("on_filter", raw)) == "quarantine"
+    async def test_large_messages_are_scanned_to_the_end(self, clamd):
+        raw = CLEAN + (b"x" * 70 + b"\r\n") * 40_000
+        async with Stage("virus_scanner", clamav_socket=str(clamd.socket)) as stage:
+            assert said(await stage.content("on_filter", raw)) == ""
+            assert said(await stage.content("on_filter", raw + EICAR)) == "quarantine"
+
+    async def test_all_is_sent_in_pieces(self):
+        raw = CLEAN + b"x" * 3_000_000
+        async with stand_in() as scanner:
+            async with Stage("virus_scanner", clamav_socket=scanner.place) as stage:
+                assert said(await stage.content("on_filter", raw)) == ""
             assert scanner.scanned == [raw]
+            assert scanner.largest <= 256 * 1024
+
+    async def test_what_is_too_long_for_clamd_waits(self, clamd):
+        raw = CLEAN + b"x" * (2 * STREAM_LIMIT) + b"\r\n"
+        async with Stage("virus_scanner", clamav_socket=str(clamd.socket)) as stage:
+            answer = await stage.run("on_filter", content=raw)
+            assert said(answer).startswith("451 4.3.0")
+            assert re.search("size limit exceeded|StreamMaxLength", answer.error)
+
+    async def test_when_clamd_has_stopped_the_message_waits(self, tmp_path):
+        with contextlib.ExitStack() as stack:
+            scanner = stack.enter_context(run_clamd(tmp_path))
+            async with Stage("virus_scanner", clamav_socket=str(scanner.socket)) as stage:
+                assert said(await stage.content("on_filter", CLEAN)) == ""
+                stack.close()
+                answer = await stage.run("on_filter", content=CLEAN)
+                assert said(answer).startswith("451 4.3.0")
+                assert re.search("FileNotFoundError|ConnectionRefusedError", answer.error)
 
     @pytest.mark.parametrize(
         ("about", "error"),
@@ -49,23 +84,46 @@ class TestVirusScanner:
             ({"answer": b"x" * 200_000}, "LimitOverrunError"),
             ({"answer": b"stream: OK"}, "IncompleteReadError"),
             ({"answer": b""}, "IncompleteReadError"),
-            ({"limit": 5}, "size limit exceeded"),
+            ({"limit": 5}, "size limit exceeded|StreamMaxLength"),
         ],
     )
     async def test_without_a_verdict_the_message_waits(self, about, error):
         async with (
-            clamd(**about) as scanner,
+            stand_in(**about) as scanner,
             Stage("virus_scanner", clamav_socket=scanner.place) as stage,
         ):
             answer = await stage.run("on_filter", content=BAD)
             assert said(answer).startswith("451 4.3.0")
-            assert error in answer.error
+            assert re.search(error, answer.error)
 
-    async def test_without_a_scanner_the_message_waits(self, tmp_path):
-        async with Stage("virus_scanner", clamav_socket=str(tmp_path / "none")) as stage:
-            answer = await stage.run("on_filter", content=CLEAN)
+    async def test_for_a_slow_one_the_message_waits(self):
+        async with (
+            stand_in(is_slow=True) as scanner,
+            PluginBench(
+                find_example("virus_scanner"), {"clamav_socket": scanner.place}, timeout=0.3
+            ) as bench,
+        ):
+            answer = await bench.filter(CLEAN)
             assert said(answer).startswith("451 4.3.0")
-            assert "FileNotFoundError" in answer.error
+            assert "no answer within 0.3 s" in answer.error
+            assert scanner.scanned == [CLEAN]
+
+
+async def test_others_find_the_scanner_by_its_family(clamd, tmp_path):
+    workshop = Workshop(tmp_path)
+    shutil.copy(EXAMPLES / "virus_scanner.py", workshop.folder)
+    config = {"clamav_socket": str(clamd.socket)}
+    roster = await workshop.load(PluginSettings("virus-scanner", config=config))
+    scanner = roster.get_antivirus_plugin("virus-scanner")
+    assert scanner.get_info() == FamilyInfo("virus-scanner", "1.1.0", "antivirus")
+    assert await scanner.scan_message(message(CLEAN)) == ScanResult(ScanStatus.CLEAN)
+    assert await scanner.scan_message(message(BAD)) == ScanResult(ScanStatus.INFECTED, VIRUS)
+    too_long = await scanner.scan_message(message(CLEAN + b"x" * (STREAM_LIMIT + 1)))
+    assert too_long.status is ScanStatus.ERROR
+    assert re.search("size limit exceeded|StreamMaxLength", too_long.details)
+    with pytest.raises(PluginError, match="does not have the methods of AntispamPlugin"):
+        roster.get_antispam_plugin("virus-scanner")
+    await roster.close()
 
 
 async def store(stage: Stage, count: int, first: int = 1) -> None:

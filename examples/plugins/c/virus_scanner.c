@@ -70,15 +70,17 @@ static int scan(int line, int file, char *answer, size_t room) {
     if (got < 0 || send_all(line, &end, sizeof end) != 0)
         return -1;
     size_t length = 0;
-    while (length + 1 < room && (got = recv(line, answer + length, room - 1 - length, 0)) > 0)
+    while (length < room && (got = recv(line, answer + length, room - length, 0)) > 0) {
         length += (size_t)got;
-    answer[length] = '\0';
-    return got < 0 ? -1 : 0;
+        if (answer[length - 1] == '\0')
+            return 0;
+    }
+    return -1; /* what does not end as it should is no answer */
 }
 
 static int judge(HookContext *context, char *answer) {
     size_t length = strlen(answer);
-    if (length >= 3 && strcmp(answer + length - 3, " OK") == 0)
+    if (strcmp(answer, "stream: OK") == 0)
         return SMTP_PLUGIN_CONTINUE;
     if (length < 6 || strcmp(answer + length - 6, " FOUND") != 0)
         return FAILED;

@@ -7,6 +7,7 @@ import ctypes
 import pytest
 from plugins.remote.gcc import EXAMPLES, build
 from plugins.remote.outside import HOSTILE, envelope, message, outside
+from servers.clamd import EICAR, STREAM_LIMIT, VIRUS, run_clamd
 
 from elemta.mail.errors import PluginError
 from elemta.plugins import ReplaceHeader
@@ -16,6 +17,7 @@ from elemta.plugins.remote.library import HOOK_TYPES
 from elemta.plugins.remote.link import LinkLost
 from elemta.plugins.remote.native import header_path
 from elemta.plugins.result import Action
+from tests.examples.outside import stand_in
 
 SPAM = b"Subject: x\r\n\r\nViagra casino WINNER free money click here\r\n"
 HAM = b"Subject: x\r\n\r\nThe winner of the casino.\r\n"
@@ -77,48 +79,60 @@ async def test_the_rate_limiter_counts_by_domain(tmp_path):
         assert context.metadata == {"rate_limit_exceeded": "true"}
 
 
-@contextlib.asynccontextmanager
-async def clamd(path, answer):
-    """Something that reads INSTREAM as clamd does."""
-    seen = []
-
-    async def serve(reader, writer):
-        assert await reader.readuntil(b"\0") == b"zINSTREAM\0"
-        content = b""
-        while size := int.from_bytes(await reader.readexactly(4), "big"):
-            content += await reader.readexactly(size)
-        seen.append(content)
-        writer.write(answer + b"\0")
-        writer.close()
-        await writer.wait_closed()
-
-    async with await asyncio.start_unix_server(serve, path):
-        yield seen
+def virus_scanner(folder, socket):
+    """The scanner, made for a clamd at this place."""
+    return build(EXAMPLES / "virus_scanner.c", folder, f'-DCLAMD_SOCKET="{socket}"')
 
 
-@pytest.mark.parametrize(
-    ("answer", "action"),
-    [(b"stream: OK", None), (b"stream: Eicar-Test FOUND", Action.QUARANTINE)],
-)
-async def test_the_virus_scanner_asks_clamd(tmp_path, answer, action):
-    socket = tmp_path / "clamd"
-    flag = f'-DCLAMD_SOCKET="{socket}"'
-    path = build(EXAMPLES / "virus_scanner.c", tmp_path, flag)
-    content = HAM + b"x" * 3_000_000
-    async with clamd(socket, answer) as seen, library(tmp_path, path) as it:
+async def test_the_virus_scanner_asks_clamd(tmp_path, clamd):
+    content = HAM + (b"x" * 70 + b"\r\n") * 40_000
+    async with library(tmp_path, virus_scanner(tmp_path, clamd.socket)) as it:
         context = message(content)
+        assert await it.plugin.on_filter(context) is None
+        assert context.get_metadata("virus_name") is None
+        context = message(content + EICAR)
         result = await it.plugin.on_filter(context)
-        assert (result.action if result is not None else None) is action
-        assert context.get_metadata("virus_name") == ("Eicar-Test" if action else None)
-        assert len(seen) == 1
-        if seen[0] != content:
-            pytest.fail("clamd has seen something else")
+        assert (result.action, result.note) == (Action.QUARANTINE, VIRUS)
+        assert context.metadata == {"infected": "true", "virus_name": VIRUS}
+        with pytest.raises(PluginError, match="returned -1"):
+            await it.plugin.on_filter(message(HAM + b"x" * (2 * STREAM_LIMIT)))
+
+
+async def test_when_clamd_has_stopped_nothing_passes(tmp_path):
+    with contextlib.ExitStack() as stack:
+        scanner = stack.enter_context(run_clamd(tmp_path))
+        async with library(tmp_path, virus_scanner(tmp_path, scanner.socket)) as it:
+            assert await it.plugin.on_filter(message(HAM)) is None
+            stack.close()
+            with pytest.raises(PluginError, match="returned -1"):
+                await it.plugin.on_filter(message(HAM))
+
+
+@pytest.mark.parametrize("answer", [b"", b"\0", b"OK", b"stream: OK", b"x" * 5000, b"FOUND\0"])
+async def test_a_scanner_that_talks_nonsense_lets_nothing_pass(tmp_path, answer):
+    socket = tmp_path / "clamd"
+    async with (
+        stand_in(socket, answer=answer),
+        library(tmp_path, virus_scanner(tmp_path, socket)) as it,
+    ):
+        with pytest.raises(PluginError, match="returned -1"):
+            await it.plugin.on_filter(message(HAM))
+
+
+async def test_for_a_slow_scanner_nothing_passes(tmp_path):
+    socket = tmp_path / "clamd"
+    async with (
+        stand_in(socket, is_slow=True) as scanner,
+        library(tmp_path, virus_scanner(tmp_path, socket), timeout=0.3) as it,
+    ):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await it.plugin.on_filter(message(HAM))
+        assert scanner.scanned == [HAM]
 
 
 async def test_without_clamd_nothing_passes(tmp_path):
-    flag = f'-DCLAMD_SOCKET="{tmp_path / "nobody"}"'
-    path = build(EXAMPLES / "virus_scanner.c", tmp_path, flag)
-    async with library(tmp_path, path) as it:
+    async with library(tmp_path, virus_scanner(tmp_path, tmp_path / "nobody")) as it:
         with pytest.raises(PluginError, match="returned -1"):
             await it.plugin.on_filter(message(HAM))
 
