@@ -116,7 +116,8 @@ def _context_section(kind: type) -> str:
         lines += ["| attribute | meaning |", "|---|---|"]
         lines += [f"| {_code(names)} | {text} |" for names, text in fields]
         lines.append("")
-    for name, method in vars(kind).items():
+    mixed_in = [each for each in kind.__bases__ if not issubclass(each, Context | SessionInfo)]
+    for name, method in (item for each in (kind, *mixed_in) for item in vars(each).items()):
         if not name.startswith("_") and inspect.isfunction(method):
             text = (inspect.getdoc(method) or "").replace("\n\n", " ").replace("\n", " ")
             arguments = [each for each in inspect.signature(method).parameters if each != "self"]

@@ -9,7 +9,7 @@ from testing.policies import Broken, Policy
 from elemta.mail.address import parse_address
 from elemta.mail.errors import PluginError
 from elemta.mail.reply import Reply
-from elemta.plugins import Action, AddHeader, Context, Metadata, Plugin, Settings
+from elemta.plugins import Action, AddHeader, Context, Metadata, Plugin, Result, Settings
 from elemta.plugins.contexts import SessionInfo
 from elemta.plugins.hooks import HOOKS
 from elemta.testing import Answer, FakeClock, PluginBench, message
@@ -197,3 +197,17 @@ async def test_hooks_have_other_names_and_methods_of_the_bench():
     with pytest.raises(LookupError, match="not been received"):
         bench.plugin.seen[3].chunks()
     assert isinstance(bench.session, SessionInfo)
+
+
+async def test_a_message_that_is_about_to_be_delivered_can_be_read():
+    class Signer(Plugin[Settings]):
+        metadata = Metadata(name="signer", version="1.0.0")
+
+        async def on_pre_delivery(self, ctx):
+            content = await ctx.read()
+            assert len(content) == ctx.size
+            return Result.modify(AddHeader("X-Seen", f"{ctx.headers.get('subject')} {ctx.attempts}"))
+
+    content = message("Hello.", subject="signed")
+    answer = await PluginBench(Signer).pre_delivery(content, attempts=2)
+    assert answer.edits == (AddHeader("X-Seen", "signed 2"),)

@@ -5,7 +5,7 @@ they must not change in place: changes are edits in a `Result`. Two things are t
 `metadata`, strings that plugins in any language share, and `session.notes`, any Python values.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from elemta.mail.address import Address
@@ -14,6 +14,7 @@ from elemta.mail.ids import QueueId
 from elemta.mail.message import Message, Recipient, State
 from elemta.mail.outcome import Outcome
 from elemta.plugins.headers import Headers
+from elemta.plugins.reading import Readable
 
 if TYPE_CHECKING:
     from elemta.mail.clock import Clock
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 MAX_METADATA = 256  # entries of one session or message
 MAX_METADATA_VALUE = 64 * 1024  # characters
-MAX_READ = 1_000_000  # octets that `MessageContext.read` gives unless told otherwise
 
 
 class Context:
@@ -291,7 +291,7 @@ class RecipientContext(EnvelopeContext):
         self.is_relaying = is_relaying
 
 
-class MessageContext(EnvelopeContext):
+class MessageContext(EnvelopeContext, Readable):
     """A message.
 
     Attributes:
@@ -318,27 +318,6 @@ class MessageContext(EnvelopeContext):
         self.headers = headers
         self.size = size
         self._content = content
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Read the message in pieces of at most 256 KiB: header section and body, CRLF line ends.
-
-        Raises:
-            LookupError: It has not been received yet: `on_headers` has only its headers.
-        """
-        if self._content is None:
-            raise LookupError("the body has not been received yet")
-        return self._content.chunks()
-
-    async def read(self, limit: int = MAX_READ) -> bytes:
-        """Give the first `limit` octets of the message."""
-        pieces: list[bytes] = []
-        left = limit
-        async for piece in self.chunks():
-            pieces.append(piece[:left])
-            left -= len(pieces[-1])
-            if left <= 0:
-                break
-        return b"".join(pieces)
 
 
 class QueueContext(Context):
@@ -403,6 +382,29 @@ class AttemptContext(QueueContext):
         )
         self.destination = destination
         self.attempts = min(recipient.attempts for recipient in recipients)
+
+
+class DeliveryContext(AttemptContext, Readable):
+    """A message that is about to be sent, as it is stored: our own trace field is on top.
+
+    Attributes:
+        headers: Its header section.
+    """
+
+    __slots__ = ("_content", "headers")
+
+    def __init__(
+        self,
+        hook: str,
+        message: Message,
+        recipients: Sequence[Recipient],
+        destination: str,
+        headers: Headers,
+        content: Content,
+    ) -> None:
+        super().__init__(hook, message, recipients, destination)
+        self.headers = headers
+        self._content = content
 
 
 class OutcomeContext(AttemptContext):

@@ -244,7 +244,7 @@ HOOKS: Mapping[str, Hook] = {
         Hook(
             "on_pre_delivery",
             "about to be delivered",
-            ctx.AttemptContext,
+            ctx.DeliveryContext,
             May.DECIDE | May.MODIFY,
             (),
             _DELIVERY,

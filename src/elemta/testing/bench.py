@@ -262,6 +262,10 @@ class PluginBench(Generic[P]):
         """A message is about to be queued."""
         return await self.run("on_enqueue", content=content)
 
+    async def pre_delivery(self, content: bytes | str, **given: Any) -> Answer:  # noqa: ANN401
+        """A message is about to be delivered; `given` as for `run`."""
+        return await self.run("on_pre_delivery", content=content, **given)
+
     async def delivered(self, recipient: Address | str, **given: Any) -> Answer:  # noqa: ANN401
         """A recipient has got it; `given` as for `run`."""
         return await self.run("on_delivered", recipient=recipient, **given)

@@ -137,8 +137,7 @@ def _recipient(scene: Scene, hook: str, given: Given) -> ctx.Context:
 
 def _message(scene: Scene, hook: str, given: Given) -> ctx.Context:
     content = as_content(given.pop("content", message()))
-    head, end, _ = content.partition(b"\r\n\r\n")
-    section = head + end
+    section = _section(content)
     has_body = hook != "on_headers"
     return ctx.MessageContext(
         hook,
@@ -149,6 +148,11 @@ def _message(scene: Scene, hook: str, given: Given) -> ctx.Context:
         given.pop("size", len(content) if has_body else len(section)),
         MemoryContent(content) if has_body else None,
     )
+
+
+def _section(content: bytes) -> bytes:
+    head, end, _ = content.partition(b"\r\n\r\n")
+    return head + end
 
 
 def _queued(scene: Scene, hook: str, given: Given) -> ctx.Context:
@@ -178,6 +182,17 @@ def _attempt(scene: Scene, hook: str, given: Given) -> ctx.Context:
     destination = given.pop("destination", DESTINATION)
     found, recipients, state = _row(scene, given)
     return ctx.AttemptContext(hook, found, recipients, destination, state)
+
+
+def _delivery(scene: Scene, hook: str, given: Given) -> ctx.Context:
+    content = as_content(given.pop("content", message()))
+    given.setdefault("size", len(content))
+    destination = given.pop("destination", DESTINATION)
+    found, recipients, _state = _row(scene, given)
+    headers = Headers(_section(content))
+    return ctx.DeliveryContext(
+        hook, found, recipients, destination, headers, MemoryContent(content)
+    )
 
 
 def _outcome(scene: Scene, hook: str, given: Given) -> ctx.Context:
@@ -212,6 +227,7 @@ _BUILDERS: Mapping[type[ctx.Context], Callable[[Scene, str, Given], ctx.Context]
     ctx.MessageContext: _message,
     ctx.QueueContext: _queued,
     ctx.AttemptContext: _attempt,
+    ctx.DeliveryContext: _delivery,
     ctx.OutcomeContext: _outcome,
     ctx.SecurityContext: _security,
 }

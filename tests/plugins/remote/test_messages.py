@@ -70,6 +70,8 @@ def attempted(hook):
     ]
     if HOOKS[hook].context is ctx.AttemptContext:
         return (hook, message, recipients, "mx:example.test")
+    if HOOKS[hook].context is ctx.DeliveryContext:
+        return (hook, message, recipients, "mx:example.test", Headers(b"A: b\r\n\r\n"), None)
     what = outcome.Outcome(outcome.Result.DEFERRED, Reply(450, "no", "4.2.1"), remote="mx1")
     return (hook, message, recipients[0], "mx:example.test", State.DEFERRED, what, 12.5)
 

@@ -3,7 +3,8 @@
 Each attempt has an `Escort`, with the plugins that were current when it began. Whatever goes
 wrong with a plugin makes the attempt wait: nothing has been sent by then. Edits change what is
 sent in that attempt only; the queue keeps the message as it was stored. They concern the header
-section, which is at most 2 MiB; the body is passed through as it is read.
+section, which is at most 2 MiB; the body is passed through as it is read. Plugins may read it all,
+piece by piece, before they answer; content that cannot be read is no defect of theirs.
 
 Those that are told of what has happened (`on_delivered`, `on_stored`) are told once it is in the
 store, in order, and at most `MOST_TOLD` times at once; beyond that the attempts wait. A stop of
@@ -13,14 +14,14 @@ Emits MessageModified.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import msgspec
 
 from elemta.mail import events as ev
 from elemta.mail.content import Content
-from elemta.mail.errors import ElemtaError, PluginError
+from elemta.mail.errors import ElemtaError, PluginError, SpoolError
 from elemta.mail.headers import find_header_end
 from elemta.mail.job import Job
 from elemta.mail.message import Message, Recipient, State
@@ -30,8 +31,16 @@ from elemta.net.tasks import spawn
 from elemta.plugins.asking.applying import MAX_EDITS, EditLimits, Revision
 from elemta.plugins.asking.chain import Chain, Decision
 from elemta.plugins.asking.table import NO_HOOKS, HookTable
-from elemta.plugins.contexts import AttemptContext, Context, OutcomeContext, QueueContext
+from elemta.plugins.contexts import (
+    AttemptContext,
+    Context,
+    DeliveryContext,
+    OutcomeContext,
+    QueueContext,
+)
 from elemta.plugins.edits import AddHeader, Edit, InsertHeader, RemoveHeader, ReplaceHeader
+from elemta.plugins.headers import Headers
+from elemta.plugins.reading import end_reading
 from elemta.plugins.result import NOTE_LIMIT, Action
 
 MOST_TOLD = 200  # calls under way that nobody waits for
@@ -126,26 +135,37 @@ class Escort:
         chain = self._table.on_pre_delivery
         if chain is None:
             return job
-        context = self._attempt(chain, job.recipients)
+        section, is_whole = await _read_section(job.content)
+        content = _Watched(job.content)
+        context = DeliveryContext(
+            chain.hook.name,
+            self._message,
+            job.recipients,
+            self._destination,
+            Headers(section),
+            content,
+        )
         waiting = chain(context)
         decision = await waiting if waiting is not None else None
+        if content.trouble is not None:
+            raise content.trouble
         if decision is None:
             return job
         outcome = _outcome(decision)
         if outcome is not None:
             return outcome
-        return await self._edit(job, decision.edits, chain, context)
+        edited = _Edited(job, section if is_whole else None)
+        return self._edit(edited, decision.edits, chain, context)
 
     def _attempt(self, chain: Chain, recipients: Sequence[Recipient]) -> AttemptContext:
         return AttemptContext(chain.hook.name, self._message, recipients, self._destination)
 
-    async def _edit(
-        self, job: Job, wishes: Sequence[Wish], chain: Chain, context: Context
+    def _edit(
+        self, edited: "_Edited", wishes: Sequence[Wish], chain: Chain, context: Context
     ) -> Job | Outcome:
         """Carry out edits; without those of a plugin that wants what cannot be done."""
-        section = await _read_section(job.content) if wishes else None
         while wishes:
-            edited = _Edited(job, section)
+            edited.begin()
             try:
                 for wish in wishes:
                     edited.apply(wish)
@@ -158,8 +178,8 @@ class Escort:
                 wishes = [wish for wish in wishes if wish[0] != culprit]
                 continue
             self._tell_changes(edited.changes)
-            return edited.job()
-        return job
+            return edited.result()
+        return edited.job
 
     def _tell_changes(self, changes: dict[str, list[str]]) -> None:
         message = self._message
@@ -247,19 +267,56 @@ class EditedContent:
             left = max(0, left - len(chunk))
 
 
+class _Watched:
+    """The content of an attempt while plugins read it: an `elemta.mail.content.Content`.
+
+    Attributes:
+        trouble: Why it could not be read; None while all is well.
+    """
+
+    __slots__ = ("_content", "data", "size", "trouble")
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self.data = content.data
+        self.size = content.size
+        self.trouble: SpoolError | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """As `Content.chunks`."""
+        chunks = self._content.chunks()
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except SpoolError as error:
+            self.trouble = error
+            raise
+        finally:
+            await end_reading(chunks)
+
+
 class _Edited:
     """An attempt on the way to another header section.
 
+    Args:
+        job: The attempt.
+        section: Its header section; None where that has no end.
+
     Attributes:
+        job: The attempt as it was.
         changes: What has been done, by plugin.
         plugin: Whose edit was the last.
     """
 
     def __init__(self, job: Job, section: bytes | None) -> None:
+        self.job = job
+        self._section = section
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget all edits."""
         self.changes: dict[str, list[str]] = {}
         self.plugin = ""
-        self._job = job
-        self._section = section
         self._revision: Revision | None = None
 
     def apply(self, wish: Wish) -> None:
@@ -273,26 +330,26 @@ class _Edited:
             name = type(edit).__name__
             raise PluginError(f"on_pre_delivery changes only header fields: {name}")
         if self._revision is None:
-            self._revision = self._begin()
+            self._revision = self._revise()
         self.changes.setdefault(self.plugin, []).append(self._revision.apply(edit))
 
-    def _begin(self) -> Revision:
-        section, message = self._section, self._job.message
+    def _revise(self) -> Revision:
+        section, message = self._section, self.job.message
         if section is None:
             raise PluginError(f"the header section has no end within {MAX_SECTION} octets")
         limits = EditLimits(
             max_header_size=len(section) + MAX_ADDED,
             max_header_fields=section.count(b"\n") + MAX_EDITS,
-            max_recipients=len(self._job.recipients),
+            max_recipients=len(self.job.recipients),
             max_size=message.size + MAX_ADDED,
         )
-        addresses = [recipient.address for recipient in self._job.recipients]
+        addresses = [recipient.address for recipient in self.job.recipients]
         utf8 = message.facts.smtputf8
         return Revision(section, message.sender, addresses, limits, utf8=utf8)
 
-    def job(self) -> Job:
+    def result(self) -> Job:
         """The attempt with the new section."""
-        job, section, revision = self._job, self._section, self._revision
+        job, section, revision = self.job, self._section, self._revision
         if section is None or revision is None or revision.section == section:
             return job
         head, facts = revision.section, job.message.facts
@@ -372,8 +429,8 @@ def _outcome(decision: Decision) -> Outcome | None:
     return None
 
 
-async def _read_section(content: Content) -> bytes | None:
-    """Read the header section; None where it has no end as far as it is read."""
+async def _read_section(content: Content) -> tuple[bytes, bool]:
+    """Read the header section as far as `MAX_SECTION`, and say whether that was all of it."""
     data = content.data
     if data is None:
         data = b""
@@ -382,9 +439,8 @@ async def _read_section(content: Content) -> bytes | None:
             data += chunk
             if find_header_end(data) >= 0 or len(data) >= MAX_SECTION:
                 break
-        if isinstance(chunks, AsyncGenerator):  # else it would be closed when it is collected
-            await chunks.aclose()
+        await end_reading(chunks)
     end = find_header_end(data)
     if end < 0:
-        return data if len(data) == content.size else None
-    return data[:end]
+        return data, len(data) == content.size
+    return data[:end], True

@@ -90,7 +90,7 @@ def _write_envelope(call: pb.Call, context: ctx.EnvelopeContext) -> None:
     call.envelope.CopyFrom(envelope)
 
 
-def _write_message(call: pb.Call, context: ctx.MessageContext) -> None:
+def _write_message(call: pb.Call, context: ctx.MessageContext | ctx.DeliveryContext) -> None:
     call.message.queue_id = context.queue_id
     call.message.size = context.size
     call.message.headers = context.headers.raw
@@ -134,6 +134,7 @@ _WRITERS: tuple[tuple[type[ctx.Context], Callable[..., None]], ...] = (
     (ctx.EnvelopeContext, _write_envelope),
     (ctx.MessageContext, _write_message),
     (ctx.QueueContext, _write_entry),
+    (ctx.DeliveryContext, _write_message),
     (ctx.SecurityContext, _write_security),
 )
 
@@ -235,7 +236,7 @@ def _read_message(call: pb.Call, content: Content | None) -> ctx.Context:
     )
 
 
-def _read_entry(call: pb.Call, _: Content | None) -> ctx.Context:
+def _read_entry(call: pb.Call, content: Content | None) -> ctx.Context:
     told = call.entry
     kind = cast("type[ctx.QueueContext]", HOOKS[call.hook].context)
     context = kind.__new__(kind)
@@ -252,6 +253,9 @@ def _read_entry(call: pb.Call, _: Content | None) -> ctx.Context:
     )
     if isinstance(context, ctx.AttemptContext):
         context.destination, context.attempts = told.destination, told.attempts
+    if isinstance(context, ctx.DeliveryContext):
+        context.headers = Headers(call.message.headers)
+        context._content = content  # noqa: SLF001 - as above
     if isinstance(context, ctx.OutcomeContext):
         said = told.reply
         context.reply = Reply(said.code, said.text, said.enhanced or None)
@@ -276,6 +280,7 @@ _READERS: dict[type[ctx.Context], Callable[[pb.Call, Content | None], ctx.Contex
     ctx.MessageContext: _read_message,
     ctx.QueueContext: _read_entry,
     ctx.AttemptContext: _read_entry,
+    ctx.DeliveryContext: _read_entry,
     ctx.OutcomeContext: _read_entry,
     ctx.SecurityContext: _read_security,
 }

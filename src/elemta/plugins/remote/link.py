@@ -20,7 +20,8 @@ import grpc
 from elemta.mail.errors import ElemtaError, PluginError
 from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
-from elemta.plugins.contexts import Context, MessageContext
+from elemta.plugins.contexts import Context
+from elemta.plugins.reading import Readable
 from elemta.plugins.remote.answers import AnswerError, from_answer
 from elemta.plugins.remote.calls import to_call
 from elemta.plugins.remote.errands import Errands
@@ -106,7 +107,7 @@ class Link:
         latest = loop.time() + seconds + GRACE
         number = next(self._ids)
         call = to_call(context, number, seconds)
-        if self._prefetch and call.message.has_body and isinstance(context, MessageContext):
+        if self._prefetch and call.message.has_body and isinstance(context, Readable):
             start = await context.read(self._prefetch + 1)
             call.message.start = start[: self._prefetch]
             call.message.is_whole = len(start) <= self._prefetch
@@ -237,7 +238,7 @@ class Link:
 
 async def _next_piece(asked: _Asked, reading: int) -> bytes | None:
     if asked.pieces is None or reading != asked.reading:
-        if not isinstance(asked.context, MessageContext):
+        if not isinstance(asked.context, Readable):
             raise LookupError("there is no message")
         asked.reading, asked.pieces = reading, asked.context.chunks()
     return await anext(asked.pieces, None)

@@ -19,6 +19,7 @@ from elemta.plugins import contexts as ctx
 from elemta.plugins import edits as ed
 from elemta.plugins.hooks import HOOKS, May, find_hook
 from elemta.plugins.plugin import Metadata, Plugin
+from elemta.plugins.reading import Readable
 from elemta.plugins.remote import library as abi
 from elemta.plugins.remote.told import Told
 from elemta.plugins.result import Action, Result
@@ -84,7 +85,7 @@ class LibraryPlugin(Plugin[Any]):
             PluginError: What it answers makes no sense.
         """
         told = Told(context, MAX_BODY)
-        if isinstance(context, ctx.MessageContext) and context.hook != "on_headers":
+        if isinstance(context, Readable) and context.hook != "on_headers":
             await told.read_body()
         loop = asyncio.get_running_loop()
         asked = _Asked(self, context, told, loop)

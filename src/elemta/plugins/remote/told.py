@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from elemta.plugins import contexts as ctx
+from elemta.plugins.reading import Readable
 
 Wait = Callable[[Coroutine[Any, Any, str]], str]
 
@@ -25,7 +26,7 @@ class Told:
 
     async def read_body(self) -> None:
         """Have the beginning of the message at hand."""
-        if isinstance(self._context, ctx.MessageContext):
+        if isinstance(self._context, Readable):
             self._body = await self._context.read(self._limit)
 
     def close(self) -> None:
@@ -46,7 +47,7 @@ class Told:
     async def _write_file(self) -> str:
         """Write the message to a file in memory, and give its path."""
         context = self._context
-        if self._file < 0 and isinstance(context, ctx.MessageContext):
+        if self._file < 0 and isinstance(context, Readable):
             file = os.memfd_create("message")
             self._file = file
             async for piece in context.chunks():
@@ -119,7 +120,7 @@ def _recipient(context: Any) -> str | None:  # noqa: ANN401 - any context
 
 def _header(name: str) -> Callable[[Any], str | None]:
     def read(context: Any) -> str | None:  # noqa: ANN401 - any context
-        return context.headers.get(name) if isinstance(context, ctx.MessageContext) else None
+        return context.headers.get(name) if isinstance(context, Readable) else None
 
     return read
 
