@@ -509,14 +509,20 @@ async def test_edits_beyond_a_limit_make_the_message_wait(station, edits, proble
     assert left(station) == []
 
 
-async def test_an_operator_may_have_failed_edits_left_out(station):
+async def test_an_operator_may_have_a_plugin_left_out_whose_edits_fail(station):
     edits = (AddHeader("X-A", "1"), AddHeader("X", "y" * 950), AddHeader("X-B", "2"))
-    take = Take(station, editing("on_data", *edits), on_error=OnError.CONTINUE)
+    take = Take(
+        station,
+        editing("on_data", RemoveHeader("X"), ChangeSender(""), *edits),
+        plugin("modest", on_data=lambda _context: Result.modify(AddHeader("Z", "1"))),
+        on_error=OnError.CONTINUE,
+    )
     message = await take.of(HEAD + LARGE)
-    assert await stored(station, message) == HEAD[:-2] + b"X-A: 1\r\nX-B: 2\r\n\r\n" + LARGE
+    assert await stored(station, message) == HEAD[:-2] + b"Z: 1\r\n\r\n" + LARGE
+    assert message.sender == SENDER
     assert "too large" in station.of(ev.PluginError)[0].error
-    changes = ["add header X-A", "add header X-B"]
-    assert station.of(ev.MessageModified)[0].changes == changes
+    [modified] = station.of(ev.MessageModified)
+    assert (modified.plugin, modified.changes) == ("modest", ["add header Z"])
 
 
 @pytest.mark.parametrize(
@@ -554,3 +560,10 @@ async def test_a_disk_that_fills_up_while_a_message_is_edited(station):
     assert str(result).startswith("452 4.3.1")
     assert await station.all() == []
     assert left(station) == []
+
+
+async def test_what_a_plugin_wants_of_a_message_counts_once(station):
+    for action in (Action.QUARANTINE, Action.DISCARD):
+        decision = Decision(action, "one", note="why")
+        take = Take(station, plugin(), marks=[decision] * 1000)
+        assert take.transaction._marks == [decision]

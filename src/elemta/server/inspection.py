@@ -113,7 +113,9 @@ class Inspection:
         hooks = self._panel.hooks
         received: Content | None = None
         context: MessageContext | None = None
-        self._marks[:0] = marks
+        later, self._marks = self._marks, []
+        for mark in (*marks, *later):
+            add_mark(self._marks, mark)
         for chain in (hooks.on_data, hooks.on_validated, hooks.on_filter, hooks.on_enqueue):
             if chain is None:
                 continue
@@ -144,7 +146,7 @@ class Inspection:
         elif decision.action is Action.DISCARD:
             reply = self._throw_away(decision)
         elif decision.action is Action.QUARANTINE:
-            self._marks.append(decision)
+            add_mark(self._marks, decision)
         return reply
 
     @property
@@ -260,14 +262,15 @@ class Inspection:
         revision = self.revision
         if revision is None:
             revision = self.revision = self._revise(context)
-        for plugin, edit in decision.edits:
+        for plugin, wishes in itertools.groupby(decision.edits, lambda wish: wish[0]):
             try:
-                self._changes.append((plugin, revision.apply(edit)))
+                done = revision.apply_all(edit for _, edit in wishes)
             except PluginError as error:
-                failed = chain.blame(plugin, error, context)
-                reply = self.heed(failed)
+                reply = self.heed(chain.blame(plugin, error, context))
                 if reply is not None:
                     return reply
+            else:
+                self._changes += ((plugin, text) for text in done)
         self._headers = Headers(revision.section)
         if not revision.recipients:
             plugin = decision.edits[-1][0]
@@ -323,6 +326,15 @@ class RevisedContent:
             if len(chunk) > left:
                 yield chunk[left:]
             left = max(0, left - len(chunk))
+
+
+def add_mark(marks: list[Decision], mark: Decision) -> None:
+    """Remember that a message is to be discarded or put into quarantine.
+
+    What a plugin wants counts once: how often it says so may be up to the client.
+    """
+    if all((each.plugin, each.action) != (mark.plugin, mark.action) for each in marks):
+        marks.append(mark)
 
 
 def queued(queue_id: QueueId) -> Reply:

@@ -26,7 +26,7 @@ from elemta.plugins.contexts import (
     SessionInfo,
 )
 from elemta.plugins.result import Action
-from elemta.server.inspection import Panel
+from elemta.server.inspection import Panel, add_mark
 from elemta.server.session import Handler, Session, Surroundings
 from elemta.server.transaction import Client
 from elemta.smtp import events as smtp
@@ -34,6 +34,14 @@ from elemta.smtp import events as smtp
 _CONTENT = frozenset({smtp.Body, smtp.BodyEnd, smtp.ChunkEnd})
 
 Waiting = Awaitable[None] | None
+
+
+def without_secret(line: bytes) -> bytes:
+    """Leave out what follows the mechanism of AUTH (RFC 4954 §4), also where it is ill spaced."""
+    if line.lstrip()[:4].upper() != b"AUTH":
+        return line
+    words = line.split(None, 2)
+    return b" ".join(words[: 2 if words[0].upper() == b"AUTH" else 1])
 
 
 class JudgedSession(Session):
@@ -92,8 +100,7 @@ class JudgedSession(Session):
         line, machine.line = machine.line, None
         if line is None:
             return self._take_content(event)
-        if line[:5].upper() == b"AUTH ":  # what follows the mechanism is a secret
-            line = b" ".join(line.split(b" ")[:2])
+        line = without_secret(line)
         chain = self._hooks.on_command
         if chain is None:
             return self._commanded(None, event, line)
@@ -266,7 +273,7 @@ class JudgedSession(Session):
             return reply
         if is_marking and decision.action in {Action.DISCARD, Action.QUARANTINE}:
             if self._transaction is None:
-                self._marks.append(decision)
+                add_mark(self._marks, decision)
             else:
                 self._transaction.mark(decision)
         return None

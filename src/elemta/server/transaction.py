@@ -14,7 +14,7 @@ from elemta.mail.headers import count_field, find_field, find_header_end, iter_f
 from elemta.mail.message import Facts, Message, State
 from elemta.mail.reply import Reply, clean_text
 from elemta.plugins.asking.chain import Decision
-from elemta.server.inspection import Inspection, Panel
+from elemta.server.inspection import Inspection, Panel, add_mark
 from elemta.server.intake import Draft, Intake
 from elemta.server.relay import RelayPolicy
 from elemta.server.settings import SessionSettings
@@ -125,7 +125,7 @@ class Transaction:
 
     def mark(self, decision: Decision) -> None:
         """Remember that plugins want this message discarded, or put into quarantine."""
-        self._marks.append(decision)
+        add_mark(self._marks, decision)
 
     def begin_data(self, now: float) -> Reply | None:
         """Open the draft and put the trace header on top; a reply says why that cannot be."""

@@ -53,6 +53,9 @@ class _Line:
     octets: bytes
 
 
+_State = tuple[list[_Line], int, bytes, Address | None, dict[Address, None], bytes | None]
+
+
 class Revision:
     """A message as edits leave it.
 
@@ -104,6 +107,20 @@ class Revision:
         lines = (line.octets for line in self._lines if line is not self._trace)
         return b"".join([*lines, self._end])
 
+    def apply_all(self, edits: Iterable[Edit]) -> list[str]:
+        """Carry out what one plugin wants, all of it or nothing; as `apply`.
+
+        Raises:
+            PluginError: One of them is no edit, or goes beyond a limit.
+        """
+        before, count = self._state(), self._count
+        try:
+            return [self.apply(edit) for edit in edits]
+        except PluginError:
+            self._restore(before)
+            self._count = count
+            raise
+
     def apply(self, edit: Edit) -> str:
         """Carry out an edit, and say in a few words what has been done.
 
@@ -116,14 +133,27 @@ class Revision:
         carry_out = self._WAYS.get(type(edit))
         if carry_out is None:
             raise PluginError(f"not an edit: {type(edit).__name__}")
-        before = (list(self._lines), self._size, self._end, dict(self.recipients), self.body)
+        before = self._state()
         done = carry_out(self, edit)
         try:
             self._check()
         except PluginError:
-            self._lines, self._size, self._end, self.recipients, self.body = before
+            self._restore(before)
             raise
         return clean_text(done)
+
+    def _state(self) -> _State:
+        return (
+            list(self._lines),
+            self._size,
+            self._end,
+            self.sender,
+            dict(self.recipients),
+            self.body,
+        )
+
+    def _restore(self, before: _State) -> None:
+        self._lines, self._size, self._end, self.sender, self.recipients, self.body = before
 
     def _check(self) -> None:
         limits = self._limits
