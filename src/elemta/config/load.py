@@ -105,7 +105,7 @@ def _worth_telling(error: ValidationError) -> list[ErrorDetails]:
 
 def _validate(source: Source, tree: dict[str, Any]) -> Config:
     for table in tables():
-        if not table.is_list:
+        if not table.is_list and "." not in table.name:
             tree.setdefault(table.name, {})
     return Config.model_validate(tree, context={"folder": source.folder})
 

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field
 
 from elemta.config.plugins import PluginsConfig
 from elemta.config.sections import Section, fixed, live
+from elemta.config.tls import ClientCertificates, TlsConfig, TlsLevelOrNone
 from elemta.config.units import DAY, HOUR, MINUTE
 from elemta.config.values import (
     Domain,
@@ -105,6 +106,18 @@ class ListenerConfig(Section):
         BeforeValidator(refuse_submission),
         fixed('"mta" takes mail by SMTP, "lmtp" by LMTP (RFC 2033) from a server next door.'),
     ] = "mta"
+    tls: Annotated[
+        Literal["none", "starttls", "implicit"] | None,
+        fixed(
+            '"starttls" offers it, "implicit" begins with it. Without this setting: as its kind '
+            "has it where there is a certificate, for LMTP none."
+        ),
+    ] = None
+    tls_level: Annotated[TlsLevelOrNone, fixed("Instead of `level` of `[tls]`.")] = None
+    client_certificates: Annotated[
+        ClientCertificates | None, fixed("Instead of `client_certificates` of `[tls]`.")
+    ] = None
+    strict_sni: Annotated[Switch | None, fixed("Instead of `strict_sni` of `[tls]`.")] = None
 
     @property
     def host(self) -> str:
@@ -389,6 +402,7 @@ class Config(Section):
         ListenerConfig(address="127.0.0.1:2525"),
     )
     relay: RelayConfig = RelayConfig()
+    tls: TlsConfig = TlsConfig()
     smtp: SmtpConfig = SmtpConfig()
     routes: tuple[RouteConfig, ...] = ()
     queue: QueueConfig = QueueConfig()

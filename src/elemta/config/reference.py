@@ -101,6 +101,8 @@ def _toml(value: object, show: Callable[[Any], str]) -> str:
         return str(value).lower()
     if value is None:
         return ""
+    if value == {}:
+        return "{}"
     text = show(value)
     is_number = isinstance(value, int | float) and show is str
     return text if is_number and not isinstance(value, Enum) else f'"{text}"'

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, get_args, get_origin
+from types import NoneType
+from typing import Annotated, NamedTuple, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -65,6 +66,9 @@ class Setting:
     def choices(self) -> tuple[str, ...]:
         """The words that may be chosen from; empty where it is free."""
         found = get_args(self.field.annotation)
+        if found and found[-1] is NoneType:  # it need not be set
+            inner = get_args(found[0])
+            found = get_args(inner[0]) if get_origin(found[0]) is Annotated else inner
         return found if found and all(isinstance(item, str) for item in found) else ()
 
     @property

@@ -174,6 +174,11 @@ def parse_folder(value: object, info: ValidationInfo) -> Path:
     return Path(_folder(info), text)
 
 
+def parse_file(value: object, info: ValidationInfo) -> str:
+    """Read as `parse_folder`; "" is no file."""
+    return str(parse_folder(value, info)) if value != "" else ""
+
+
 def show_folder(folder: Path) -> str:
     """Write a path so that it is seen to be one."""
     return str(folder) if folder.is_absolute() else f"./{folder}"
@@ -242,5 +247,6 @@ ListenOrNone = Annotated[
 Nameserver = Annotated[Endpoint, PlainValidator(parse_nameserver), Kind("IP address")]
 Host = Annotated[str, BeforeValidator(parse_host), Kind("host")]
 Folder = Annotated[Path, BeforeValidator(parse_folder), Kind("path", show_folder)]
+File = Annotated[str, BeforeValidator(parse_file), Kind("path")]
 PathTemplate = Annotated[str, BeforeValidator(parse_path_template), Kind("path")]
 Workers = Annotated[int | str, PlainValidator(parse_workers), Kind('number or "auto"')]
