@@ -1,6 +1,7 @@
 """Plugins on the running server: found, loaded, refused, reloaded."""
 
 import asyncio
+import json
 import os
 import signal
 
@@ -8,6 +9,7 @@ import pytest
 from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, Elemta, running
 
+from elemta import __version__
 from elemta.cli.orders import Carried, order_plugins
 from elemta.config import load
 from elemta.net.clock import SystemClock
@@ -116,6 +118,98 @@ def test_the_life_of_the_server(tmp_path):
             "on_server_stopping",
             "on_server_stopped",
         ]
+
+
+WITNESS = """
+import asyncio
+import json
+
+from elemta.plugins import Metadata, Plugin, Settings
+
+
+class Place(Settings):
+    port: int = 0
+
+
+class Witness(Plugin[Place]):
+    metadata = Metadata(name="witness", version="1.0.0")
+    Settings = Place
+
+    async def look(self, ctx):
+        facts = [ctx.hostname, ctx.version, ctx.worker]
+        patience = 10 if ctx.hook == "on_server_started" else 0.3
+        ctx.log.info(json.dumps([ctx.hook, await self.try_server(patience), *facts]))
+
+    async def try_server(self, patience):
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.settings.port)
+        except OSError:
+            return "refused"
+        try:
+            return (await asyncio.wait_for(reader.readline(), patience))[:4].decode()
+        except TimeoutError:
+            return "waits"  # in the line of those whom nobody has accepted yet
+        finally:
+            writer.close()
+
+    async def on_config_loaded(self, ctx): await self.look(ctx)
+    async def on_server_starting(self, ctx): await self.look(ctx)
+    async def on_server_started(self, ctx): await self.look(ctx)
+    async def on_server_stopping(self, ctx): await self.look(ctx)
+    async def on_server_stopped(self, ctx): await self.look(ctx)
+    def on_connect(self, ctx): ctx.log.info(json.dumps([ctx.hook, ctx.session.session_id]))
+    def on_disconnect(self, ctx): ctx.log.info(json.dumps([ctx.hook, ctx.session.session_id]))
+    def on_security_event(self, ctx):
+        facts = [ctx.kind, ctx.detail, ctx.session_id, ctx.client_ip]
+        ctx.log.info(json.dumps([ctx.hook, *facts]))
+"""
+
+
+def test_where_in_the_life_of_the_server_plugins_are_asked(tmp_path):
+    """Before it listens, when it does, before it closes what is open, and after that."""
+    server = Elemta(tmp_path)
+    server.rest = with_plugins(
+        tmp_path, {"witness.py": WITNESS}, f"[plugins.witness]\nport = {server.port}\n"
+    )
+    try:
+        server.start()
+        server.wait_event("connection_closed", 2)  # of those who have looked for a banner
+        with Dialogue(server.port) as client:
+            client.hello()
+            assert server.stop() == 0
+            assert client.reply().startswith("421")
+        told = [json.loads(text) for text in said(server, "witness")]
+        about = ["mail.example.test", __version__, 0]
+        life = [each for each in told if len(each) == 5 and each[0] != "on_security_event"]
+        assert life == [
+            ["on_config_loaded", "waits", *about],
+            ["on_server_starting", "waits", *about],
+            ["on_server_started", "220 ", *about],
+            ["on_server_stopping", "refused", *about],
+            ["on_server_stopped", "refused", *about],
+        ]
+        session = server.events("connection_accepted")[-1]["session_id"]
+        order = [each[0] for each in told if each in life[3:] or each[1] == session]
+        assert order == ["on_connect", "on_server_stopping", "on_disconnect", "on_server_stopped"]
+    finally:
+        server.kill()
+
+
+def test_what_a_security_event_is_about(tmp_path):
+    with running(tmp_path, rest=with_plugins(tmp_path, {"witness.py": WITNESS})) as server:
+        with Dialogue(server.port, source="127.0.0.7") as client:
+            client.send(b"GET / HTTP/1.1\r\n")
+            assert client.reply().startswith("5")
+        (event,) = server.wait_event("security_event")
+
+        def told():
+            found = [json.loads(text) for text in said(server, "witness")]
+            return [each[1:] for each in found if each[0] == "on_security_event"]
+
+        server.wait_for(told, "the plugin")
+        assert server.stop() == 0
+        session = server.wait_event("connection_accepted", client_ip="127.0.0.7")[0]["session_id"]
+        assert told() == [["cross_protocol", event["detail"], session, "127.0.0.7"]]
 
 
 @pytest.mark.parametrize("hook", ["on_server_starting", "on_config_loaded"])

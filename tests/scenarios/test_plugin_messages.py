@@ -129,6 +129,43 @@ def test_each_hook_comes_once_and_in_order(post):
     assert (stored["state"], stored["session_id"]) == ("active", enqueued["session_id"])
 
 
+def test_on_headers_comes_before_the_body(post):
+    server, puppet, _ = post
+    source = "early@b.test"
+
+    def hooks() -> list[str]:
+        return [call["asked"] for call in puppet.calls(*HOOKS) if call["sender"] == source]
+
+    with Dialogue(server.port) as client:
+        client.hello()
+        client.envelope(source, "early@example.test")
+        client.say("DATA")
+        client.send(b"Subject: hello\r\nX-Spam: no\r\n")
+        client.send(b"\r\n")  # nothing of the body has been sent yet
+        server.wait_for(hooks, "on_headers")
+        assert hooks() == ["on_headers"]
+        client.send(b"hello\r\n.\r\n")
+        assert client.reply().startswith("250")
+    assert hooks() == list(HOOKS)
+
+
+def test_what_on_stored_tells_of_survives_whatever_happens_then(tmp_path):
+    answers = {"on_stored:last@b.test": ["exit"]}
+    puppet = Puppet(tmp_path, answers)
+    with running(tmp_path / "server", rest=MAILDIR + puppet.config) as server:
+        with Dialogue(server.port) as client:
+            client.hello()
+            client.envelope("last@b.test", "kept@example.test")
+            client.say("DATA")
+            client.send(MAIL + b".\r\n")
+            server.wait_event("worker_restarted")  # the plugin has ended it at once
+        (arrived,) = server.wait_mail("kept")
+        assert arrived.endswith(MAIL)
+        (stored,) = puppet.calls("on_stored")
+        (delivered,) = server.wait_event("message_delivered", queue_id=stored["queue_id"])
+        assert delivered["recipient"] == "kept@example.test"
+
+
 def of(puppet: Puppet, queue_id: str) -> list[dict]:
     return [call for call in puppet.calls() if call.get("queue_id") == queue_id]
 

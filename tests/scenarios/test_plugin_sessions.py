@@ -96,6 +96,36 @@ def test_the_hooks_of_lmtp(tmp_path):
         assert session["protocol"] == "LMTP"
 
 
+@pytest.mark.parametrize("said", [b"", b"EHLO a.test\r\n", b"QUIT\r\n", b"DATA", b"content"])
+def test_the_end_of_a_connection_is_told_once_however_it_comes(tmp_path, said):
+    with puppet_server(tmp_path) as (elemta, puppet):
+        with Dialogue(elemta.port) as client:
+            if said == b"content":
+                client.hello()
+                client.envelope("a@b.test", "c@example.test")
+                assert client.say("DATA").startswith("354")
+            client.send(said)
+        with Dialogue(elemta.port) as other:
+            other.say("EHLO other.test")
+            other.say("QUIT")
+        elemta.wait_for(lambda: len(puppet.calls("on_disconnect")) >= 2, "both ends")
+        begun = [call["session"]["session_id"] for call in puppet.calls("on_connect")]
+        ended = [call["session"]["session_id"] for call in puppet.calls("on_disconnect")]
+        assert len(set(begun)) == 2
+        assert sorted(ended) == sorted(begun)
+        elemta.wait_event("connection_closed", session_id=begun[0])
+
+
+def test_the_end_of_a_refused_connection_is_told_too(tmp_path):
+    answers = {"on_connect:127.0.0.5": ["reject", "No"]}
+    with puppet_server(tmp_path, answers) as (elemta, puppet):
+        with Dialogue(elemta.port, source="127.0.0.5") as client:
+            assert client.banner == "554 5.7.1 No"
+        elemta.wait_for(lambda: puppet.calls("on_disconnect"), "the end")
+        hooks = [(call["asked"], call["session"]["client_ip"]) for call in puppet.calls()]
+        assert hooks == [("on_connect", "127.0.0.5"), ("on_disconnect", "127.0.0.5")]
+
+
 @contextlib.contextmanager
 def refusing_server(folder, answers):
     """A server that may refuse everybody: its banner is not waited for."""
