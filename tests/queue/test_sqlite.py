@@ -14,13 +14,14 @@ import zlib
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 from mailroom import BODY, Mailroom, deferred, mailroom, read, settled, stored
 
 from elemta.mail.address import Address
 from elemta.mail.errors import CorruptError, SpoolError
 from elemta.mail.events import MessageCorrupt, Notice
-from elemta.mail.message import Message, Recipient, State
+from elemta.mail.message import Facts, Message, Recipient, State
 from elemta.queue.spool import MemoryContent, ShardBusyError, SpoolSettings
 from elemta.queue.sqlite import SqliteReader
 from elemta.queue.sqlite.edits import insert
@@ -112,6 +113,24 @@ class TestOpening:
         alter(tmp_path, "PRAGMA user_version = 1")
         with mailroom(tmp_path) as room:
             assert (await room.store.stats()).messages == 1
+
+    async def test_facts_of_an_older_release_are_read(self, tmp_path):
+        with mailroom(tmp_path) as room:
+            queue_id = (await room.add()).message.queue_id
+        older = msgspec.msgpack.encode(["8BITMIME", False, True])
+        alter(tmp_path, f"UPDATE message SET facts = x'{older.hex()}'")
+        with mailroom(tmp_path) as room:
+            facts = (await room.store.get(queue_id)).message.facts
+            assert facts == Facts(body="8BITMIME", has_8bit=True)
+
+    async def test_facts_of_a_newer_release_are_read_as_far_as_they_are_known(self, tmp_path):
+        with mailroom(tmp_path) as room:
+            queue_id = (await room.add()).message.queue_id
+        known = Facts(helo="client", notes={"a": "b"})
+        newer = [*msgspec.to_builtins(known), "what later releases know"]
+        alter(tmp_path, f"UPDATE message SET facts = x'{msgspec.msgpack.encode(newer).hex()}'")
+        with mailroom(tmp_path) as room:
+            assert (await room.store.get(queue_id)).message.facts == known
 
     async def test_a_folder_in_the_way(self, tmp_path):
         (tmp_path / "queue.db").mkdir()

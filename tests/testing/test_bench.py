@@ -206,8 +206,26 @@ async def test_a_message_that_is_about_to_be_delivered_can_be_read():
         async def on_pre_delivery(self, ctx):
             content = await ctx.read()
             assert len(content) == ctx.size
-            return Result.modify(AddHeader("X-Seen", f"{ctx.headers.get('subject')} {ctx.attempts}"))
+            seen = f"{ctx.headers.get('subject')} {ctx.attempts}"
+            return Result.modify(AddHeader("X-Seen", seen))
 
     content = message("Hello.", subject="signed")
     answer = await PluginBench(Signer).pre_delivery(content, attempts=2)
     assert answer.edits == (AddHeader("X-Seen", "signed 2"),)
+
+
+async def test_notes_go_with_the_message():
+    class Scribe(Plugin[Settings]):
+        metadata = Metadata(name="scribe", version="1.0.0")
+
+        def on_mail_from(self, ctx):
+            ctx.message.notes["sender"] = str(ctx.sender)
+
+        def on_deferred(self, ctx):
+            return Result.retry_after(len(ctx.message.notes.get("sender", "")))
+
+    bench = PluginBench(Scribe)
+    assert (await bench.deferred("b@c.test")).delay == 0
+    await bench.mail_from("a@b.test")
+    assert (await bench.deferred("b@c.test")).delay == 8
+    assert (await bench.deferred("b@c.test", notes={"sender": "a"})).delay == 1

@@ -191,6 +191,8 @@ def _show_text(stored: Stored) -> None:
     for name, value in rows.items():
         if value:
             click.echo(f"{name + ':':12}{clean_text(value, 1000)}")
+    for name, value in (facts.notes or {}).items():
+        click.echo(clean_text(f"note:       {name} = {value}", 1000))
     for recipient in stored.recipients:
         click.echo(f"\nrecipient:  {clean_text(str(recipient.address), 1000)}")
         more = {

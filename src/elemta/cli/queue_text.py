@@ -54,6 +54,7 @@ def message_json(stored: Stored) -> dict[str, object]:
         "client_address": facts.client_address,
         "session_id": facts.session_id,
         "message_id": facts.message_id,
+        "notes": facts.notes or {},
         "recipients": [recipient_json(recipient) for recipient in stored.recipients],
     }
 

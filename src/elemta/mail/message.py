@@ -83,6 +83,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
         header_size: Octets of the header section, its empty line included; 0 if unknown.
         auto_submitted: The message must not cause notifications beyond failure (RFC 3834, lists).
         delay_warnings: How many delay warnings have been sent.
+        notes: What plugins have left with it, by name; None where that is nothing.
         login: The account of the client that sent it, or "".
         requests: See `Requests`; None where nothing was asked for.
     """
@@ -99,6 +100,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
     header_size: int = 0
     auto_submitted: bool = False
     delay_warnings: int = 0
+    notes: dict[str, str] | None = None
     login: str = ""
     requests: Requests | None = None
 

@@ -47,6 +47,7 @@ from elemta.plugins.families import (
     SPFResult,
 )
 from elemta.plugins.headers import Headers
+from elemta.plugins.notes import MessageInfo
 from elemta.plugins.plugin import Metadata, Plugin, Settings
 from elemta.plugins.result import Action, Result
 
@@ -78,6 +79,7 @@ __all__ = [
     "HelloContext",
     "InsertHeader",
     "MessageContext",
+    "MessageInfo",
     "Metadata",
     "OutcomeContext",
     "Plugin",

@@ -1,11 +1,12 @@
 """What plugins are told: one kind of context for each kind of moment.
 
 A context is handed to all plugins of a hook in turn. What they see of the session and the message
-they must not change in place: changes are edits in a `Result`. Two things are theirs to write:
-`metadata`, strings that plugins in any language share, and `session.notes`, any Python values.
+they must not change in place: changes are edits in a `Result`. Three things are theirs to write:
+`metadata`, strings that plugins in any language share; `session.notes`, any Python values; and
+`message.notes`, strings that are stored with the message.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from elemta.mail.address import Address
@@ -14,6 +15,7 @@ from elemta.mail.ids import QueueId
 from elemta.mail.message import Message, Recipient, State
 from elemta.mail.outcome import Outcome
 from elemta.plugins.headers import Headers
+from elemta.plugins.notes import MessageInfo
 from elemta.plugins.reading import Readable
 
 if TYPE_CHECKING:
@@ -133,9 +135,11 @@ class SessionInfo:
         username: Whose credentials were right, "" for nobody.
         notes: Whatever Python plugins want to remember of it; no other plugin language sees it.
         metadata: See `Context.metadata`.
+        message: The message under way, or the last one: see `EnvelopeContext`.
     """
 
     __slots__ = (
+        "_message",
         "client_ip",
         "helo",
         "is_trusted",
@@ -160,10 +164,25 @@ class SessionInfo:
         self.helo = self.protocol = self.tls_version = self.username = ""
         self.notes: dict[str, Any] = {}
         self.metadata: dict[str, str] = {}
+        self._message: MessageInfo | None = None
 
     @property
     def is_authenticated(self) -> bool:
         return bool(self.username)
+
+    @property
+    def message(self) -> MessageInfo:
+        if self._message is None:
+            self._message = MessageInfo()
+        return self._message
+
+    def begin_message(self) -> None:
+        """Know nothing of a message: the next one begins."""
+        self._message = None
+
+    def gather_notes(self) -> dict[str, str] | None:
+        """Give the notes of the message under way as they are stored; None where it has none."""
+        return dict(self._message.notes) or None if self._message is not None else None
 
 
 class ConnectionContext(Context):
@@ -250,6 +269,7 @@ class EnvelopeContext(ConnectionContext):
         sender: Who sends; None for the null path of notifications, which must not be refused
             as such (RFC 5321 §4.5.5).
         recipients: Those accepted so far.
+        message: What plugins know of the message: its `notes`.
     """
 
     __slots__ = ("recipients", "sender")
@@ -264,6 +284,10 @@ class EnvelopeContext(ConnectionContext):
         super().__init__(hook, session)
         self.sender = sender
         self.recipients: Sequence[Address] = recipients
+
+    @property
+    def message(self) -> MessageInfo:
+        return self.session.message
 
 
 class RecipientContext(EnvelopeContext):
@@ -329,9 +353,10 @@ class QueueContext(Context):
         size: Octets.
         state: Of those recipients.
         session_id: Of the session that brought it, "" for our own.
+        message: What plugins know of the message: its `notes`, as they are stored.
     """
 
-    __slots__ = ("queue_id", "recipients", "sender", "session_id", "size", "state")
+    __slots__ = ("_notes", "queue_id", "recipients", "sender", "session_id", "size", "state")
 
     def __init__(  # noqa: PLR0913, PLR0917 - the row of a message
         self,
@@ -342,6 +367,7 @@ class QueueContext(Context):
         size: int,
         state: State = State.ACTIVE,
         session_id: str = "",
+        notes: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(hook)
         self.queue_id = queue_id
@@ -350,6 +376,11 @@ class QueueContext(Context):
         self.size = size
         self.state = state
         self.session_id = session_id
+        self._notes = notes or {}
+
+    @property
+    def message(self) -> MessageInfo:
+        return MessageInfo(self._notes)
 
 
 class AttemptContext(QueueContext):
@@ -379,6 +410,7 @@ class AttemptContext(QueueContext):
             message.size,
             state,
             message.facts.session_id,
+            message.facts.notes,
         )
         self.destination = destination
         self.attempts = min(recipient.attempts for recipient in recipients)

@@ -154,6 +154,11 @@ class Inspection:
         """In which the message begins."""
         return State.QUARANTINE if self._marks else State.ACTIVE
 
+    @property
+    def notes(self) -> dict[str, str] | None:
+        """What plugins leave with the message; None where that is nothing."""
+        return self._panel.info.gather_notes()
+
     async def carry_out(self) -> None:
         """Put into the draft what edits have made of the message.
 
@@ -202,7 +207,14 @@ class Inspection:
         if chain is None:
             return
         context = QueueContext(
-            chain.hook.name, queue_id, message.sender, recipients, message.size, state, session_id
+            chain.hook.name,
+            queue_id,
+            message.sender,
+            recipients,
+            message.size,
+            state,
+            session_id,
+            message.facts.notes,
         )
         panel.hooks.enter()
         if len(_telling) < MAX_TOLD:

@@ -184,6 +184,7 @@ class JudgedSession(Session):
         )
 
     def _begin(self, event: smtp.Mail) -> Waiting:
+        self._info.begin_message()
         chain = self._hooks.on_mail_from
         if chain is None:
             return self._begun(None, event)

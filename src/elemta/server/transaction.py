@@ -242,6 +242,7 @@ class Transaction:
             message_id=self._message_id,
             header_size=self._header_size,
             auto_submitted=self._is_automatic,
+            notes=None if self._inspection is None else self._inspection.notes,
         )
 
     # ---- plugins

@@ -227,6 +227,7 @@ class PluginBench(Generic[P]):
         """MAIL FROM; "" or None is the null path. A transaction begins."""
         self._scene.sender = to_address(sender)
         self._scene.recipients = []
+        self.session.begin_message()
         return await self.run("on_mail_from")
 
     async def rcpt_to(

@@ -165,12 +165,14 @@ def _queued(scene: Scene, hook: str, given: Given) -> ctx.Context:
         found.size,
         state,
         found.facts.session_id,
+        found.facts.notes,
     )
 
 
 def _row(scene: Scene, given: Given) -> tuple[Message, tuple[Recipient, ...], State]:
     sender, recipients = _path(scene, given, scene.everyone())
-    facts = Facts(session_id=given.pop("session_id", scene.session.session_id))
+    notes = given.pop("notes", None) or scene.session.gather_notes()
+    facts = Facts(session_id=given.pop("session_id", scene.session.session_id), notes=notes)
     size = given.pop("size", len(message()))
     found = Message(given.pop("queue_id", QUEUE_ID), sender, size, START, facts=facts)
     state, attempts = State(given.pop("state", State.ACTIVE)), given.pop("attempts", 0)

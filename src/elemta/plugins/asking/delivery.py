@@ -238,6 +238,7 @@ class Escort:
                 message.size,
                 recipients[0].state,
                 message.facts.session_id,
+                message.facts.notes,
             )
             await self._teller.tell(self._table, chain, context)
 

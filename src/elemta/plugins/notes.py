@@ -1,0 +1,78 @@
+"""What plugins leave with a message: strings that are stored with it, for all who come later."""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+
+MAX_NOTES = 64  # of one message
+MAX_NOTES_SIZE = 8192  # octets of all of them in UTF-8, names included: the queue keeps them
+
+
+class Notes(MutableMapping[str, str]):
+    """The notes of a message; nothing goes in that could not be stored.
+
+    Raises:
+        TypeError: A name or value is no text, or the message is already in the queue.
+        ValueError: There would be too many, or too much of them, or it is not UTF-8.
+    """
+
+    __slots__ = ("_is_stored", "_kept", "_size")
+
+    def __init__(self, stored: Mapping[str, str] | None = None) -> None:
+        """Begin without notes; or show those of a message in the queue."""
+        self._is_stored = stored is not None
+        self._kept: dict[str, str] = dict(stored or {})
+        self._size = 0
+
+    def __getitem__(self, name: str) -> str:
+        return self._kept[name]
+
+    def __setitem__(self, name: object, value: object) -> None:
+        self._refuse_if_stored()
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError("a note is a text with a name")
+        name, value = str.__str__(name), str.__str__(value)  # members of enumerations are not kept
+        size = self._size + _size(name, value)
+        before = self._kept.get(name)
+        if before is not None:
+            size -= _size(name, before)
+        elif len(self._kept) >= MAX_NOTES:
+            raise ValueError(f"a message has at most {MAX_NOTES} notes")
+        if size > MAX_NOTES_SIZE:
+            raise ValueError(f"the notes of a message have at most {MAX_NOTES_SIZE} octets")
+        self._kept[name] = value
+        self._size = size
+
+    def __delitem__(self, name: str) -> None:
+        self._refuse_if_stored()
+        self._size -= _size(name, self._kept.pop(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __repr__(self) -> str:
+        return repr(self._kept)
+
+    def _refuse_if_stored(self) -> None:
+        if self._is_stored:
+            raise TypeError("a message in the queue keeps the notes it came with")
+
+
+class MessageInfo:
+    """A message as plugins know it from MAIL until it has left the queue.
+
+    Attributes:
+        notes: Strings by name that plugins have left with it: at most 64, and 8 KiB of them. They
+            are written until it is in the queue, and only read from then on.
+    """
+
+    __slots__ = ("notes",)
+
+    def __init__(self, stored: Mapping[str, str] | None = None) -> None:
+        """Begin a message; or show one of the queue, with the notes that are stored."""
+        self.notes = Notes(stored)
+
+
+def _size(name: str, value: str) -> int:
+    return len(name.encode()) + len(value.encode())
