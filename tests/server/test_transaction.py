@@ -9,6 +9,7 @@ from elemta.mail.errors import SpoolError
 from elemta.mail.message import Facts, Message, State
 from elemta.mail.reply import Reply
 from elemta.server import Client, RelayPolicy, RelaySettings, SessionSettings, Transaction
+from elemta.smtp.events import Mail
 
 AT = 1_700_000_000.0
 CLIENT = Client("0-1-1", "192.0.2.1", is_trusted=False, helo="client.test", protocol="ESMTP")
@@ -81,7 +82,7 @@ def intake():
 
 def begin(intake, *, client=CLIENT, declared=("7BIT", False), settings=SETTINGS, recipients=("u",)):
     sender = parse_address("a@client.test")
-    transaction = Transaction(sender, declared, client, intake, settings)
+    transaction = Transaction(Mail(sender, None, *declared), client, intake, settings)
     for local in recipients:
         assert transaction.add_recipient(parse_address(f"{local}@example.test"), POLICY) is None
     return transaction

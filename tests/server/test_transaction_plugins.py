@@ -27,6 +27,7 @@ from elemta.queue.spool import SpoolSettings
 from elemta.server import Client, SessionSettings, Transaction
 from elemta.server.inspection import MAX_TOLD, Panel
 from elemta.smtp import Limits
+from elemta.smtp.events import Mail
 from tests.plugins.chains import plugin, session, table
 
 AT = 1_700_000_000.0
@@ -58,8 +59,8 @@ class Take:
     def __init__(self, station, *plugins, to=("u",), marks=(), utf8=False, **settings):
         self.hooks = table(*plugins, emit=station.events.append, timeout=0.05, **settings)
         panel = Panel(self.hooks, session(), station.events.append)
-        client = Client("0-1-1", "192.0.2.1", False, "client.test", "ESMTP", panel)
-        self.transaction = Transaction(SENDER, ("7BIT", utf8), client, station.shard, SETTINGS)
+        client = Client("0-1-1", "192.0.2.1", False, "client.test", "ESMTP", panel=panel)
+        self.transaction = Transaction(Mail(SENDER, smtputf8=utf8), client, station.shard, SETTINGS)
         for local in to:
             self.transaction.take_recipient(parse_address(f"{local}@example.test"))
         for mark in marks:

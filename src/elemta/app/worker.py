@@ -42,7 +42,7 @@ from elemta.observe import (
     fan_out,
 )
 from elemta.plugins.finding.problems import PluginsError
-from elemta.server import Bound, Listeners, RelayPolicy, Surroundings
+from elemta.server import Bound, Door, Listeners, RelayPolicy, Surroundings
 
 BEAT_EVERY = 1.0  # seconds between heartbeats, samples and looks for orders
 SURVEY_COST = 50  # counting a long queue takes a while: at most a fiftieth of the time
@@ -234,8 +234,7 @@ class Worker:
                 is_null_mx=self._is_null_mx,
                 clock=self._clock,
                 emit=self._emit,
-                lmtp=kind == "lmtp",
-                listener=kind,
+                door=Door(kind),
                 tells_commands=self._log.is_debug,
                 hooks=self._plugins.table(kind),
             )

@@ -49,12 +49,58 @@ class ConnectionRefused(Event, tag="connection_refused", frozen=True, omit_defau
     reason: str
 
 
+class TlsHandshake(Event, tag="tls_handshake", frozen=True, omit_defaults=True):
+    """A client changed to TLS. `group` is that of the key exchange, where the platform tells."""
+
+    LEVEL: ClassVar[str] = "debug"
+    session_id: str
+    client_ip: str
+    listener: str
+    version: str
+    cipher: str
+    group: str = ""
+    is_resumed: bool = False
+
+
+class TlsHandshakeFailed(Event, tag="tls_handshake_failed", frozen=True, omit_defaults=True):
+    """A client and this server did not agree on TLS; `reason` is OpenSSL's, or ours."""
+
+    LEVEL: ClassVar[str] = "warning"
+    session_id: str
+    client_ip: str
+    listener: str
+    reason: str
+
+
+class AuthSucceeded(Event, tag="auth_succeeded", frozen=True, omit_defaults=True):
+    """A client logged in."""
+
+    session_id: str
+    client_ip: str
+    listener: str
+    username: str
+    mechanism: str
+
+
+class AuthFailed(Event, tag="auth_failed", frozen=True, omit_defaults=True):
+    """A client did not; `reason` is more than it was told."""
+
+    LEVEL: ClassVar[str] = "warning"
+    session_id: str
+    client_ip: str
+    listener: str
+    username: str
+    mechanism: str
+    reason: str
+
+
 class MailFromAccepted(Event, tag="mail_from_accepted", frozen=True, omit_defaults=True):
     """A transaction began."""
 
     LEVEL: ClassVar[str] = "debug"
     session_id: str
     mail_from: str
+    username: str = ""
     tls_active: bool = False
 
 
@@ -65,6 +111,7 @@ class RcptToAccepted(Event, tag="rcpt_to_accepted", frozen=True, omit_defaults=T
     session_id: str
     mail_from: str
     rcpt_to: str
+    username: str = ""
     tls_active: bool = False
 
 
@@ -211,6 +258,40 @@ class SecurityEvent(Event, tag="security_event", frozen=True, omit_defaults=True
     detail: str
     session_id: str = ""
     client_ip: str = ""
+
+
+class LimitReached(Event, tag="limit_reached", frozen=True, omit_defaults=True):
+    """A client has done more than it may for now; `limit` is the name of the setting."""
+
+    LEVEL: ClassVar[str] = "warning"
+    session_id: str
+    client_ip: str
+    listener: str
+    limit: str
+    reply: str
+
+
+class Banned(Event, tag="banned", frozen=True, omit_defaults=True):
+    """Logins that failed have led to a ban; `times` is how often it has come to this."""
+
+    LEVEL: ClassVar[str] = "warning"
+    ban_id: str
+    kind: str
+    banned: str
+    reason: str
+    ban_for_s: float
+    times: int
+    session_id: str
+
+
+class LoadChanged(Event, tag="load_changed", frozen=True, omit_defaults=True):
+    """A worker has too much to do, or no more: "normal", "stressed" or "shedding"."""
+
+    LEVEL: ClassVar[str] = "warning"
+    before: str
+    after: str
+    worker: int
+    reason: str
 
 
 class ServerStarted(Event, tag="server_started", frozen=True, omit_defaults=True):

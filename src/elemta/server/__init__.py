@@ -3,13 +3,15 @@
 from elemta.server.intake import Draft, Intake
 from elemta.server.listener import Bound, Listeners
 from elemta.server.relay import RelayPolicy
-from elemta.server.session import Session, Surroundings
-from elemta.server.settings import RelaySettings, SessionSettings
+from elemta.server.session import Session
+from elemta.server.settings import Door, RelaySettings, SessionSettings
+from elemta.server.surroundings import Surroundings
 from elemta.server.transaction import Client, Transaction
 
 __all__ = [
     "Bound",
     "Client",
+    "Door",
     "Draft",
     "Intake",
     "Listeners",

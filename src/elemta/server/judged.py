@@ -9,6 +9,7 @@ messages of the session.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from elemta.mail import events as ev
@@ -27,7 +28,9 @@ from elemta.plugins.contexts import (
 )
 from elemta.plugins.result import Action
 from elemta.server.inspection import Panel, add_mark
-from elemta.server.session import Handler, Session, Surroundings
+from elemta.server.secured import SecuredSession
+from elemta.server.session import Handler
+from elemta.server.surroundings import Surroundings
 from elemta.server.transaction import Client
 from elemta.smtp import events as smtp
 
@@ -44,7 +47,7 @@ def without_secret(line: bytes) -> bytes:
     return b" ".join(words[: 2 if words[0].upper() == b"AUTH" else 1])
 
 
-class JudgedSession(Session):
+class JudgedSession(SecuredSession):
     """A session with plugins; it keeps those it began with."""
 
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
@@ -173,15 +176,8 @@ class JudgedSession(Session):
     # ---- the transaction
 
     def _make_client(self) -> Client:
-        plain = super()._make_client()
-        return Client(
-            plain.session_id,
-            plain.ip,
-            plain.is_trusted,
-            plain.helo,
-            plain.protocol,
-            Panel(self._hooks, self._info, self._around.emit),
-        )
+        panel = Panel(self._hooks, self._info, self._around.emit)
+        return replace(super()._make_client(), panel=panel)
 
     def _begin(self, event: smtp.Mail) -> Waiting:
         self._info.begin_message()
@@ -212,7 +208,7 @@ class JudgedSession(Session):
         recipient, policy = event.recipient, self._around.policy
         if not recipient.domain:
             recipient = policy.postmaster
-        is_relaying = policy.refusal(recipient, trusted=self._trusted) is not None
+        is_relaying = policy.refusal(recipient, trusted=self._is_privileged) is not None
         context = RecipientContext(
             "on_rcpt_to",
             self._info,
@@ -303,7 +299,7 @@ class JudgedSession(Session):
         )
 
     HANDLERS: ClassVar[Mapping[type[Any], Handler]] = {
-        **Session.HANDLERS,
+        **SecuredSession.HANDLERS,
         smtp.Hello: _on_hello,
         smtp.Rcpt: _on_rcpt,
     }

@@ -11,7 +11,9 @@ from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
 from elemta.net.tasks import spawn
 from elemta.server.judged import JudgedSession
-from elemta.server.session import Session, Surroundings
+from elemta.server.secured import SecuredSession
+from elemta.server.session import Session
+from elemta.server.surroundings import Surroundings
 
 TOO_BUSY = Reply(421, "Too many connections, try again later", "4.3.2").encode()
 BACKLOG = 1024
@@ -91,7 +93,7 @@ class Listeners:
             stream.write(TOO_BUSY)
             stream.close()
             return
-        kind = Session if around.hooks.is_empty else JudgedSession
+        kind = SecuredSession if around.hooks.is_empty else JudgedSession
         session = kind(stream, self._next_session_id(), around)
         self._sessions.add(session)
         self._idle.clear()

@@ -6,76 +6,48 @@ Replies gather while more commands are at hand and go out in one write (RFC 2920
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from elemta.mail import events as ev
-from elemta.mail.clock import Clock
 from elemta.mail.errors import LocalProtocolError
 from elemta.mail.ids import SessionId
-from elemta.mail.message import Message
+from elemta.mail.message import Message, Requests
 from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
 from elemta.plugins.asking.chain import Decision
-from elemta.plugins.asking.table import NO_HOOKS, HookTable
 from elemta.server.inspection import queued
-from elemta.server.intake import Intake
-from elemta.server.relay import RelayPolicy
-from elemta.server.settings import SessionSettings
+from elemta.server.offers import make_offer, make_requests
+from elemta.server.replies import (
+    BYE,
+    CANNOT_VERIFY,
+    CHUNK_OK,
+    DEFECT,
+    EARLY_TALK,
+    GO_AHEAD,
+    HELP,
+    LOGIN_FIRST,
+    NO_EXPAND,
+    NULL_MX,
+    OK,
+    RECIPIENT_OK,
+    SENDER_OK,
+    SHUTDOWN,
+    TIMEOUT,
+    TOO_MANY_COMMANDS,
+    TOO_MANY_ERRORS,
+)
+from elemta.server.surroundings import Surroundings
 from elemta.server.transaction import NO_ROOM, Client, Transaction
 from elemta.smtp import Offer, ServerMachine
 from elemta.smtp import events as smtp
 
-OK = Reply(250, "Ok", "2.0.0")
-SENDER_OK = Reply(250, "Sender ok", "2.1.0")
-RECIPIENT_OK = Reply(250, "Recipient ok", "2.1.5")
-GO_AHEAD = Reply(354, "End data with <CR><LF>.<CR><LF>")
-CHUNK_OK = Reply(250, "Chunk received", "2.0.0")
-CANNOT_VERIFY = Reply(
-    252, "Cannot VRFY user, but will accept message and attempt delivery", "2.0.0"
-)
-NO_EXPAND = Reply(502, "EXPN is not available", "5.5.1")
-HELP = Reply(
-    214, "See RFC 5321. Supported: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY", "2.0.0"
-)
-BYE = Reply(221, "Bye", "2.0.0")
-TIMEOUT = Reply(421, "Timeout, closing connection", "4.4.2")
-SHUTDOWN = Reply(421, "Service shutting down, try again later", "4.3.2")
-TOO_MANY_ERRORS = Reply(421, "Too many errors, closing connection", "4.7.0")
-TOO_MANY_COMMANDS = Reply(421, "Too many commands without mail, closing connection", "4.7.0")
-DEFECT = Reply(421, "Internal error, closing connection", "4.3.0")
-EARLY_TALK = Reply(554, "Input before the banner, closing connection", "5.5.0")
-NULL_MX = Reply(550, "The sender's domain accepts no mail", "5.7.27")
-
 ATTACKS = frozenset(
-    {"sync", "cross_protocol", "bare_newline", "nul"}
+    {"sync", "cross_protocol", "bare_newline", "nul", "starttls_injection"}
 )  # no client that means well does these
 REFUSALS_PER_ERROR = 10  # a mailing to stale addresses is no attack: ten refusals are one error
 OVERSHOOT = 1000  # surplus recipients are no errors: they come again (RFC 5321 §4.5.3.1.10)
 
 Handler = Callable[[Any, Any], Awaitable[None] | None]
-IsNullMx = Callable[[str], Awaitable[bool]]
-
-
-@dataclass(slots=True)
-class Surroundings:
-    """What all sessions of a listener share; replaced as a whole when settings change.
-
-    Attributes:
-        tells_commands: Somebody wants an event for each accepted MAIL and RCPT.
-        hooks: The plugins of new sessions.
-    """
-
-    settings: SessionSettings
-    policy: RelayPolicy
-    intake: Intake[Any]
-    is_null_mx: IsNullMx
-    clock: Clock
-    emit: ev.Emit
-    lmtp: bool = False
-    listener: str = "mta"
-    tells_commands: bool = False
-    hooks: HookTable = NO_HOOKS
 
 
 class Session:
@@ -85,12 +57,12 @@ class Session:
         self._stream = stream
         self._id = session_id
         self._around = around
-        self._settings = settings = around.settings
+        self._settings = around.settings
         self._trusted = around.policy.is_trusted(stream.peer_ip)
-        limits = settings.trusted_limits if self._trusted else settings.limits
-        self._machine = ServerMachine(limits, Offer(smtputf8=settings.smtputf8), lmtp=around.lmtp)
         self._transaction: Transaction | None = None
         self._client: Client | None = None
+        self._login = ""  # the account, once the client has proved that it may use it
+        self._machine = self._make_machine()
         self._handlers: Mapping[type[Any], Handler] = self.HANDLERS
         self._out: list[bytes] = []
         self._waiting: Awaitable[None] | None = None
@@ -105,6 +77,32 @@ class Session:
         self._received = 0  # octets, ever
         self._data_began = 0.0
         self._data_from = 0  # octets that had come before this message
+
+    def _make_machine(self) -> ServerMachine:
+        settings, tls = self._settings, self._stream.tls
+        limits = settings.trusted_limits if self._trusted else settings.limits
+        door = self._around.door
+        return ServerMachine(limits, self._offer(), lmtp=door.is_lmtp, is_encrypted=tls is not None)
+
+    def _offer(self) -> Offer:
+        """Say what this client may use as things stand."""
+        settings, around = self._settings, self._around
+        is_encrypted = self._stream.tls is not None
+        tls = "up" if is_encrypted else "offered" if around.tls is not None else ""
+        may_hold = around.door.is_submission and self._is_privileged
+        mechanisms = self._mechanisms()
+        return make_offer(
+            settings.max_recipients,
+            int(settings.max_hold) if may_hold else 0,
+            tls,
+            mechanisms,
+            smtputf8=settings.smtputf8,
+            auth_needs_tls=not mechanisms and around.accounts is not None and not is_encrypted,
+        )
+
+    def _mechanisms(self) -> tuple[str, ...]:
+        """The mechanisms of AUTH that this client may use now."""
+        return ()
 
     def close_soon(self) -> None:
         """End with 421: at once when no message is under way, else after it."""
@@ -123,7 +121,8 @@ class Session:
             ev.ConnectionAccepted(self._id, stream.peer_ip or "unix", stream.local, around.listener)
         )
         try:
-            await self._hold()
+            if await self._open():
+                await self._hold()
         except TimeoutError:
             self._over = "shutdown" if self._is_closing else "timeout"
             if stream.is_congested:  # the peer does not read: no word would reach it
@@ -149,6 +148,10 @@ class Session:
                     "" if self._over == "quit" else self._over,
                 )
             )
+
+    async def _open(self) -> bool:
+        """Do what comes before the banner; False ends the session."""
+        return True
 
     async def _hold(self) -> None:
         stream = self._stream
@@ -210,7 +213,7 @@ class Session:
             self._over = "early_talk"
             stream.write(EARLY_TALK.encode())
             return False
-        name = "LMTP" if around.lmtp else "ESMTP"
+        name = "LMTP" if around.door.is_lmtp else "ESMTP"
         self._out.append(Reply(220, f"{settings.hostname} {name} Elemta").encode())
         return True
 
@@ -253,6 +256,9 @@ class Session:
         return None
 
     def _on_mail(self, event: smtp.Mail) -> Awaitable[None] | None:
+        if self._around.door.requires_login and not self._login:
+            self._refuse("mail", LOGIN_FIRST, mail_from=str(event.sender or ""))
+            return None
         if not self._around.intake.has_room():
             self._refuse("mail", NO_ROOM, mail_from=str(event.sender or ""))
             return None
@@ -268,22 +274,52 @@ class Session:
             await waiting
 
     def _make_client(self) -> Client:
-        machine = self._machine
-        protocol = "LMTP" if self._around.lmtp else "ESMTP" if machine.esmtp else "SMTP"
-        return Client(self._id, self._stream.peer_ip, self._trusted, machine.hello, protocol)
+        machine, tls, login = self._machine, self._stream.tls, self._login
+        protocol = "LMTP" if self._around.door.is_lmtp else "ESMTP" if machine.esmtp else "SMTP"
+        if protocol != "SMTP":  # RFC 3848
+            protocol += "S" * (tls is not None) + "A" * bool(login)
+        encryption = "" if tls is None else f"using {tls.version} with cipher {tls.cipher}"
+        return Client(
+            self._id,
+            self._stream.peer_ip,
+            self._is_privileged,
+            machine.hello,
+            protocol,
+            encryption,
+            login,
+        )
+
+    @property
+    def _is_privileged(self) -> bool:
+        """Whether the client may send to anyone."""
+        return self._trusted or self._login != ""
 
     def _begin(self, event: smtp.Mail) -> Awaitable[None] | None:
-        around = self._around
+        around, requests = self._around, None
+        if event.extras is not None:
+            made = self._make_requests(event.extras)
+            if isinstance(made, Reply):
+                self._refuse("mail", made, mail_from=str(event.sender or ""))
+                return None
+            requests = made
         client = self._client
         if client is None:
             client = self._client = self._make_client()
-        self._transaction = Transaction(
-            event.sender, (event.body, event.smtputf8), client, around.intake, self._settings
-        )
+        self._transaction = Transaction(event, client, around.intake, self._settings, requests)
         if around.tells_commands:
-            around.emit(ev.MailFromAccepted(self._id, str(event.sender or "")))
+            sender, is_encrypted = str(event.sender or ""), self._stream.tls is not None
+            around.emit(ev.MailFromAccepted(self._id, sender, self._login, is_encrypted))
         self._answer(SENDER_OK)
         return None
+
+    def _make_requests(self, extras: smtp.Extras) -> Requests | Reply:
+        now, most = self._around.clock.now(), self._settings.max_hold
+        if extras.mt_priority is not None and extras.mt_priority > 0 and not self._is_privileged:
+            detail = f"priority {extras.mt_priority} was asked for, and is taken for 0"
+            self._around.emit(
+                ev.SecurityEvent("mt_priority", detail, self._id, self._stream.peer_ip)
+            )
+        return make_requests(extras, now, most, is_privileged=self._is_privileged)
 
     def _on_rcpt(self, event: smtp.Rcpt) -> Awaitable[None] | None:
         transaction = self._transaction
@@ -300,9 +336,12 @@ class Session:
         return None
 
     def _welcome(self, event: smtp.Rcpt, transaction: Transaction) -> None:
+        if event.notify or event.original:
+            transaction.note_dsn(event.recipient, event.notify, event.original)
         if self._around.tells_commands:
-            sender = str(transaction.sender or "")
-            self._around.emit(ev.RcptToAccepted(self._id, sender, str(event.recipient)))
+            sender, is_encrypted = str(transaction.sender or ""), self._stream.tls is not None
+            recipient, login = str(event.recipient), self._login
+            self._around.emit(ev.RcptToAccepted(self._id, sender, recipient, login, is_encrypted))
         self._answer(RECIPIENT_OK)
 
     def _on_data(self, _event: smtp.Data) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from typing import Literal
 
 from elemta.smtp import Limits
 
@@ -26,12 +27,40 @@ class RelaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Door:
+    """What one listener asks of its clients.
+
+    Attributes:
+        kind: "mta", "lmtp", "submission" or "submissions".
+        tls: How TLS begins, where it is on offer at all: "none", "starttls" or "implicit".
+        requires_login: Nobody sends without AUTH (RFC 6409 §4.3).
+        clear_login: AUTH is on offer in clear, too: for development on one machine.
+    """
+
+    kind: str = "mta"
+    tls: Literal["none", "starttls", "implicit"] = "none"
+    requires_login: bool = False
+    clear_login: bool = False
+
+    @property
+    def is_lmtp(self) -> bool:
+        return self.kind == "lmtp"
+
+    @property
+    def is_submission(self) -> bool:
+        return self.kind in {"submission", "submissions"}
+
+
+@dataclass(frozen=True, slots=True)
 class SessionSettings:
     """How one session is held; a reload gives new ones to new sessions.
 
     Attributes:
         limits: Of the protocol machine. Sessions from trusted networks get
             `trusted_limits`, which may be milder about bare line ends.
+        max_logins: Failed ones before 421.
+        max_hold: How long a submitted message may ask to be held (RFC 4865); 0: not at all.
+        handshake_timeout: For TLS to come up.
         command_timeout: For a whole command line to arrive, however it trickles.
         data_timeout: Longest silence within a message.
         data_grace: Within a message, how long the client may be ahead of `min_data_rate`.
@@ -47,9 +76,12 @@ class SessionSettings:
     max_recipients: int = 1000
     max_errors: int = 10
     max_junk_commands: int = 100
+    max_logins: int = 3
+    max_hold: float = 0.0
     max_received: int = 50
     max_header_size: int = 1_000_000
     max_header_fields: int = 20_000
+    handshake_timeout: float = 30.0
     command_timeout: float = 300.0
     data_timeout: float = 180.0
     data_grace: float = 60.0

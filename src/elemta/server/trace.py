@@ -12,19 +12,23 @@ _NOT_HELO = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
 
 @lru_cache(maxsize=1024)
-def session_part(helo: str, client_ip: str, hostname: str, protocol: str) -> str:
+def session_part(
+    helo: str, client_ip: str, hostname: str, protocol: str, encryption: str = ""
+) -> str:
     """The part of the Received field that all messages of a session share.
 
     Args:
         helo: What the client called itself; letters that no name has become "_".
         client_ip: Its address, or "" for a unix socket.
         hostname: This server.
-        protocol: "SMTP", "ESMTP", "UTF8SMTP", "LMTP" or "UTF8LMTP".
+        protocol: "SMTP", "ESMTP", "ESMTPSA", "UTF8LMTP"... (RFC 3848, RFC 6531 §4.3).
+        encryption: What to say of TLS, "" in clear.
     """
     name = _NOT_HELO.sub("_", helo)[:255] or "unknown"
     literal = f"IPv6:{client_ip}" if ":" in client_ip else client_ip
     source = f"{name} ([{literal}])" if client_ip else f"{name} (local)"
-    return f"Received: from {source}\r\n\tby {hostname} (Elemta) with {protocol} id "
+    words = f"\r\n\t({encryption})" if encryption else ""
+    return f"Received: from {source}{words}\r\n\tby {hostname} (Elemta) with {protocol} id "
 
 
 def received_field(session: str, queue_id: QueueId, recipient: Address | None, at: float) -> bytes:

@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from elemta.mail.address import Address
 from elemta.mail.errors import SpoolError
 from elemta.mail.headers import count_field, find_field, find_header_end, iter_fields
-from elemta.mail.message import Facts, Message, State
+from elemta.mail.message import Facts, Message, Requests, State
 from elemta.mail.reply import Reply, clean_text
 from elemta.plugins.asking.chain import Decision
 from elemta.server.inspection import Inspection, Panel, add_mark
@@ -19,6 +21,7 @@ from elemta.server.intake import Draft, Intake
 from elemta.server.relay import RelayPolicy
 from elemta.server.settings import SessionSettings
 from elemta.server.trace import received_field, session_part
+from elemta.smtp.events import Mail
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,10 @@ class Client:
     """Who is at the other end, as far as policy cares.
 
     Attributes:
+        is_trusted: It may send to anyone: for where it is, or who.
+        protocol: "ESMTP" and the like, with "S" under TLS and "A" after AUTH (RFC 3848).
+        encryption: What the trace header says of TLS, "" in clear.
+        login: The account it has logged in to, or "".
         panel: The plugins of this session; None where there are none.
     """
 
@@ -34,6 +41,8 @@ class Client:
     is_trusted: bool
     helo: str
     protocol: str
+    encryption: str = ""
+    login: str = ""
     panel: Panel | None = None
 
 
@@ -54,6 +63,7 @@ class Transaction:
         "_body",
         "_client",
         "_draft",
+        "_dsn",
         "_fault",
         "_has_8bit",
         "_head",
@@ -63,8 +73,10 @@ class Transaction:
         "_intake",
         "_is_automatic",
         "_is_flush_due",
+        "_is_tls_optional",
         "_marks",
         "_message_id",
+        "_requests",
         "_settings",
         "_smtputf8",
         "accepted",
@@ -75,17 +87,20 @@ class Transaction:
 
     def __init__(
         self,
-        sender: Address | None,
-        declared: tuple[str, bool],
+        mail: Mail,
         client: Client,
         intake: Intake[Any],
         settings: SessionSettings,
+        requests: Requests | None = None,
     ) -> None:
-        """Begin; `declared` is the BODY parameter and whether SMTPUTF8 was given."""
-        self.sender = sender
+        """Begin; `requests` is what MAIL asked for beside BODY and SMTPUTF8."""
+        self.sender = mail.sender
         self.recipients: dict[Address, None] = {}
         self.accepted = self.overshoot = 0
-        self._body, self._smtputf8 = declared
+        self._body, self._smtputf8 = mail.body, mail.smtputf8
+        self._requests = requests
+        self._dsn: dict[Address, tuple[str, str]] | None = None
+        self._is_tls_optional = False
         self._client = client
         self._intake = intake
         self._settings = settings
@@ -123,6 +138,13 @@ class Transaction:
         if is_kept:
             self.recipients[recipient] = None
 
+    def note_dsn(self, recipient: Address, notify: str, original: str) -> None:
+        """Remember what was asked for one recipient (RFC 3461 §4.1, §4.2)."""
+        if notify or original:
+            if self._dsn is None:
+                self._dsn = {}
+            self._dsn[recipient] = notify, original
+
     def mark(self, decision: Decision) -> None:
         """Remember that plugins want this message discarded, or put into quarantine."""
         add_mark(self._marks, decision)
@@ -137,8 +159,9 @@ class Transaction:
         client = self._client
         protocol = client.protocol
         if self._smtputf8:  # RFC 6531 §4.3
-            protocol = "UTF8LMTP" if protocol == "LMTP" else "UTF8SMTP"
-        part = session_part(client.helo, client.ip, self._settings.hostname, protocol)
+            protocol = f"UTF8{protocol.removeprefix('E')}"
+        hostname = self._settings.hostname
+        part = session_part(client.helo, client.ip, hostname, protocol, client.encryption)
         trace = received_field(part, draft.queue_id, only, now)
         draft.add(trace)
         self._header_size = len(trace)
@@ -243,6 +266,20 @@ class Transaction:
             header_size=self._header_size,
             auto_submitted=self._is_automatic,
             notes=None if self._inspection is None else self._inspection.notes,
+            login=client.login,
+            requests=self._asked(),
+        )
+
+    def _asked(self) -> Requests | None:
+        """Put together what MAIL, RCPT and the header section ask for."""
+        requests = self._requests
+        if self._dsn is None and not self._is_tls_optional:
+            return requests
+        dsn = self._dsn or {}
+        return msgspec.structs.replace(
+            requests or Requests(),
+            dsn={at: dsn[each] for at, each in enumerate(self.recipients) if each in dsn},
+            tls_optional=self._is_tls_optional,
         )
 
     # ---- plugins
@@ -324,6 +361,9 @@ class Transaction:
         text = "" if message_id is None else message_id.decode("ascii", "replace").strip()
         self._message_id = clean_text(text, MESSAGE_ID_LIMIT)
         self._is_automatic = is_automatic(section, lowered)
+        if b"tls-required" in lowered:  # RFC 8689 §5
+            wish = find_field(section, b"tls-required")
+            self._is_tls_optional = wish is not None and wish.strip().lower() == b"no"
 
 
 def is_automatic(section: bytes, lowered: bytes) -> bool:

@@ -21,6 +21,7 @@ from elemta.plugins.plugin import Plugin
 from elemta.queue.spool import MemoryContent
 from elemta.server import RelayPolicy, RelaySettings, SessionSettings, Surroundings
 from elemta.server.judged import JudgedSession
+from elemta.server.settings import Door
 from elemta.smtp.reply_reader import ReplyReader
 from elemta.testing.clock import FakeClock
 from elemta.testing.compose import as_content, message
@@ -167,8 +168,7 @@ class SmtpServer:
             is_null_mx=_is_null_mx,
             clock=SystemClock(),
             emit=self.events.append,
-            lmtp=self._lmtp,
-            listener=listener,
+            door=Door(listener),
             hooks=build_table(running, listener, self.events.append, self.clock.monotonic),
         )
         return self

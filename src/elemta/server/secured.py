@@ -1,0 +1,189 @@
+"""A session that can change to TLS, and whose client can say who it is.
+
+After a TLS handshake nothing that was said in clear counts any more (RFC 3207 §4.2), and what
+was sent in clear behind STARTTLS is an attack. An exchange of AUTH (RFC 4954) has three ends:
+the client is who it says, it is not, or nobody can tell for now; a wrong password and an unknown
+login look the same to it.
+"""
+
+import ssl
+from binascii import b2a_base64
+from collections.abc import Awaitable, Mapping
+from typing import Any, ClassVar
+
+from elemta.accounts import (
+    Challenge,
+    Claim,
+    Exchange,
+    MalformedResponse,
+    Peer,
+    Result,
+    Verdict,
+)
+from elemta.mail import events as ev
+from elemta.mail.errors import LocalProtocolError
+from elemta.mail.ids import SessionId
+from elemta.mail.reply import Reply, clean_text
+from elemta.net.stream import Stream
+from elemta.server.session import Handler, Session
+from elemta.server.surroundings import Surroundings
+from elemta.smtp import commands
+from elemta.smtp import events as smtp
+
+TLS_READY = Reply(220, "Go ahead", "2.0.0")
+INJECTED = Reply(554, "Input behind STARTTLS, closing connection", "5.5.0")
+LOGGED_IN = Reply(235, "Authentication succeeded", "2.7.0")
+WRONG = Reply(535, "Authentication credentials invalid", "5.7.8")
+UNDECIDED = Reply(454, "Temporary authentication failure", "4.7.0")
+TOO_MANY_LOGINS = Reply(421, "Too many failed logins, closing connection", "4.7.0")
+LOGIN_LIMIT = 200  # characters of a login in the log
+
+
+class SecuredSession(Session):
+    """A session with STARTTLS and AUTH, where its listener has them."""
+
+    def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
+        self._exchange: Exchange | None = None
+        self._mechanism = ""
+        self._failed_logins = 0
+        super().__init__(stream, session_id, around)
+
+    # ---- TLS
+
+    async def _open(self) -> bool:
+        return self._around.door.tls != "implicit" or await self._encrypt()
+
+    def _on_starttls(self, _event: smtp.StartTls) -> Awaitable[None]:
+        return self._start_tls()
+
+    async def _start_tls(self) -> None:
+        stream = self._stream
+        if stream.has_input:  # it came before we had agreed
+            self._suspect("starttls_injection", INJECTED)
+            self._end("starttls injection", INJECTED)
+            return
+        self._answer(TLS_READY)
+        self._flush()
+        if await self._encrypt():
+            self._drop_transaction()
+            self._client = None
+            self._machine = self._make_machine()
+            await self._secured()
+
+    async def _secured(self) -> None:
+        """Do what is due once TLS has come up in a session."""
+
+    async def _encrypt(self) -> bool:
+        """Shake hands; a client that fails gets no second chance, in clear least of all."""
+        around, stream = self._around, self._stream
+        if around.tls is None:
+            raise LocalProtocolError("there is no certificate")
+        stream.deadline = around.clock.monotonic() + self._settings.handshake_timeout
+        ip = stream.peer_ip or "unix"
+        try:
+            await stream.start_tls(around.tls(), server_side=True)
+        except (OSError, TimeoutError) as error:
+            reason = clean_text(_reason(error), LOGIN_LIMIT)
+            around.emit(ev.TlsHandshakeFailed(self._id, ip, around.listener, reason))
+            self._over = "tls"
+            return False
+        tls = stream.tls
+        if tls is not None:
+            words = tls.version, tls.cipher, tls.group, tls.is_resumed
+            around.emit(ev.TlsHandshake(self._id, ip, around.listener, *words))
+        return True
+
+    # ---- AUTH
+
+    def _mechanisms(self) -> tuple[str, ...]:
+        accounts = self._around.accounts
+        may_say = self._stream.tls is not None or self._around.door.clear_login
+        return accounts.mechanisms(self._peer()) if accounts is not None and may_say else ()
+
+    def _peer(self) -> Peer:
+        stream = self._stream
+        return Peer(stream.peer_ip, self._around.listener, is_tls=stream.tls is not None)
+
+    def _on_auth(self, event: smtp.Auth) -> Awaitable[None] | None:
+        accounts = self._around.accounts
+        if accounts is None:
+            raise LocalProtocolError("there are no accounts")
+        self._mechanism = event.mechanism
+        self._exchange = accounts.begin(event.mechanism, self._peer())
+        return self._respond(event.initial)
+
+    def _on_response(self, event: smtp.AuthResponse) -> Awaitable[None]:
+        return self._respond(event.data)
+
+    async def _respond(self, response: bytes | None) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            self._on_fault(commands.NO_MECHANISM)
+            return
+        try:
+            said = await exchange.respond(response)
+        except MalformedResponse as error:
+            self._tell_failure("", str(error))
+            self._on_fault(commands.NOT_BASE64)
+            return
+        if isinstance(said, Challenge):
+            self._answer(Reply(334, b2a_base64(said.data, newline=False).decode("ascii")))
+        else:
+            self._exchange = None
+            await self._judge(said)
+
+    def _on_fault(self, event: smtp.Fault) -> None:
+        self._exchange = None  # whatever was wrong, the exchange is over
+        super()._on_fault(event)
+
+    async def _judge(self, claim: Claim) -> None:
+        """Find out whether a client is who it says, and answer."""
+        accounts = self._around.accounts
+        if accounts is None:
+            raise LocalProtocolError("there are no accounts")
+        self._settle_login(claim, await accounts.judge(claim, self._peer()))
+
+    def _settle_login(self, claim: Claim, verdict: Verdict) -> None:
+        """Answer a claim that has been judged."""
+        account = verdict.account
+        if verdict.result is Result.OK and account is not None:
+            self._log_in(account.name, claim.mechanism)
+            return
+        self._tell_failure(claim.login, verdict.reason)
+        if verdict.result is Result.DOWN:
+            self._answer(UNDECIDED)
+            return
+        self._failed_logins += 1
+        if self._failed_logins >= self._settings.max_logins:
+            self._end("too many failed logins", TOO_MANY_LOGINS)
+        else:
+            self._answer(WRONG)
+
+    def _log_in(self, login: str, mechanism: str) -> None:
+        around = self._around
+        self._login = login
+        self._client = None
+        self._machine.change_offer(self._offer())
+        ip = self._stream.peer_ip or "unix"
+        around.emit(ev.AuthSucceeded(self._id, ip, around.listener, login, mechanism))
+        self._answer(LOGGED_IN)
+
+    def _tell_failure(self, login: str, reason: str) -> None:
+        around, ip = self._around, self._stream.peer_ip or "unix"
+        who = clean_text(login, LOGIN_LIMIT)
+        around.emit(ev.AuthFailed(self._id, ip, around.listener, who, self._mechanism, reason))
+
+    HANDLERS: ClassVar[Mapping[type[Any], Handler]] = {
+        **Session.HANDLERS,
+        smtp.StartTls: _on_starttls,
+        smtp.Auth: _on_auth,
+        smtp.AuthResponse: _on_response,
+        smtp.Fault: _on_fault,
+    }
+
+
+def _reason(error: OSError) -> str:
+    """Name what went wrong in a handshake, as OpenSSL does where it was asked."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason or str(error)
+    return "timeout" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -1,0 +1,46 @@
+"""What all sessions of a listener share."""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from elemta.accounts import Authenticator
+from elemta.mail.clock import Clock
+from elemta.mail.events import Emit
+from elemta.plugins.asking.table import NO_HOOKS, HookTable
+from elemta.server.intake import Intake
+from elemta.server.relay import RelayPolicy
+from elemta.server.settings import Door, SessionSettings
+
+FRONT_DOOR = Door()
+IsNullMx = Callable[[str], Awaitable[bool]]
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """Replaced as a whole when settings change.
+
+    Attributes:
+        tls: Gives the context for a new handshake; None where there is no TLS.
+        accounts: Who may log in; None where nobody can.
+        tells_commands: Somebody wants an event for each accepted MAIL and RCPT.
+        hooks: The plugins of new sessions.
+    """
+
+    settings: SessionSettings
+    policy: RelayPolicy
+    intake: Intake[Any]
+    is_null_mx: IsNullMx
+    clock: Clock
+    emit: Emit
+    door: Door = FRONT_DOOR
+    tls: Callable[[], ssl.SSLContext] | None = None
+    accounts: Authenticator | None = None
+    tells_commands: bool = False
+    hooks: HookTable = NO_HOOKS
+
+    @property
+    def listener(self) -> str:
+        """What the log calls it."""
+        return self.door.kind
