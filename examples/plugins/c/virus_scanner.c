@@ -24,9 +24,15 @@
 
 #define FAILED (-1)
 
+/* A "clamav_socket" in the settings has to be the one that this was made for. */
 static int init(const char *config) {
-    (void)config;
-    return 0;
+    const char *key = strstr(config, "\"clamav_socket\"");
+    if (key == NULL)
+        return 0;
+    const char *value = key + strlen("\"clamav_socket\"");
+    value += strspn(value, " \t\r\n:");
+    static const char made_for[] = "\"" CLAMD_SOCKET "\"";
+    return strncmp(value, made_for, sizeof made_for - 1) == 0 ? 0 : 1;
 }
 
 static void deinit(void) {
