@@ -143,7 +143,7 @@ max_recipients = true
 address = "localhost:25"
 [[listeners]]
 kind = "submission"
-address = "127.0.0.1:587"
+address = "127.0.0.1"
 [[listeners]]
 kind = "smtp"
 address = "127.0.0.1:70000"
@@ -186,9 +186,10 @@ level = 3
         "elemta.toml:7: [server] max_recipients: true: a whole number is expected",
         'elemta.toml:9: [[listeners]] address: "localhost:25": an IP address and a port are '
         'expected, such as "127.0.0.1:25" or "[::1]:25"',
-        'elemta.toml:11: [[listeners]] kind: "submission": submission needs authentication, '
-        "which this release does not have",
-        'elemta.toml:14: [[listeners]] kind: "smtp": "mta" or "lmtp" is expected',
+        'elemta.toml:12: [[listeners]] address: "127.0.0.1": an IP address and a port are '
+        'expected, such as "127.0.0.1:25" or "[::1]:25"',
+        'elemta.toml:14: [[listeners]] kind: "smtp": "mta", "submission", "submissions" or "lmtp" '
+        "is expected",
         'elemta.toml:15: [[listeners]] address: "127.0.0.1:70000": an IP address and a port are '
         'expected, such as "127.0.0.1:25" or "[::1]:25"',
         'elemta.toml:17: [relay] local_domains: "example.test": a list is expected, such as '
@@ -343,7 +344,8 @@ class TestVariables:
             ELEMTA_LISTENERS__X="3",
         ) == [
             "ELEMTA_LISTENERS__0__KIND: [[listeners]] address: is required",
-            'ELEMTA_LISTENERS__0__KIND: [[listeners]] kind: "mat": "mta" or "lmtp" is expected',
+            'ELEMTA_LISTENERS__0__KIND: [[listeners]] kind: "mat": "mta", "submission", '
+        '"submissions" or "lmtp" is expected',
             "ELEMTA_LISTENERS__4__ADDRESS: no item 4: the list has 1",
             "ELEMTA_LISTENERS__X: a number is expected in place of X: it is a list",
             "ELEMTA_QUEUE__MAX_AEG: [queue] max_aeg: unknown setting; did you mean "

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from elemta.app import settings as derive
+from elemta.app.doors import make_door
 from elemta.app.plugins import WorkerPlugins, as_problems
 from elemta.app.shards import Figures, Shards
 from elemta.config import Config, changed, keep_fixed, load
@@ -42,7 +43,7 @@ from elemta.observe import (
     fan_out,
 )
 from elemta.plugins.finding.problems import PluginsError
-from elemta.server import Bound, Door, Listeners, RelayPolicy, Surroundings
+from elemta.server import Bound, Listeners, RelayPolicy, Surroundings
 
 BEAT_EVERY = 1.0  # seconds between heartbeats, samples and looks for orders
 SURVEY_COST = 50  # counting a long queue takes a while: at most a fiftieth of the time
@@ -226,51 +227,61 @@ class Worker:
         self._config = config
         settings = derive.session_settings(config)
         policy = RelayPolicy(derive.relay_settings(config))
-        for kind in ("mta", "lmtp"):
-            self._around[kind] = Surroundings(
+        for listener in config.listeners:
+            self._around[listener.address] = Surroundings(
                 settings=settings,
                 policy=policy,
                 intake=self._shards.own,
                 is_null_mx=self._is_null_mx,
                 clock=self._clock,
                 emit=self._emit,
-                door=Door(kind),
+                door=make_door(config, listener),
                 tells_commands=self._log.is_debug,
-                hooks=self._plugins.table(kind),
+                hooks=self._plugins.table(listener.kind),
             )
         self._listeners.limit(self._max_connections())
 
     def _take_tables(self) -> None:
         """Let new sessions have the plugins as they are now."""
-        for kind, around in self._around.items():
-            around.hooks = self._plugins.table(kind)
+        for around in self._around.values():
+            around.hooks = self._plugins.table(around.door.kind)
 
     def _reload_soon(self) -> None:
         _ = spawn(self._reload(), "reload")
 
     async def _reload(self) -> None:
-        """Take over what a changed configuration says and can be changed while running."""
-        async with self._reloading:
-            await self._reload_now()
+        """Take over what a changed configuration says and can be changed, and tell the supervisor.
 
-    async def _reload_now(self) -> None:
+        What it is told: "+" if so, "-" if all stays as it was.
+        """
+        async with self._reloading:
+            answer = b"-"
+            try:
+                if await self._take_changes():
+                    answer = b"+"
+            finally:
+                with contextlib.suppress(OSError):
+                    os.write(self._start.lifeline, answer)
+
+    async def _take_changes(self) -> bool:
         try:
             config = load(self._start.path, os.environ)
         except ConfigError as error:  # the supervisor could read it, so it has changed since
             self._emit(ev.Notice(f"worker {self._start.index} not reloaded", str(error)))
-            return
+            return False
         changes = changed(self._config, config)
         config = keep_fixed(self._config, config)
         try:
             await self._plugins.reload(config, (*changes.live, *changes.restart))
         except PluginsError as error:
             self._emit(ev.Notice(f"worker {self._start.index} not reloaded", str(error)))
-            return
+            return False
         self._log.set_level(config.logging.level)
         self._apply(config)
         index = self._start.index
         self._delivery.apply(derive.routes(config), derive.delivery_settings(config, index))
         self._shards.apply(config)
+        return True
 
     async def _is_null_mx(self, domain: str) -> bool:
         try:

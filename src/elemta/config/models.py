@@ -10,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from elemta.config.plugins import PluginsConfig
 from elemta.config.sections import Section, fixed, live
@@ -35,7 +35,6 @@ from elemta.config.values import (
     Whole,
     Workers,
     parse_endpoint,
-    refuse_submission,
 )
 
 PROHIBITED_NETWORKS: tuple[IPv4Network | IPv6Network, ...] = tuple(
@@ -102,9 +101,12 @@ class ListenerConfig(Section):
         ),
     ]
     kind: Annotated[
-        Literal["mta", "lmtp"],
-        BeforeValidator(refuse_submission),
-        fixed('"mta" takes mail by SMTP, "lmtp" by LMTP (RFC 2033) from a server next door.'),
+        Literal["mta", "submission", "submissions", "lmtp"],
+        fixed(
+            '"mta" takes mail by SMTP, "submission" from those who log in (RFC 6409), '
+            '"submissions" likewise with TLS from the start (RFC 8314), "lmtp" by LMTP (RFC 2033) '
+            "from a server next door."
+        ),
     ] = "mta"
     tls: Annotated[
         Literal["none", "starttls", "implicit"] | None,
@@ -118,6 +120,13 @@ class ListenerConfig(Section):
         ClientCertificates | None, fixed("Instead of `client_certificates` of `[tls]`.")
     ] = None
     strict_sni: Annotated[Switch | None, fixed("Instead of `strict_sni` of `[tls]`.")] = None
+    clear_auth: Annotated[
+        Switch,
+        fixed(
+            "Offer AUTH without TLS, too: passwords can be read on the way. For development on "
+            "one machine."
+        ),
+    ] = False
 
     @property
     def host(self) -> str:

@@ -21,7 +21,7 @@ BACKLOG = 1024
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A listening socket and what it is for: `kind` is "mta" or "lmtp"."""
+    """A listening socket, and whose it is: the address is as the configuration has it."""
 
     socket: socket.socket
     kind: str
@@ -37,7 +37,7 @@ class Listeners:
         max_connections: int,
         next_session_id: Callable[[], SessionId],
     ) -> None:
-        """Take a function that gives the surroundings for a kind of listener, as they are now."""
+        """Take a function that gives the surroundings of a listener, by its address, as they are."""
         self._surroundings = surroundings
         self._max_connections = max_connections
         self._next_session_id = next_session_id
@@ -86,7 +86,7 @@ class Listeners:
         return lambda: Stream(accepted)
 
     def _accept(self, stream: Stream, bound: Bound) -> None:
-        around = self._surroundings(bound.kind)
+        around = self._surroundings(bound.address)
         if len(self._sessions) >= self._max_connections:
             around.emit(ev.ConnectionRefused(stream.peer_ip or "unix", bound.kind, "connections"))
             stream.deadline = around.clock.monotonic() + 5.0
