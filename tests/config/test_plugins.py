@@ -6,7 +6,14 @@ import pytest
 
 from elemta.app.settings import plugins_settings
 from elemta.config import Config, changed, read
-from elemta.plugins.settings import Isolation, Mode, OnError, PluginSettings, PluginsSettings
+from elemta.plugins.settings import (
+    Isolation,
+    Limits,
+    Mode,
+    OnError,
+    PluginSettings,
+    PluginsSettings,
+)
 
 HOST = '[server]\nhostname = "mx.example.test"\n'
 
@@ -77,6 +84,7 @@ shadow_hooks = ["on_data"]
 listeners = ["lmtp"]
 authenticated = true
 log_level = "debug"
+limits = { memory = "300MB", cpu = "1500ms", files = 40, reply_size = "64KiB", calls = 2 }
 """)
     assert found.plugins == (
         PluginSettings(
@@ -93,6 +101,7 @@ log_level = "debug"
             listeners=("lmtp",),
             authenticated=True,
             log_level="debug",
+            limits=Limits(300_000_000, 2, 40, 100 << 20, 64 << 10, 2),
             where="elemta.toml:8",
         ),
     )

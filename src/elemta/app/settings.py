@@ -3,15 +3,17 @@
 Limits that hold for the whole node are divided among the workers, never multiplied.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 from elemta import __version__
 from elemta.config import Config
-from elemta.config.plugins import PluginConfig
+from elemta.config.plugins import PluginConfig, PluginLimitsConfig
 from elemta.delivery.settings import DeliverySettings, Route, TlsPolicy, Via
 from elemta.mail.message import Priority
 from elemta.plugins.settings import Isolation, Mode, OnError, PluginSettings, PluginsSettings
+from elemta.plugins.settings import Limits as PluginLimits
 from elemta.queue.settings import BounceUnverified, PriorityRule, QueueSettings
 from elemta.server import RelaySettings, SessionSettings
 from elemta.smtp import Limits
@@ -172,6 +174,7 @@ def plugins_settings(config: Config, index: int, where: Where) -> PluginsSetting
         hostname=server.hostname,
         version=__version__,
         worker=index,
+        max_message_size=server.max_message_size,
     )
 
 
@@ -192,5 +195,17 @@ def _plugin(plugin: PluginConfig, where: str, only: tuple[str, ...] | None) -> P
         listeners=plugin.listeners,
         authenticated=plugin.authenticated,
         log_level=plugin.log_level,
+        limits=_plugin_limits(plugin.limits),
         where=where,
+    )
+
+
+def _plugin_limits(limits: PluginLimitsConfig) -> PluginLimits:
+    return PluginLimits(
+        memory=limits.memory,
+        cpu=math.ceil(limits.cpu),
+        files=limits.files,
+        file_size=limits.file_size,
+        reply_size=limits.reply_size,
+        calls=limits.calls,
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator
 
 from elemta.config.sections import Section, live
-from elemta.config.values import Duration, Folder, Kind, Switch, Whole
+from elemta.config.values import Duration, Folder, Kind, Size, Switch, Whole
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 _NAMED = "lower-case letters, digits and hyphens are expected, at most 64, a letter first"
@@ -51,6 +51,42 @@ def parse_table(value: object) -> object:
 
 Name = Annotated[str, BeforeValidator(parse_name), Kind("name")]
 Values = Annotated[dict[str, Any], BeforeValidator(parse_table), Kind("table, or JSON text")]
+
+
+class PluginLimitsConfig(Section):
+    """What a plugin outside the worker may take.
+
+    The first four hold for a process of its own: `isolation = "process"`, or a shared library.
+    """
+
+    memory: Annotated[
+        Size,
+        live(
+            "Memory of its process; Python and gRPC take 170MB of it.",
+            ge=200_000_000,
+            le=1 << 40,
+        ),
+    ] = 512 << 20
+    cpu: Annotated[Duration, live("Computing for one call, in whole seconds.", gt=0, le=86400)] = (
+        10.0
+    )
+    files: Annotated[Whole, live("Files and sockets it has open.", ge=32, le=65536)] = 64
+    file_size: Annotated[
+        Size, live("Size of a file it may write, where it may write any.", le=1 << 40)
+    ] = 100 << 20
+    reply_size: Annotated[
+        Size,
+        live(
+            "An answer. The body of a message that takes the place of another is not counted; it "
+            "is not larger than `server.max_message_size`.",
+            ge=4096,
+            le=64 << 20,
+        ),
+    ] = 1 << 20
+    calls: Annotated[
+        Whole,
+        live("Calls under way in it at a time; more wait for these, 5s at most.", ge=1, le=1000),
+    ] = 64
 
 
 class PluginConfig(Section):
@@ -116,6 +152,7 @@ class PluginConfig(Section):
         Literal["debug", "info", "warning", "error"],
         live("The least important of its own lines that are logged."),
     ] = "info"
+    limits: PluginLimitsConfig = PluginLimitsConfig()
 
 
 class PluginsConfig(Section):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_METADATA = 256  # entries of one session or message
 MAX_METADATA_VALUE = 64 * 1024  # characters
+MAX_METADATA_SIZE = 1024 * 1024  # characters of all of them, names included
 
 
 class Context:
@@ -55,11 +56,24 @@ class Context:
         Raises:
             ValueError: It is too long, or there are too many.
         """
-        if len(name) > 256 or len(value) > MAX_METADATA_VALUE:
-            raise ValueError("metadata is too long")
-        if name not in self.metadata and len(self.metadata) >= MAX_METADATA:
-            raise ValueError("there is too much metadata")
+        self.check_metadata({name: value})
         self.metadata[name] = value
+
+    def check_metadata(self, more: Mapping[str, str]) -> None:
+        """Judge strings that are to be left, all together.
+
+        Raises:
+            ValueError: One is too long, or there would be too many, or too much of them.
+        """
+        if not more:
+            return
+        after = {**self.metadata, **more}
+        if any(len(name) > 256 or len(more[name]) > MAX_METADATA_VALUE for name in more):
+            raise ValueError("metadata is too long")
+        if len(after) > MAX_METADATA:
+            raise ValueError("there is too much metadata")
+        if sum(len(name) + len(value) for name, value in after.items()) > MAX_METADATA_SIZE:
+            raise ValueError("there is too much metadata")
 
     @property
     def log(self) -> "PluginLog":

@@ -1,6 +1,6 @@
 """What a plugin is: metadata, settings, a life, and methods named after hooks."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
@@ -87,8 +87,12 @@ class Plugin(Generic[S]):
         """Close what `setup` has opened; nobody uses the plugin any more."""
 
     def hand_over(self) -> object:
-        """Give what the next version of this plugin should know; for `take_over`."""
+        """Give what the next version of this plugin should know; for `take_over`.
+
+        From and to a process of its own None, numbers, text, octets, dates, lists and tables can
+        go, 4 MiB of them.
+        """
         return None
 
-    def take_over(self, state: object) -> None:
+    def take_over(self, state: object) -> Awaitable[None] | None:
         """Take what the last version has handed over; called after `setup` on reload."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+MIB = 1024 * 1024
+
 
 class OnError(enum.StrEnum):
     """What becomes of mail when a plugin fails: it raises, answers nonsense or takes too long."""
@@ -30,6 +32,27 @@ class Mode(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a plugin outside the worker may take; the first four are for a process of our own.
+
+    Attributes:
+        memory: Octets of address space, Python and gRPC included (they take 170 MB of it).
+        cpu: Seconds of computing for one call.
+        files: Open at a time.
+        file_size: Octets of a file that it may write.
+        reply_size: Octets of an answer, another body not counted.
+        calls: Under way in it at a time; others wait.
+    """
+
+    memory: int = 512 * MIB
+    cpu: int = 10
+    files: int = 64
+    file_size: int = 100 * MIB
+    reply_size: int = MIB
+    calls: int = 64
+
+
+@dataclass(frozen=True, slots=True)
 class PluginSettings:
     """One plugin.
 
@@ -48,6 +71,7 @@ class PluginSettings:
         listeners: Kinds of listeners it is asked on ("mta", "lmtp"); () for all.
         authenticated: Ask it only for clients that have, or have not, logged in; None for all.
         log_level: The least important of its own lines that are written.
+        limits: See `Limits`.
         where: Where the operator has set this, for messages: "elemta.toml:12".
     """
 
@@ -66,6 +90,7 @@ class PluginSettings:
     listeners: tuple[str, ...] = ()
     authenticated: bool | None = None
     log_level: str = "info"
+    limits: Limits = field(default_factory=Limits)
     where: str = ""
 
 
@@ -83,6 +108,7 @@ class PluginsSettings:
         places: Where the operator has set each of `tables`.
         state_dir: Where the server keeps its state.
         hostname, version, worker: Of the server, for plugins to know.
+        max_message_size: Octets of a message that the server takes: no plugin makes a larger one.
     """
 
     enabled: bool = True
@@ -96,3 +122,4 @@ class PluginsSettings:
     hostname: str = "localhost"
     version: str = ""
     worker: int = 0
+    max_message_size: int = 25_000_000

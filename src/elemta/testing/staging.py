@@ -45,6 +45,7 @@ class Staged:
         self.cache = BoundedCache(clock)
         log = Logger(asked.name, "debug", self._note, _write_nothing, clock)
         tools = Tools(log, self.metrics, self.kv, self.cache, clock)
+        candidate.adjust(asked)
         self.plugin = candidate.make(values, tools)
         self.plugin.tools = tools
         self.running = Running(

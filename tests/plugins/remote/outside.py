@@ -53,8 +53,9 @@ async def outside(
     clock = SystemClock()
     address = path if isinstance(path, str) else ""
     name = options.pop("name", "") or ("remote" if address else plain(Path(path).stem))
+    more = {each: options.pop(each) for each in ("max_message_size",) if each in options}
     settings = PluginSettings(name, address=address, **options)
-    server = PluginsSettings(state_dir=folder, hostname="mx.example.test", version="1.0")
+    server = PluginsSettings(state_dir=folder, hostname="mx.example.test", version="1.0", **more)
     toolbox = Toolbox(folder, clock, events.append)
     if kind is None:
         kind = Kind.ADDRESS if address else Kind.PROCESS

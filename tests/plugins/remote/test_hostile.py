@@ -12,11 +12,9 @@ from elemta.mail.errors import PluginError
 from elemta.plugins.asking.chain import Chain, Link
 from elemta.plugins.asking.tally import Tally
 from elemta.plugins.hooks import HOOKS
-from elemta.plugins.remote.answers import AnswerError
-from elemta.plugins.remote.job import Limits
 from elemta.plugins.remote.link import LinkLost
 from elemta.plugins.result import Action
-from elemta.plugins.settings import OnError, PluginSettings
+from elemta.plugins.settings import Limits, OnError, PluginSettings
 
 PLUGIN = HOSTILE / "hostile.py"
 
@@ -37,6 +35,11 @@ REFUSED = {
     "loosen": "PermissionError",
     "threads": "can't start new thread",
     "descriptors": "Too many open files",
+    "shared": "PermissionError",
+    "memory_file": "PermissionError",
+    "slow": "PermissionError",
+    "outlive": "PermissionError",
+    "owner": "PermissionError",
     "garbage": "AttributeError",
     "crlf": "HeaderError",
 }
@@ -76,7 +79,7 @@ async def test_a_process_that_ends_is_started_again(tmp_path, deed):
 
 async def test_too_large_an_answer_is_none(tmp_path):
     async with outside(tmp_path, PLUGIN) as it:
-        with pytest.raises(AnswerError):
+        with pytest.raises(PluginError, match="5000015 octets"):
             await it.plugin.on_mail_from(envelope("megabytes"))
 
 

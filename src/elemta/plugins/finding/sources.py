@@ -59,8 +59,7 @@ class Found:
         told = ""
         settings = self.settings
         if settings is not None and self.kind not in {Kind.FILE, Kind.MODULE}:
-            # what whoever reaches it outside has been told of it
-            told = f"{settings.address} {settings.timeout} {settings.log_level}"
+            told = settings.address
         return self.kind, str(self.path or ""), self.module, told
 
     @property

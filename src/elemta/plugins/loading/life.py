@@ -6,6 +6,7 @@ as a problem of the plugin, with file and line.
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 
 from elemta.mail.reply import clean_text
@@ -29,6 +30,7 @@ def make(one: Selected, tools: Tools, tallies: dict[str, Tally]) -> Running:
         PluginsError: It cannot be made.
     """
     with _blaming(one.candidate, "cannot be made"):
+        one.candidate.adjust(one.settings)
         plugin = one.candidate.make(one.options.values, tools)
         plugin.tools = tools
     return Running(
@@ -49,11 +51,14 @@ def is_same(running: Running, one: Selected) -> bool:
         running.candidate is one.candidate
         and running.raw == one.options.raw
         and running.settings.log_level == one.settings.log_level
+        and running.settings.limits == one.settings.limits
     )
 
 
-async def set_up(running: Running, old: Running | None) -> None:
+async def set_up(running: Running, old: Running | None, tell: Tell) -> None:
     """Set a plugin up, beside the one before it if there is one.
+
+    A version that cannot say what the next one should know does not stand in its way.
 
     Raises:
         PluginsError: It does not work.
@@ -61,8 +66,20 @@ async def set_up(running: Running, old: Running | None) -> None:
     await _step(running, "setup")
     if old is not None:
         await _step(running, "self_check")
-        with _blaming(running.candidate, "take_over"):
-            running.plugin.take_over(old.plugin.hand_over())
+        state: object = None
+        try:
+            state = await _move(old, "hand_over", old.plugin.hand_over)
+        except PluginsError as error:
+            tell(old, "hand_over failed", str(error))
+        await _move(running, "take_over", lambda: running.plugin.take_over(state))
+
+
+async def _move(running: Running, step: str, call: Callable[[], object]) -> object:
+    """Have state given or taken; it may come from another process, or go to one."""
+    with _blaming(running.candidate, step):
+        async with asyncio.timeout(running.settings.timeout + running.candidate.patience):
+            state = call()
+            return await state if inspect.isawaitable(state) else state
 
 
 async def activate(running: Running) -> None:
@@ -94,7 +111,8 @@ async def settle(running: Running, tell: Tell) -> None:
 
 async def _step(running: Running, step: str) -> None:
     with _blaming(running.candidate, step):
-        async with asyncio.timeout(running.settings.timeout) as limit:
+        seconds = running.settings.timeout + running.candidate.patience
+        async with asyncio.timeout(seconds) as limit:
             await getattr(running.plugin, step)()
         if limit.expired():  # it has gone on all the same
             raise TimeoutError

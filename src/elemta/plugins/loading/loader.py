@@ -23,7 +23,7 @@ from elemta.plugins.finding.inspection import find_class, hooks_of, inspect_clas
 from elemta.plugins.finding.problems import PluginProblem, PluginsError
 from elemta.plugins.finding.sources import Found, Kind
 from elemta.plugins.plugin import Metadata, Plugin
-from elemta.plugins.settings import PluginsSettings
+from elemta.plugins.settings import PluginSettings, PluginsSettings
 from elemta.plugins.tools import Tools
 
 
@@ -39,6 +39,9 @@ class Candidate:
         make: Makes it, of its settings and tools; `setup` is called afterwards.
         release: Lets go of what reading it has taken; it may not be made after that.
         watched: Files whose change is a change of the plugin.
+        adjust: Told how it is to be asked, before it is made and whenever that changes.
+        patience: Seconds that a step of its life may take longer than its timeout: a process may
+            have to be started first.
     """
 
     found: Found
@@ -48,6 +51,8 @@ class Candidate:
     make: Callable[[Any, Tools], Plugin[Any]]
     release: Callable[[], None] = lambda: None
     watched: tuple[Path, ...] = ()
+    adjust: Callable[[PluginSettings], None] = lambda _settings: None
+    patience: float = 0.0
 
     @property
     def name(self) -> str:
@@ -140,14 +145,26 @@ async def read_module(found: Found, _host: Host) -> Candidate:
 async def read_outside(found: Found, host: Host) -> Candidate:
     """Read a plugin that runs outside the worker."""
     try:
-        from elemta.plugins.remote.source import read_source  # noqa: PLC0415 - most need no gRPC
+        # most need no gRPC
+        from elemta.plugins.remote.process import START_TIMEOUT  # noqa: PLC0415
+        from elemta.plugins.remote.source import read_source  # noqa: PLC0415
     except ModuleNotFoundError as error:
         text = f"{error.name} is missing, which it takes to reach it: install elemta[grpc]"
         raise _error(found, found.where, text) from error
     source = await read_source(found, host.settings, host.emit, host.clock)
     watched = files.files_of(found.path) if found.path is not None else ()
     cls = source.plugin
-    return Candidate(found, cls.metadata, cls.Settings, source.hooks, cls, source.release, watched)
+    return Candidate(
+        found,
+        cls.metadata,
+        cls.Settings,
+        source.hooks,
+        cls,
+        source.release,
+        watched,
+        source.adjust,
+        START_TIMEOUT,
+    )
 
 
 READERS: dict[Kind, Reader] = {

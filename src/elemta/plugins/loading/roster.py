@@ -276,6 +276,8 @@ class Roster(Families):
         except (PluginsError, asyncio.CancelledError):
             for running in (*reversed(made), *self._running.values()):
                 running.is_gone = running in made
+                if not running.is_gone:
+                    running.candidate.adjust(running.settings)  # one that was made may share it
                 await self._settle(running)
             begun = {id(running.candidate) for running in made}
             for one in selected:
@@ -308,7 +310,7 @@ class Roster(Families):
             running = make(one, self._toolbox.make_tools(one.settings), tallies)
             made.append(running)
             self._alive.add(running)
-            await set_up(running, old)
+            await set_up(running, old, self._tell)
         is_enabled = one.is_enabled
         if old is not None and old.was_enabled == one.is_enabled:
             is_enabled = old.is_enabled  # an order that was given meanwhile holds
@@ -321,6 +323,7 @@ class Roster(Families):
         for step in steps:
             running = step.running
             running.settings = step.selected.settings
+            running.candidate.adjust(running.settings)
             running.was_enabled, running.is_enabled = step.selected.is_enabled, step.is_enabled
         gone = [old for name, old in before.items() if self._running.get(name) is not old]
         for old in gone:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from elemta.plugins.finding import files
 from elemta.plugins.finding.problems import PluginProblem, PluginsError, nearest
-from elemta.plugins.finding.sources import Finder, Found, Key, plain
+from elemta.plugins.finding.sources import Finder, Found, Key, Kind, plain
 from elemta.plugins.hooks import HOOKS
 from elemta.plugins.loading.loader import Candidate, Host, read
 from elemta.plugins.loading.options import Options, beside, gather
 from elemta.plugins.loading.order import Placed, arrange
-from elemta.plugins.settings import Isolation, PluginSettings
+from elemta.plugins.settings import Isolation, Limits, PluginSettings
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 """Path, time of change, inode and size of each file of a plugin; () where it has none."""
@@ -114,6 +114,7 @@ class Selection:
             settings = found.settings or self._claim(candidate, finder)
             _refuse_wrong_hooks(settings)
             options = gather(candidate, settings, self._host.settings)
+            self._look_at_limits(candidate, settings)
         except PluginsError as error:
             if candidate is not None:
                 self._release(candidate)
@@ -124,6 +125,13 @@ class Selection:
             )
             return None
         return Selected(candidate, settings, options, stamp)
+
+    def _look_at_limits(self, candidate: Candidate, settings: PluginSettings) -> None:
+        if candidate.found.kind in {Kind.FILE, Kind.MODULE} and settings.limits != Limits():
+            text = 'has limits, which hold only in a process of its own: isolation = "process"'
+            self._problems.append(
+                PluginProblem(candidate.name, settings.where, text, is_error=False)
+            )
 
     def _release(self, candidate: Candidate) -> None:
         if candidate.found.key not in self._kept:

@@ -14,8 +14,10 @@ from elemta.mail.reply import clean_text
 from elemta.plugins import edits as ed
 from elemta.plugins.remote.proto import elemta_plugin_v1_pb2 as pb
 from elemta.plugins.result import Action, Result
+from elemta.plugins.settings import Limits, PluginsSettings
 
-MAX_ANSWER = 1024 * 1024  # octets, unless it brings another body
+MAX_ANSWER = Limits().reply_size  # octets, unless the operator says otherwise
+MAX_BODY = PluginsSettings().max_message_size  # likewise
 MAX_EDITS = 1000
 
 _ACTIONS = {pb.Answer.Action.Value(action.name): action for action in Action}
@@ -25,8 +27,15 @@ class AnswerError(PluginError):
     """An answer makes no sense."""
 
 
-def from_answer(answer: pb.Answer) -> Result | None:
+def from_answer(
+    answer: pb.Answer, reply_size: int = MAX_ANSWER, body_size: int = MAX_BODY
+) -> Result | None:
     """Make a result of an answer; None where it says nothing.
+
+    Args:
+        answer: As it has come.
+        reply_size: Octets that it may have, bodies not counted.
+        body_size: Octets that bodies may have together.
 
     Raises:
         PluginError: The plugin says that it has failed.
@@ -36,9 +45,7 @@ def from_answer(answer: pb.Answer) -> Result | None:
         raise PluginError(clean_text(answer.error))
     if len(answer.edits) > MAX_EDITS:
         raise AnswerError(f"{len(answer.edits)} edits, at most {MAX_EDITS} are allowed")
-    brings_body = any(edit.WhichOneof("what") == "replace_body" for edit in answer.edits)
-    if not brings_body and answer.ByteSize() > MAX_ANSWER:
-        raise AnswerError(f"the answer has {answer.ByteSize()} octets")
+    judge_size(answer, reply_size, body_size)
     try:
         edits = tuple(_read_edit(edit) for edit in answer.edits)
         result = _read_action(answer)
@@ -52,6 +59,20 @@ def from_answer(answer: pb.Answer) -> Result | None:
         delay=_read_delay(answer),
         silent=answer.silent,
     )
+
+
+def judge_size(answer: pb.Answer, reply_size: int, body_size: int) -> None:
+    """Refuse an answer that is too large.
+
+    Raises:
+        AnswerError: It is.
+    """
+    body = sum(len(edit.replace_body) for edit in answer.edits)
+    rest = answer.ByteSize() - body
+    if rest > reply_size:
+        raise AnswerError(f"the answer has {rest} octets, at most {reply_size} are allowed")
+    if body > body_size:
+        raise AnswerError(f"the body has {body} octets, at most {body_size} are allowed")
 
 
 def _read_action(answer: pb.Answer) -> Result | None:

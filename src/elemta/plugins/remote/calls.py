@@ -11,6 +11,7 @@ from elemta.mail.reply import Reply
 from elemta.plugins import contexts as ctx
 from elemta.plugins.headers import Headers
 from elemta.plugins.hooks import HOOKS
+from elemta.plugins.remote.packing import pack_notes, unpack_notes
 from elemta.plugins.remote.proto import elemta_plugin_v1_pb2 as pb
 
 
@@ -41,6 +42,7 @@ def _session(session: ctx.SessionInfo) -> pb.Session:
         protocol=session.protocol,
         tls_version=session.tls_version,
         username=session.username,
+        notes=pack_notes(session.notes) if session.notes else {},
     )
 
 
@@ -163,6 +165,7 @@ def _read_session(call: pb.Call) -> ctx.SessionInfo:
     )
     session.helo, session.protocol = told.helo, told.protocol
     session.tls_version, session.username = told.tls_version, told.username
+    session.notes = unpack_notes(told.notes)
     return session
 
 

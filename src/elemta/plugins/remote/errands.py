@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from elemta.mail.errors import PluginError
 from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
+from elemta.plugins.remote.pace import Pace
 from elemta.plugins.remote.proto import elemta_plugin_v1_pb2 as pb
 from elemta.plugins.tools import Tools
 
@@ -30,12 +31,11 @@ class Errands:
         self._send = send
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._waiting: set[asyncio.Task[None]] = set()
-        self._second = 0
-        self._count = 0
+        self._pace = Pace(MAX_RATE)
 
     async def take(self, message: pb.FromPlugin) -> None:
         """Carry out one thing; what is not known is left alone, later versions may know it."""
-        await self._pace()
+        await self._pace.keep()
         what = message.WhichOneof("what")
         if what == "log":
             self._log(message.log)
@@ -55,14 +55,6 @@ class Errands:
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._waiting.discard(task)
         self._room.release()
-
-    async def _pace(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if int(now) != self._second:
-            self._second, self._count = int(now), 0
-        self._count += 1
-        if self._count > MAX_RATE:
-            await asyncio.sleep(int(now) + 1 - now)
 
     def _log(self, line: pb.Log) -> None:
         log = self._tools.log

@@ -72,8 +72,8 @@ def die_with(parent: int) -> None:
 
 async def serve(job: Job) -> None:
     """Listen, load the plugin, and serve it until its session is over."""
-    service = Service(job.limits.cpu)
-    server = grpc.aio.server(options=OPTIONS)
+    service = Service(job.limits, job.body_size)
+    server = grpc.aio.server(options=(*OPTIONS, ("grpc.max_receive_message_length", -1)))
     server.add_generic_rpc_handlers((service.handlers(),))
     server.add_insecure_port(f"unix:{job.socket}")
     confine_calls(job)

@@ -2,23 +2,7 @@
 
 import msgspec
 
-MIB = 1024 * 1024
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """What a process may take.
-
-    Attributes:
-        memory: Octets of address space, Python and gRPC included (they take 170 MB of it).
-        cpu: Seconds of computing for one call.
-        files: Open at a time.
-        file_size: Octets of a file that it may write.
-    """
-
-    memory: int = 512 * MIB
-    cpu: int = 10
-    files: int = 64
-    file_size: int = 100 * MIB
+from elemta.plugins.settings import Limits
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -30,6 +14,7 @@ class Job(msgspec.Struct, frozen=True):
         network: What it may connect to: see `Metadata.network`.
         files: What it may read and write: see `Metadata.files`.
         limits: See `Limits`.
+        body_size: Octets of a body that takes the place of a message's.
         socket: Where to listen.
         parent: Process id of the worker: when that ends, it ends.
     """
@@ -41,5 +26,6 @@ class Job(msgspec.Struct, frozen=True):
     network: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     limits: Limits = Limits()
+    body_size: int = 25_000_000
     socket: str = ""
     parent: int = 0

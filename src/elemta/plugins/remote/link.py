@@ -16,25 +16,33 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from elemta.mail.errors import ElemtaError, PluginError
 from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
-from elemta.plugins.contexts import Context
+from elemta.plugins.contexts import ConnectionContext, Context
 from elemta.plugins.reading import Readable
 from elemta.plugins.remote.answers import AnswerError, from_answer
 from elemta.plugins.remote.calls import to_call
 from elemta.plugins.remote.errands import Errands
 from elemta.plugins.remote.outbox import Outbox
+from elemta.plugins.remote.pace import Pace
+from elemta.plugins.remote.packing import MAX_STATE, check_notes, unpack_notes
 from elemta.plugins.remote.proto import elemta_plugin_v1_pb2 as pb
+from elemta.plugins.remote.slots import Slots
 from elemta.plugins.result import Result
+from elemta.plugins.settings import Limits
 from elemta.plugins.tools import Tools
 
 SESSION = "/elemta.plugin.v1.PluginHost/Session"
-MAX_CALLS = 1000  # under way at a time; each may hold a few MB of headers and content
 MAX_PREFETCH = 1024 * 1024  # octets
 MAX_PIECES = 16  # of a message on their way at a time: 4 MiB
 MAX_READS = 4  # requests for pieces that wait, for one call
+MAX_READS_RATE = 5000  # of them, and of what makes no sense, a second
+MAX_OTHER = MAX_STATE + 64 * 1024  # octets of what is no answer to a call
+WAIT = 5.0  # seconds at most, and half of a call's time, that it waits for others to end
+_ANSWER = (pb.FromPlugin.ANSWER_FIELD_NUMBER << 3) | 2  # how an answer begins on the wire
 GRACE = 1.0  # seconds a plugin has to answer a call that nobody waits for any more
 
 
@@ -61,14 +69,27 @@ class Link:
         channel: Where the plugin is.
         tools: What the plugin is lent.
         prefetch: Octets of a message that are sent with a call.
+        limits: How much and how many things it may say.
+        body_size: Octets of a body that takes the place of a message's.
 
     Attributes:
         lost: Done when the session has ended; its value says why.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, tools: Tools, prefetch: int) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        tools: Tools,
+        prefetch: int,
+        limits: Limits,
+        body_size: int,
+    ) -> None:
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._prefetch = min(prefetch, MAX_PREFETCH)
+        self._limits = limits
+        self._body_size = body_size
+        self._slots = Slots(limits.calls)
+        self._pace = Pace(MAX_READS_RATE)
         self._ids = itertools.count(1)
         self._calls: dict[int, _Asked] = {}
         self._overdue: dict[int, asyncio.TimerHandle] = {}
@@ -79,7 +100,6 @@ class Link:
         open_stream = channel.stream_stream(
             SESSION,
             request_serializer=pb.FromServer.SerializeToString,
-            response_deserializer=pb.FromPlugin.FromString,
         )
         self._stream = open_stream()
         self._tasks = [
@@ -101,12 +121,19 @@ class Link:
     async def call(self, context: Context, seconds: float) -> Result | None:
         """Ask the plugin; whoever waits no longer than some `seconds` cancels this."""
         self._check()
-        if len(self._calls) + len(self._overdue) >= MAX_CALLS:
-            raise PluginError(f"{MAX_CALLS} calls are under way")
-        loop = asyncio.get_running_loop()
-        latest = loop.time() + seconds + GRACE
+        end = asyncio.get_running_loop().time() + seconds
+        await self._slots.take(min(WAIT, seconds / 2))
         number = next(self._ids)
-        call = to_call(context, number, seconds)
+        try:
+            self._check()
+            return await self._ask(context, number, end)
+        finally:
+            if number not in self._overdue:
+                self._slots.give()
+
+    async def _ask(self, context: Context, number: int, end: float) -> Result | None:
+        loop = asyncio.get_running_loop()
+        call = to_call(context, number, max(end - loop.time(), 0))
         if self._prefetch and call.message.has_body and isinstance(context, Readable):
             start = await context.read(self._prefetch + 1)
             call.message.start = start[: self._prefetch]
@@ -118,16 +145,19 @@ class Link:
             answer = await asked.answer
         except asyncio.CancelledError:
             if not self.lost.done():
-                self._overdue[number] = loop.call_at(max(latest, loop.time() + GRACE), self._hangs)
+                latest = max(end, loop.time()) + GRACE
+                self._overdue[number] = loop.call_at(latest, self._hangs)
                 self._outbox.put(pb.FromServer(cancel=pb.Cancel(id=number)))
             raise
         finally:
             self._calls.pop(number, None)
             for read in asked.reads:
                 read.cancel()
-        return _take(answer, context)
+        result = from_answer(answer, self._limits.reply_size, self._body_size)
+        _leave(answer, call, context)
+        return result
 
-    async def order(self, kind: "pb.Order.Kind") -> None:
+    async def order(self, kind: "pb.Order.Kind", state: bytes = b"") -> pb.Done:
         """Have something done to the plugin itself.
 
         Raises:
@@ -136,13 +166,14 @@ class Link:
         self._check()
         number = next(self._ids)
         self._orders[number] = asyncio.get_running_loop().create_future()
-        self._outbox.put(pb.FromServer(order=pb.Order(id=number, kind=kind)))
+        self._outbox.put(pb.FromServer(order=pb.Order(id=number, kind=kind, state=state)))
         try:
             done = await self._orders[number]
         finally:
             del self._orders[number]
         if done.error:
             raise PluginError(clean_text(done.error))
+        return done
 
     def end(self, why: str) -> None:
         """End the session, and with it all that is under way."""
@@ -158,6 +189,7 @@ class Link:
         for timer in self._overdue.values():
             timer.cancel()
         self._overdue.clear()
+        self._slots.open()
         self._errands.close()
         for task in self._tasks:
             task.cancel()
@@ -178,24 +210,26 @@ class Link:
             self.end(f"{error.code().name}: {clean_text(error.details() or '')}")
         except (AnswerError, asyncio.InvalidStateError) as error:
             self.end(str(error))
-        else:
-            self.end("it has ended the session")
+        finally:
+            self.end("it has ended the session")  # whatever else has happened
 
     async def _write(self) -> None:
         while True:
             await self._stream.write(await self._outbox.get())
 
     async def _read(self) -> None:
-        while (message := await self._stream.read()) is not grpc.aio.EOF:
+        while (raw := await self._stream.read()) is not grpc.aio.EOF:
+            message = _parse(raw)
             what = message.WhichOneof("what")
             if what == "answer":
                 self._take_answer(message.answer)
             elif what == "read":
+                await self._pace.keep()
                 self._take_read(message.read)
             elif what == "done" and message.done.id in self._orders:
                 _settle(self._orders[message.done.id], message.done)
-            elif what == "ready":
-                _settle(self._ready, message.ready)
+            elif what == "ready" and not self._ready.done():
+                self._ready.set_result(message.ready)
             else:
                 await self._errands.take(message)
 
@@ -208,6 +242,7 @@ class Link:
         timer = self._overdue.pop(answer.id, None)
         if timer is not None:
             timer.cancel()
+            self._slots.give()
             return
         raise AnswerError(f"it has answered call {answer.id}, which is not under way")
 
@@ -249,12 +284,27 @@ def _settle(future: "asyncio.Future[Any]", value: object) -> None:
         future.set_result(value)
 
 
-def _take(answer: pb.Answer, context: Context) -> Result | None:
-    """Judge an answer as a whole, then leave its metadata where others find it."""
-    result = from_answer(answer)
+def _parse(raw: bytes) -> pb.FromPlugin:
+    """Read what has come; what is too large is not even looked at."""
+    if len(raw) > MAX_OTHER and raw[0] != _ANSWER:
+        raise AnswerError(f"a message of {len(raw)} octets that is no answer")
     try:
-        for name, value in answer.metadata.items():
-            context.set_metadata(name, value)
+        message: pb.FromPlugin = pb.FromPlugin.FromString(raw)
+    except DecodeError as error:
+        raise AnswerError(f"a message that is none: {error}") from error
+    return message
+
+
+def _leave(answer: pb.Answer, call: pb.Call, context: Context) -> None:
+    """Leave what an answer brings for others where they find it: all of it, or nothing."""
+    try:
+        context.check_metadata(answer.metadata)
+        if isinstance(context, ConnectionContext) and (answer.notes or answer.dropped_notes):
+            notes = unpack_notes(answer.notes)
+            check_notes({**call.session.notes, **answer.notes})
+            context.session.notes.update(notes)
+            for name in answer.dropped_notes:
+                context.session.notes.pop(name, None)
     except ValueError as error:
         raise AnswerError(str(error)) from error
-    return result
+    context.metadata.update(answer.metadata)

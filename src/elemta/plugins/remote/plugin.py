@@ -10,21 +10,22 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import grpc
-
 from elemta.mail.clock import Clock
 from elemta.mail.errors import PluginError
 from elemta.mail.events import Emit, PluginChanged
+from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
 from elemta.plugins.contexts import Context
 from elemta.plugins.plugin import Metadata, Plugin
 from elemta.plugins.remote.answers import AnswerError
 from elemta.plugins.remote.breaker import Breaker
 from elemta.plugins.remote.link import Link, LinkLost
+from elemta.plugins.remote.packing import MAX_STATE, pack, unpack
 from elemta.plugins.remote.process import START_TIMEOUT, Place
 from elemta.plugins.remote.proto import elemta_plugin_v1_pb2 as pb
+from elemta.plugins.remote.slots import Overloaded
 from elemta.plugins.result import Result
-from elemta.plugins.settings import PluginSettings, PluginsSettings
+from elemta.plugins.settings import Limits, PluginSettings, PluginsSettings
 from elemta.plugins.tools import Tools
 
 PROTOCOL = 1
@@ -33,24 +34,27 @@ STEADY = 60.0  # seconds a session must have lasted for the pauses to begin anew
 PATIENCE = 5.0  # seconds that a call waits for a session
 ORDER_TIMEOUT = 10.0  # seconds for enabling, disabling and the like
 CLOSE_TIMEOUT = 3.0  # seconds for closing
+MAX_REPORT = 50  # lines
 
 
 class Route:
     """How to get to a plugin, and what is known of it before it is made.
 
     Args:
-        new_place: Gives a way to it that nobody else uses.
+        new_place: Gives a way to it that nobody else uses, for what it may take there.
         settings: What the operator has set for it.
         server: What is known of the server.
         emit, clock: The server's.
 
     Attributes:
         name, version: Of the plugin, as far as they are known.
+        settings: What the operator has set by now.
+        hands_over: It knows what to do when another version takes its place.
     """
 
     def __init__(
         self,
-        new_place: Callable[[], Place],
+        new_place: Callable[[Limits], Place],
         settings: PluginSettings,
         server: PluginsSettings,
         emit: Emit,
@@ -62,17 +66,26 @@ class Route:
         self.clock = clock
         self.name = settings.name
         self.version = ""
+        self.hands_over = False
         self._emit = emit
         self._ready: Place | None = None
+        self._ready_for = settings.limits
+
+    def adjust(self, settings: PluginSettings) -> None:
+        """Take over what the operator has set: calls that begin from now on go by it."""
+        self.settings = settings
 
     def keep(self, place: Place) -> None:
         """Have the first plugin that is made use this way."""
-        self._ready = place
+        self._ready, self._ready_for = place, self.settings.limits
 
     def take_place(self) -> Place:
         """Give a plugin its way; each of them has its own."""
+        limits = self.settings.limits
+        if self._ready_for != limits:
+            self.release()
         place, self._ready = self._ready, None
-        return self.new_place() if place is None else place
+        return self.new_place(limits) if place is None else place
 
     def release(self) -> None:
         """Leave what nobody has taken."""
@@ -121,16 +134,63 @@ class RemotePlugin(Plugin[Any]):
         await self._order(pb.Order.DISABLE)
 
     async def close(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
         link, self._link = self._link, None
-        if link is not None:
-            # it is going to end anyway
-            with contextlib.suppress(PluginError, TimeoutError):
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await link.order(pb.Order.CLOSE)
-            link.end("the plugin is closed")
-        await self._place.leave()
+        try:
+            if keeper is not None:
+                await asyncio.wait({keeper})  # it may be about to start another process
+            if link is not None:
+                # it is going to end anyway
+                with contextlib.suppress(PluginError, TimeoutError):
+                    async with asyncio.timeout(CLOSE_TIMEOUT):
+                        await link.order(pb.Order.CLOSE)
+        finally:  # whoever has no time for all that leaves no process behind
+            if link is not None:
+                link.end("the plugin is closed")
+            await self._place.leave()
+
+    async def hand_over(self) -> object:
+        """Ask the process what the next version should know; None where it has nothing to say.
+
+        Raises:
+            PluginError: It fails, is not there, or says nonsense.
+        """
+        if not self.route.hands_over:
+            return None
+        done = await self._order(pb.Order.HAND_OVER)
+        if len(done.state) > MAX_STATE:
+            raise PluginError(f"it hands over {len(done.state)} octets: {MAX_STATE} are the most")
+        try:
+            return unpack(done.state) if done.state else None
+        except ValueError as error:
+            raise PluginError(f"what it hands over is {error}") from error
+
+    async def take_over(self, state: object) -> None:
+        """Tell the process what the last version has handed over.
+
+        Raises:
+            PluginError: That cannot be told to another process, or the plugin does not want it.
+        """
+        if not self.route.hands_over:
+            return
+        try:
+            packed = pack(state, MAX_STATE)
+        except ValueError as error:
+            raise PluginError(f"what the last version hands over: {error}") from error
+        await self._order(pb.Order.TAKE_OVER, packed)
+
+    async def measure_memory(self) -> list[str]:
+        """Ask the process what memory has grown; the first time it only begins to watch.
+
+        Raises:
+            PluginError: It is not a process of ours, or is not there.
+        """
+        if self.route.settings.address:
+            raise PluginError("it runs elsewhere: measure it there")
+        report = (await self._order(pb.Order.MEMORY)).report
+        return [clean_text(line) for line in report.split("\n")[:MAX_REPORT]]
 
     async def ask(self, context: Context) -> Result | None:
         """Ask the plugin.
@@ -152,6 +212,8 @@ class RemotePlugin(Plugin[Any]):
         except (LinkLost, AnswerError):
             self._breaker.failed()
             raise
+        except Overloaded:
+            raise  # that says nothing of how it works
         except PluginError:
             self._breaker.succeeded()  # the plugin works; this mail it cannot judge
             raise
@@ -172,10 +234,10 @@ class RemotePlugin(Plugin[Any]):
             raise LinkLost(f"there has been no connection to it for {PATIENCE:g} s")
         return link
 
-    async def _order(self, kind: "pb.Order.Kind") -> None:
+    async def _order(self, kind: "pb.Order.Kind", state: bytes = b"") -> pb.Done:
         link = await self._await_link()
         async with asyncio.timeout(ORDER_TIMEOUT):
-            await link.order(kind)
+            return await link.order(kind, state)
 
     async def _open(self) -> Link:
         """Open a session.
@@ -184,7 +246,9 @@ class RemotePlugin(Plugin[Any]):
             PluginError: Nobody is there, or it does not want its settings.
         """
         channel = self._place.channel or await self._place.connect()
-        link = Link(channel, self.tools, self.prefetch)
+        settings, server = self.route.settings, self.route.server
+        size = server.max_message_size
+        link = Link(channel, self.tools, self.prefetch, settings.limits, size)
         try:
             async with asyncio.timeout(START_TIMEOUT):
                 await link.open(self._hello())
@@ -208,7 +272,7 @@ class RemotePlugin(Plugin[Any]):
             hostname=server.hostname,
             worker=server.worker,
             plugin=self.route.name,
-            config=json.dumps(self.settings.model_dump(mode="json")),
+            config=json.dumps(self.settings.reveal()),
             debug=self.route.settings.log_level == "debug",
         )
 
@@ -234,7 +298,7 @@ class RemotePlugin(Plugin[Any]):
             pause = min(2 * pause, LAST_PAUSE)
             try:
                 return await self._open(), pause
-            except (PluginError, OSError, grpc.aio.AioRpcError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
                 await self._place.leave()
                 if str(error) != last:
                     last = str(error)

@@ -23,16 +23,17 @@ from elemta.mail.errors import PluginError
 from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
 from elemta.plugins.remote.job import Job
+from elemta.plugins.settings import Limits
 
-MAX_MESSAGE = 64 * 1024 * 1024  # octets of an answer that brings another body
+_SPARE = 8 * 1024 * 1024  # octets beyond what is allowed: those are refused one by one
 START_TIMEOUT = 20.0  # seconds until a process has loaded its plugin, on a busy machine
 CONNECT_TIMEOUT = 5.0  # seconds until an address answers
-MAX_PRINTED = 50  # lines a second that a process may print
+MAX_PRINTED = 50  # lines a second that are passed on of what a process prints
+MAX_PRINTED_OCTETS = 1024 * 1024  # a second that are read of it: then it waits
 _MAX_SOCKET = 100  # octets of a path; the kernel takes 107
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "ELEMTA_PLUGIN_DEBUG")
 
 OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_http_proxy", 0),
     ("grpc.enable_retries", 0),
@@ -42,6 +43,12 @@ OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 200),
 )
 _KEEPALIVE = (("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000))
+
+
+def most_received(limits: Limits, body_size: int) -> tuple[tuple[str, int], ...]:
+    """How large a message from a plugin may be before gRPC gives the whole session up."""
+    most = min(limits.reply_size + body_size + _SPARE, 2**31 - 1)
+    return (*OPTIONS, ("grpc.max_receive_message_length", most))
 
 
 class Place(Protocol):
@@ -79,16 +86,18 @@ class Address:
 
     Args:
         address: "unix:/path", "host:port", or "tls:host:port".
+        options: Of the channel.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, options: tuple[tuple[str, int], ...]) -> None:
         self._address = address
+        self._options = (*options, *_KEEPALIVE)
         self.channel: grpc.aio.Channel | None = None
 
     async def connect(self) -> grpc.aio.Channel:
         await self.leave()
         kind, _, rest = self._address.partition(":")
-        options = (*OPTIONS, *_KEEPALIVE)
+        options = self._options
         if kind == "tls":
             trust = grpc.ssl_channel_credentials()
             self.channel = grpc.aio.secure_channel(rest, trust, options=options)
@@ -131,6 +140,7 @@ class Process:
         self._process: asyncio.subprocess.Process | None = None
         self.channel: grpc.aio.Channel | None = None
         self._own: Path | None = None
+        self._leaving = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self._last = ""
 
@@ -141,8 +151,8 @@ class Process:
 
     async def connect(self) -> grpc.aio.Channel:
         await self.leave()
-        own = self._own = _make_folder(self._folder)
         self._last = ""
+        own = self._own = _make_folder(self._folder)
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "elemta.plugins.remote.host"),
             stdin=asyncio.subprocess.PIPE,
@@ -155,7 +165,8 @@ class Process:
         address = f"unix:{own / 's'}"
         try:
             await self._instruct(self._process, own / "s")
-            self.channel = grpc.aio.insecure_channel(address, options=OPTIONS)
+            options = most_received(self.job.limits, self.job.body_size)
+            self.channel = grpc.aio.insecure_channel(address, options=options)
             await self._await_ready(self.channel, self._process)
         except BaseException:
             await self.leave()
@@ -190,8 +201,8 @@ class Process:
             ended.cancel()
             ready.cancel()
         if not ready.done() or ready.cancelled():
-            if self._reader is not None:
-                await self._reader
+            if self._reader is not None:  # what it has started could hold its output open
+                await asyncio.wait({self._reader}, timeout=1.0)
             raise PluginError(_ending(process.returncode, self._last))
 
     async def leave(self) -> str:
@@ -199,6 +210,10 @@ class Process:
         return await asyncio.shield(spawn(self._leave(), "leaving a plugin"))
 
     async def _leave(self) -> str:
+        async with self._leaving:  # whoever leaves a second time waits until it is done
+            return await self._end()
+
+    async def _end(self) -> str:
         channel, self.channel = self.channel, None
         if channel is not None:
             await channel.close()
@@ -245,24 +260,37 @@ class Process:
             return
         loop = asyncio.get_running_loop()
         rest = b""
-        second = count = 0
+        second = count = octets = 0
         while data := await process.stdout.read(65536):
+            now = loop.time()
+            if int(now) != second:
+                second, count, octets = int(now), 0, 0
+            octets += len(data)
             *lines, rest = (rest + data).split(b"\n")
             if len(rest) > 4096:
                 lines, rest = [*lines, rest], b""
-            for line in filter(None, lines):
-                if int(loop.time()) != second:
-                    second, count = int(loop.time()), 0
-                count += 1
-                self._last = clean_text(line.decode("utf-8", "replace"))
-                if count <= MAX_PRINTED:
-                    self._printed(self._last)
+            said = [line for line in lines if line]
+            passed = said[: MAX_PRINTED - count]
+            count += len(passed)
+            for line in passed:
+                self._printed(_readable(line))
+            if said:
+                self._last = _readable(said[-1])
+            if octets > MAX_PRINTED_OCTETS:
+                await asyncio.sleep(int(now) + 1 - now)
 
 
 def _make_folder(parent: Path) -> Path:
-    """Make a folder for one socket that only we can enter, with a path a socket can have."""
+    """Make a folder for one socket that only we can enter, with a path a socket can have.
+
+    Those of workers that have been killed go.
+    """
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    own = Path(tempfile.mkdtemp(prefix="p", dir=parent))
+    for other in parent.iterdir():
+        number = other.name.partition("-")[0]
+        if number.isdecimal() and not Path("/proc", number).exists():
+            shutil.rmtree(other, ignore_errors=True)
+    own = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
     if len(os.fsencode(own)) + 2 <= _MAX_SOCKET:
         return own
     own.rmdir()
@@ -280,13 +308,18 @@ def _environment(ours: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _readable(line: bytes) -> str:
+    return clean_text(line[:4096].decode("utf-8", "replace"))
+
+
 async def _wait(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
-        process.kill()
+        if process.returncode is None:  # it leads a session: what it has started goes with it
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _ending(status: int | None, last: str) -> str:

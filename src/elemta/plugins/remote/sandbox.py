@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from elemta.plugins.remote import landlock, seccomp
-from elemta.plugins.remote.job import Job, Limits
+from elemta.plugins.remote.job import Job
 from elemta.plugins.remote.service import limit_cpu
+from elemta.plugins.settings import Limits
 
 _PR_SET_NO_NEW_PRIVS = 38
 _SYSTEM = (
@@ -55,7 +56,7 @@ def confine_calls(job: Job) -> None:
         _warn("its system calls are not confined: this machine's are not known")
         return
     try:
-        seccomp.forbid(families)
+        seccomp.forbid(families, memory_files=bool(job.library))
     except OSError as error:
         _warn(f"its system calls are not confined: {error}")
 

@@ -16,7 +16,7 @@ _ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SET_FILTER, _ALL_THREADS = 1, 1
 
 _LOAD, _JUMP_EQ, _JUMP_SET, _JUMP_GE, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST = 0, 4, 16  # offsets in what the filter is given
+_NUMBER, _ARCHITECTURE, _FIRST, _SECOND = 0, 4, 16, 24  # offsets in what the filter is given
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _X32 = 0x40000000  # calls of the x32 ABI, which would go around the numbers
 _CLONE_THREAD = 0x10000
@@ -81,9 +81,29 @@ _NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     "lchown": (94, None),
     "fchown": (93, 55),
     "fchownat": (260, 54),
+    # memory that no limit counts, or that outlives the process
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "semget": (64, 190),
+    "msgget": (68, 186),
+    "mq_open": (240, 180),
+    "memfd_secret": (447, 447),
+    # other processes of ours would have to wait for theirs
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "ioprio_set": (251, 30),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    "process_madvise": (440, 440),
 }
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _SOCKET, _TGKILL, _PRLIMIT = (41, 198), (234, 131), (302, 261)
+_MEMFD, _PRCTL, _FCNTL, _IOCTL = (319, 279), (157, 167), (72, 25), (16, 29)
+_DEATH_SIGNAL = 1  # of prctl: whether it ends with the worker is not for the plugin to say
+_OWNERS = (8, 10, 15)  # of fcntl: which process gets a signal when there is something to read
+_SOCKET_OWNERS = (0x8901, 0x8902, 0x5412)  # of ioctl: the same, and input for another terminal
 
 
 def is_known() -> bool:
@@ -91,17 +111,18 @@ def is_known() -> bool:
     return platform.machine() in _ARCH
 
 
-def forbid(families: Sequence[int]) -> None:
+def forbid(families: Sequence[int], *, memory_files: bool = False) -> None:
     """Take from all threads what a plugin does not need: processes, signals, other sockets.
 
     Args:
         families: Of sockets that may be made.
+        memory_files: Whether files in memory may be made, which no limit of memory counts.
 
     Raises:
         OSError: The kernel refuses.
     """
     at = 0 if platform.machine() == "x86_64" else 1
-    program = _program(at, families)
+    program = _program(at, families, memory_files=memory_files)
     libc = ctypes.CDLL(None, use_errno=True)
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: the number of instructions, and where they are
@@ -111,7 +132,7 @@ def forbid(families: Sequence[int]) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _program(at: int, families: Sequence[int]) -> bytes:
+def _program(at: int, families: Sequence[int], *, memory_files: bool) -> bytes:
     refuse = _op(_RETURN, _REFUSE | errno.EPERM)
     allow = _op(_RETURN, _ALLOW)
     own = os.getpid()
@@ -123,6 +144,8 @@ def _program(at: int, families: Sequence[int]) -> bytes:
         number = numbers[at]
         if number is not None:
             code += _op(_JUMP_EQ, number, 0, 1) + refuse
+    if not memory_files:
+        code += _op(_JUMP_EQ, _MEMFD[at], 0, 1) + refuse
     # libc falls back to clone, whose flags can be looked at
     code += _op(_JUMP_EQ, _CLONE3[at], 0, 1) + _op(_RETURN, _REFUSE | errno.ENOSYS)
     first = _op(_LOAD, _FIRST)
@@ -130,6 +153,14 @@ def _program(at: int, families: Sequence[int]) -> bytes:
     code += _block(_TGKILL[at], first + _op(_JUMP_EQ, own, 0, 1) + allow + refuse)
     any_of_own = _op(_JUMP_EQ, 0, 1, 0) + _op(_JUMP_EQ, own, 0, 1) + allow + refuse
     code += _block(_PRLIMIT[at], first + any_of_own)
+    second = _op(_LOAD, _SECOND)
+    for call, load, refused in (
+        (_PRCTL, first, (_DEATH_SIGNAL,)),
+        (_FCNTL, second, _OWNERS),
+        (_IOCTL, second, _SOCKET_OWNERS),
+    ):
+        tests = b"".join(_op(_JUMP_EQ, each, 0, 1) + refuse for each in refused)
+        code += _block(call[at], load + tests + allow)
     allowed = b"".join(_op(_JUMP_EQ, family, 0, 1) + allow for family in families)
     no_socket = _op(_RETURN, _REFUSE | errno.EACCES)
     code += _block(_SOCKET[at], first + allowed + no_socket)

@@ -9,21 +9,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
-from pydantic import ValidationError
+from pydantic import PydanticUserError, ValidationError
 
 from elemta.mail.errors import PluginError
 from elemta.net.clock import SystemClock
 from elemta.net.tasks import spawn
 from elemta.plugins.asking.defects import describe
-from elemta.plugins.contexts import Context
+from elemta.plugins.contexts import ConnectionContext, Context
 from elemta.plugins.finding.inspection import hooks_of
 from elemta.plugins.plugin import Plugin
-from elemta.plugins.remote.answers import to_answer
+from elemta.plugins.remote.answers import judge_size, to_answer
 from elemta.plugins.remote.calls import from_call
 from elemta.plugins.remote.lent import LentCounters, LentLog, LentStore
+from elemta.plugins.remote.memory import Memory
 from elemta.plugins.remote.outbox import Outbox
+from elemta.plugins.remote.packing import MAX_STATE, changed_notes, pack, unpack
 from elemta.plugins.remote.proto import elemta_plugin_v1_pb2 as pb
 from elemta.plugins.remote.reading import Reading
+from elemta.plugins.settings import Limits
 from elemta.plugins.tooling.cache import BoundedCache
 from elemta.plugins.tools import Tools
 
@@ -35,7 +38,9 @@ class Service:
     """Serves one plugin to one session.
 
     Args:
-        cpu: Seconds of computing for one call; what takes more is ended by the kernel.
+        limits: What takes more computing than they allow is ended by the kernel; larger answers
+            fail.
+        body_size: Octets of a body that takes the place of a message's.
 
     Attributes:
         plugin: What is served; set before the server starts.
@@ -44,9 +49,11 @@ class Service:
 
     plugin: type[Plugin[Any]]
 
-    def __init__(self, cpu: int) -> None:
+    def __init__(self, limits: Limits, body_size: int) -> None:
         self.over = asyncio.Event()
-        self._cpu = cpu
+        self._limits = limits
+        self._body_size = body_size
+        self._is_taken = False
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """What gRPC is to call."""
@@ -83,11 +90,15 @@ class Service:
             hooks=hooks_of(self.plugin),
             prefetch=getattr(self.plugin, "prefetch", 64 * 1024),
             independent=self.plugin.independent,
-            settings_schema=json.dumps(self.plugin.Settings.model_json_schema()),
+            settings_schema=_schema(self.plugin),
+            hands_over=True,
         )
 
     async def _session(self, requests: AsyncIterator[pb.FromServer], context: Any) -> None:  # noqa: ANN401 - gRPC's
-        session = _Session(self.plugin, self._cpu)
+        if self._is_taken:  # it belongs to the worker that has started it
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "there is a session")
+        self._is_taken = True
+        session = _Session(self.plugin, self._limits, self._body_size)
         writer = spawn(session.write(context), "answers")
         try:
             async for message in requests:
@@ -100,9 +111,11 @@ class Service:
 class _Session:
     """What goes on between one worker and the plugin."""
 
-    def __init__(self, plugin: type[Plugin[Any]], cpu: int) -> None:
+    def __init__(self, plugin: type[Plugin[Any]], limits: Limits, body_size: int) -> None:
         self._class = plugin
-        self._cpu = cpu
+        self._limits = limits
+        self._body_size = body_size
+        self._memory = Memory()
         self._outbox: Outbox[pb.FromPlugin] = Outbox()
         self._plugin: Plugin[Any] | None = None
         self._calls: dict[int, asyncio.Task[None]] = {}
@@ -156,19 +169,31 @@ class _Session:
     async def _order(self, order: pb.Order) -> None:
         done = pb.Done(id=order.id)
         try:
-            await self._orders()[order.kind]()
+            await self._orders()[order.kind](order, done)
         except Exception as error:  # noqa: BLE001 - as above
             done.error = describe(error)[:MAX_WRITTEN]
         self._outbox.put(pb.FromPlugin(done=done))
 
-    def _orders(self) -> dict[int, Callable[[], Awaitable[None]]]:
+    def _orders(self) -> dict[int, Callable[[pb.Order, pb.Done], Awaitable[None]]]:
         plugin = self._ready_plugin()
         return {
-            pb.Order.SELF_CHECK: plugin.self_check,
-            pb.Order.ENABLE: plugin.enable,
-            pb.Order.DISABLE: plugin.disable,
-            pb.Order.CLOSE: plugin.close,
+            pb.Order.SELF_CHECK: lambda _order, _done: plugin.self_check(),
+            pb.Order.ENABLE: lambda _order, _done: plugin.enable(),
+            pb.Order.DISABLE: lambda _order, _done: plugin.disable(),
+            pb.Order.CLOSE: lambda _order, _done: plugin.close(),
+            pb.Order.HAND_OVER: self._hand_over,
+            pb.Order.TAKE_OVER: self._take_over,
+            pb.Order.MEMORY: self._measure,
         }
+
+    async def _hand_over(self, _order: pb.Order, done: pb.Done) -> None:
+        done.state = pack(self._ready_plugin().hand_over(), MAX_STATE)
+
+    async def _take_over(self, order: pb.Order, _done: pb.Done) -> None:
+        self._ready_plugin().take_over(unpack(order.state))
+
+    async def _measure(self, _order: pb.Order, done: pb.Done) -> None:
+        done.report = self._memory.report()
 
     def _ready_plugin(self) -> Plugin[Any]:
         if self._plugin is None:
@@ -177,7 +202,7 @@ class _Session:
 
     def _begin(self, call: pb.Call) -> None:
         """Ask the plugin; what needs no waiting is answered at once."""
-        limit_cpu(self._cpu)
+        limit_cpu(self._limits.cpu)
         reading = Reading(call, self._outbox.put)
         try:
             plugin = self._ready_plugin()
@@ -206,6 +231,11 @@ class _Session:
     def _answer(self, call: pb.Call, context: Context, result: Any) -> None:  # noqa: ANN401 - whatever it says
         try:
             answer = to_answer(call.id, result, call.metadata, context.metadata)
+            if isinstance(context, ConnectionContext):
+                notes, gone = changed_notes(call.session.notes, context.session.notes)
+                answer.notes.update(notes)
+                answer.dropped_notes.extend(gone)
+            judge_size(answer, self._limits.reply_size, self._body_size)
         except Exception as error:  # noqa: BLE001 - no result at all
             answer = _failure(call.id, error)
         self._outbox.put(pb.FromPlugin(answer=answer))
@@ -217,6 +247,14 @@ def limit_cpu(seconds: int) -> None:
     limit = math.ceil(used.ru_utime + used.ru_stime) + seconds
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
+
+
+def _schema(plugin: type[Plugin[Any]]) -> str:
+    """Describe its settings, where they can be described."""
+    try:
+        return json.dumps(plugin.Settings.model_json_schema())
+    except (PydanticUserError, TypeError, ValueError):
+        return ""
 
 
 def _failure(call_id: int, error: Exception) -> pb.Answer:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import grpc
 import msgspec
-from pydantic import BaseModel, ConfigDict
 
 from elemta.mail.clock import Clock
 from elemta.mail.errors import PluginError
@@ -20,19 +19,21 @@ from elemta.plugins.finding.inspection import judge_metadata
 from elemta.plugins.finding.sources import Found, Kind
 from elemta.plugins.hooks import find_hook
 from elemta.plugins.plugin import Metadata
+from elemta.plugins.remote.any_settings import make_model
 from elemta.plugins.remote.job import Job
 from elemta.plugins.remote.plugin import PROTOCOL, RemotePlugin, Route, make_class
-from elemta.plugins.remote.process import CONNECT_TIMEOUT, Address, Place, Process
+from elemta.plugins.remote.process import (
+    CONNECT_TIMEOUT,
+    Address,
+    Place,
+    Process,
+    most_received,
+)
 from elemta.plugins.remote.proto import elemta_plugin_v1_pb2 as pb
-from elemta.plugins.settings import PluginSettings, PluginsSettings
+from elemta.plugins.settings import Limits, PluginSettings, PluginsSettings
 
 DESCRIBE = "/elemta.plugin.v1.PluginHost/Describe"
-
-
-class AnySettings(BaseModel):
-    """Settings that only the plugin itself can judge; it does, before it is used."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
+MAX_DESCRIPTION = 1024 * 1024  # octets
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,13 @@ class Source:
         plugin: The class of it.
         hooks: Those it wants.
         release: Ends what reading it has begun, unless a plugin has been made that uses it.
+        adjust: Told what the operator has set, before a plugin is made and whenever it changes.
     """
 
     plugin: type[RemotePlugin]
     hooks: tuple[str, ...]
     release: Callable[[], None]
+    adjust: Callable[[PluginSettings], None]
 
 
 async def read_source(found: Found, server: PluginsSettings, emit: Emit, clock: Clock) -> Source:
@@ -59,24 +62,30 @@ async def read_source(found: Found, server: PluginsSettings, emit: Emit, clock: 
     settings = found.settings or PluginSettings(found.name)
     if found.kind is Kind.ADDRESS:
         return await _read_address(settings, server, emit, clock)
-    job = _job(found)
+    job = _job(found, settings, server)
     folder = server.state_dir / "run" / "plugins"
     description, place = await _start(Process(job, folder), server.version)
     needs = _needs(job, description)
     if needs != job:
         await place.leave()
         description, place = await _start(Process(needs, folder), server.version)
-    route = Route(lambda: Process(needs, folder), settings, server, emit, clock)
-    return await _source(route, place, description)
+
+    def new_place(limits: Limits) -> Place:
+        return Process(msgspec.structs.replace(needs, limits=limits), folder)
+
+    return await _source(Route(new_place, settings, server, emit, clock), place, description)
 
 
 async def _read_address(
     settings: PluginSettings, server: PluginsSettings, emit: Emit, clock: Clock
 ) -> Source:
     address = settings.address
-    description, place = await _start(Address(address), server.version)
-    route = Route(lambda: Address(address), settings, server, emit, clock)
-    return await _source(route, place, description)
+
+    def new_place(limits: Limits) -> Place:
+        return Address(address, most_received(limits, server.max_message_size))
+
+    description, place = await _start(new_place(settings.limits), server.version)
+    return await _source(Route(new_place, settings, server, emit, clock), place, description)
 
 
 async def _start(place: Place, version: str) -> tuple[pb.Description, Place]:
@@ -97,12 +106,13 @@ async def _source(route: Route, place: Place, description: pb.Description) -> So
         await place.leave()
         raise
     route.name, route.version = metadata.name, metadata.version
+    route.hands_over = description.hands_over
     route.keep(place)
     plugin = make_class(
         route, metadata, hooks, description.prefetch, independent=description.independent
     )
-    plugin.Settings = AnySettings
-    return Source(plugin, hooks, route.release)
+    plugin.Settings = make_model(description.settings_schema)
+    return Source(plugin, hooks, route.release, route.adjust)
 
 
 def _needs(job: Job, said: pb.Description) -> Job:
@@ -110,12 +120,13 @@ def _needs(job: Job, said: pb.Description) -> Job:
     return msgspec.structs.replace(job, network=tuple(said.network), files=tuple(said.files))
 
 
-def _job(found: Found) -> Job:
+def _job(found: Found, settings: PluginSettings, server: PluginsSettings) -> Job:
+    job = Job(found.name, limits=settings.limits, body_size=server.max_message_size)
     if found.kind is Kind.LIBRARY:
-        return Job(found.name, library=str(_absolute(found.path)))
+        return msgspec.structs.replace(job, library=str(_absolute(found.path)))
     if found.path is not None:
-        return Job(found.name, path=str(_absolute(found.path)))
-    return Job(found.name, module=found.module)
+        return msgspec.structs.replace(job, path=str(_absolute(found.path)))
+    return msgspec.structs.replace(job, module=found.module)
 
 
 def _absolute(path: Path | None) -> Path:
@@ -136,6 +147,8 @@ async def _ask(channel: grpc.aio.Channel, version: str) -> pb.Description:
     except grpc.aio.AioRpcError as error:
         why = clean_text(error.details() or "")
         raise PluginError(f"does not say who it is: {error.code().name}: {why}") from None
+    if description.ByteSize() > MAX_DESCRIPTION:
+        raise PluginError(f"says too much of itself: more than {MAX_DESCRIPTION} octets")
     if description.protocol != PROTOCOL:
         raise PluginError(
             f"speaks version {description.protocol} of the protocol, this is {PROTOCOL}"

@@ -2,7 +2,9 @@
 
 import asyncio
 import ctypes
+import fcntl
 import os
+import platform
 import resource
 import socket
 import subprocess
@@ -54,6 +56,24 @@ def loosen_parent():
     resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (1, 1))
 
 
+def system(number, *arguments):
+    """Make a system call that is numbered so on this machine, or another that is refused, too."""
+    if platform.machine() != "x86_64":
+        os.kill(os.getppid(), 0)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(number, *arguments) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def outlive():
+    system(157, 1, 0, 0, 0, 0)  # prctl(PR_SET_PDEATHSIG)
+
+
+def signal_by_file():
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())
+
+
 def threads():
     for _ in range(10_000):
         threading.Thread(target=threading.Event().wait, daemon=True).start()
@@ -85,6 +105,11 @@ DEEDS = {
     "threads": threads,
     "descriptors": descriptors,
     "flood": flood,
+    "shared": lambda: system(29, 0, 1 << 30, 0o600),
+    "memory_file": lambda: os.memfd_create("hidden"),
+    "slow": lambda: os.sched_setaffinity(os.getppid(), {0}),
+    "outlive": outlive,
+    "owner": signal_by_file,
 }
 
 

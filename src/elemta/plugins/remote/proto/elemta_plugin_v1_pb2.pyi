@@ -16,7 +16,7 @@ class DescribeRequest(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., server_version: _Optional[str] = ...) -> None: ...
 
 class Description(_message.Message):
-    __slots__ = ("protocol", "name", "version", "author", "description", "license", "dependencies", "min_server_version", "max_server_version", "network", "files", "hooks", "prefetch", "independent", "settings_schema")
+    __slots__ = ("protocol", "name", "version", "author", "description", "license", "dependencies", "min_server_version", "max_server_version", "network", "files", "hooks", "prefetch", "independent", "settings_schema", "hands_over")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,7 @@ class Description(_message.Message):
     PREFETCH_FIELD_NUMBER: _ClassVar[int]
     INDEPENDENT_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    HANDS_OVER_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     name: str
     version: str
@@ -47,7 +48,8 @@ class Description(_message.Message):
     prefetch: int
     independent: bool
     settings_schema: str
-    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., author: _Optional[str] = ..., description: _Optional[str] = ..., license: _Optional[str] = ..., dependencies: _Optional[_Iterable[str]] = ..., min_server_version: _Optional[str] = ..., max_server_version: _Optional[str] = ..., network: _Optional[_Iterable[str]] = ..., files: _Optional[_Iterable[str]] = ..., hooks: _Optional[_Iterable[str]] = ..., prefetch: _Optional[int] = ..., independent: _Optional[bool] = ..., settings_schema: _Optional[str] = ...) -> None: ...
+    hands_over: bool
+    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., author: _Optional[str] = ..., description: _Optional[str] = ..., license: _Optional[str] = ..., dependencies: _Optional[_Iterable[str]] = ..., min_server_version: _Optional[str] = ..., max_server_version: _Optional[str] = ..., network: _Optional[_Iterable[str]] = ..., files: _Optional[_Iterable[str]] = ..., hooks: _Optional[_Iterable[str]] = ..., prefetch: _Optional[int] = ..., independent: _Optional[bool] = ..., settings_schema: _Optional[str] = ..., hands_over: _Optional[bool] = ...) -> None: ...
 
 class FromServer(_message.Message):
     __slots__ = ("hello", "call", "cancel", "chunk", "order", "kept")
@@ -145,7 +147,14 @@ class Call(_message.Message):
     def __init__(self, id: _Optional[int] = ..., hook: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., metadata: _Optional[_Mapping[str, str]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., envelope: _Optional[_Union[Envelope, _Mapping]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., entry: _Optional[_Union[Entry, _Mapping]] = ..., server: _Optional[_Union[Server, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., helo: _Optional[str] = ..., credentials: _Optional[_Union[Credentials, _Mapping]] = ..., security: _Optional[_Union[Security, _Mapping]] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("id", "client_ip", "server", "listener", "is_trusted", "helo", "protocol", "tls_version", "username")
+    __slots__ = ("id", "client_ip", "server", "listener", "is_trusted", "helo", "protocol", "tls_version", "username", "notes")
+    class NotesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
     ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_IP_FIELD_NUMBER: _ClassVar[int]
     SERVER_FIELD_NUMBER: _ClassVar[int]
@@ -155,6 +164,7 @@ class Session(_message.Message):
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     TLS_VERSION_FIELD_NUMBER: _ClassVar[int]
     USERNAME_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     id: str
     client_ip: str
     server: str
@@ -164,7 +174,8 @@ class Session(_message.Message):
     protocol: str
     tls_version: str
     username: str
-    def __init__(self, id: _Optional[str] = ..., client_ip: _Optional[str] = ..., server: _Optional[str] = ..., listener: _Optional[str] = ..., is_trusted: _Optional[bool] = ..., helo: _Optional[str] = ..., protocol: _Optional[str] = ..., tls_version: _Optional[str] = ..., username: _Optional[str] = ...) -> None: ...
+    notes: _containers.ScalarMap[str, bytes]
+    def __init__(self, id: _Optional[str] = ..., client_ip: _Optional[str] = ..., server: _Optional[str] = ..., listener: _Optional[str] = ..., is_trusted: _Optional[bool] = ..., helo: _Optional[str] = ..., protocol: _Optional[str] = ..., tls_version: _Optional[str] = ..., username: _Optional[str] = ..., notes: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class Mailbox(_message.Message):
     __slots__ = ("local", "domain")
@@ -315,7 +326,7 @@ class Chunk(_message.Message):
     def __init__(self, id: _Optional[int] = ..., reading: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ..., error: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("id", "action", "code", "enhanced", "text", "note", "edits", "metadata", "delay", "silent", "error")
+    __slots__ = ("id", "action", "code", "enhanced", "text", "note", "edits", "metadata", "delay", "silent", "error", "notes", "dropped_notes")
     class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         CONTINUE: _ClassVar[Answer.Action]
@@ -337,6 +348,13 @@ class Answer(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class NotesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
     ID_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -348,6 +366,8 @@ class Answer(_message.Message):
     DELAY_FIELD_NUMBER: _ClassVar[int]
     SILENT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_NOTES_FIELD_NUMBER: _ClassVar[int]
     id: int
     action: Answer.Action
     code: int
@@ -359,7 +379,9 @@ class Answer(_message.Message):
     delay: float
     silent: bool
     error: str
-    def __init__(self, id: _Optional[int] = ..., action: _Optional[_Union[Answer.Action, str]] = ..., code: _Optional[int] = ..., enhanced: _Optional[str] = ..., text: _Optional[str] = ..., note: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., delay: _Optional[float] = ..., silent: _Optional[bool] = ..., error: _Optional[str] = ...) -> None: ...
+    notes: _containers.ScalarMap[str, bytes]
+    dropped_notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[int] = ..., action: _Optional[_Union[Answer.Action, str]] = ..., code: _Optional[int] = ..., enhanced: _Optional[str] = ..., text: _Optional[str] = ..., note: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., delay: _Optional[float] = ..., silent: _Optional[bool] = ..., error: _Optional[str] = ..., notes: _Optional[_Mapping[str, bytes]] = ..., dropped_notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Edit(_message.Message):
     __slots__ = ("add_header", "insert_header", "replace_header", "remove_header", "replace_body", "add_recipient", "remove_recipient", "change_sender")
@@ -391,30 +413,42 @@ class Edit(_message.Message):
     def __init__(self, add_header: _Optional[_Union[Edit.Field, _Mapping]] = ..., insert_header: _Optional[_Union[Edit.Field, _Mapping]] = ..., replace_header: _Optional[_Union[Edit.Field, _Mapping]] = ..., remove_header: _Optional[_Union[Edit.Field, _Mapping]] = ..., replace_body: _Optional[bytes] = ..., add_recipient: _Optional[str] = ..., remove_recipient: _Optional[str] = ..., change_sender: _Optional[str] = ...) -> None: ...
 
 class Order(_message.Message):
-    __slots__ = ("id", "kind")
+    __slots__ = ("id", "kind", "state")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SELF_CHECK: _ClassVar[Order.Kind]
         ENABLE: _ClassVar[Order.Kind]
         DISABLE: _ClassVar[Order.Kind]
         CLOSE: _ClassVar[Order.Kind]
+        HAND_OVER: _ClassVar[Order.Kind]
+        TAKE_OVER: _ClassVar[Order.Kind]
+        MEMORY: _ClassVar[Order.Kind]
     SELF_CHECK: Order.Kind
     ENABLE: Order.Kind
     DISABLE: Order.Kind
     CLOSE: Order.Kind
+    HAND_OVER: Order.Kind
+    TAKE_OVER: Order.Kind
+    MEMORY: Order.Kind
     ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     id: int
     kind: Order.Kind
-    def __init__(self, id: _Optional[int] = ..., kind: _Optional[_Union[Order.Kind, str]] = ...) -> None: ...
+    state: bytes
+    def __init__(self, id: _Optional[int] = ..., kind: _Optional[_Union[Order.Kind, str]] = ..., state: _Optional[bytes] = ...) -> None: ...
 
 class Done(_message.Message):
-    __slots__ = ("id", "error")
+    __slots__ = ("id", "error", "state", "report")
     ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
     id: int
     error: str
-    def __init__(self, id: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
+    state: bytes
+    report: str
+    def __init__(self, id: _Optional[int] = ..., error: _Optional[str] = ..., state: _Optional[bytes] = ..., report: _Optional[str] = ...) -> None: ...
 
 class Log(_message.Message):
     __slots__ = ("level", "text")
