@@ -1,11 +1,14 @@
 """Sizes and durations as people write them: "25MB", "64KiB", "5m", "1h30m", or a plain number.
 
 KB, MB, GB and TB are powers of 1000, KiB, MiB, GiB and TiB powers of 1024. A plain number is
-octets or seconds.
+octets or seconds. Rates are a number and a duration: "100/m", "20/10m"; or "off".
 """
 
 import re
 
+from elemta.mail.rate import Rate
+
+OFF = Rate(0, 1.0)
 MINUTE = 60.0
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
@@ -29,6 +32,7 @@ _SHOWN_DURATIONS = ("d", "h", "m", "s")
 _SIZE = re.compile(r"([0-9]{1,15}) ?([A-Za-z]*)", re.ASCII)
 _DURATION = re.compile(r"(?:[0-9]{1,12}(?:ms|[wdhms]))+", re.ASCII)
 _DURATION_PART = re.compile(r"([0-9]+)(ms|[wdhms])", re.ASCII)
+_RATE = re.compile(r"([0-9]{1,9}) ?/ ?([0-9a-z]{1,20})", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?", re.ASCII)
 
 
@@ -70,6 +74,32 @@ def _seconds(value: object) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
         return float(value)
     return None
+
+
+def parse_rate(value: object) -> Rate:
+    """Give a rate; `OFF` for "off".
+
+    Raises:
+        ValueError: It is none, of nothing, or within no time at all.
+    """
+    if isinstance(value, Rate):
+        return value
+    if value == "off":
+        return OFF
+    if isinstance(value, str) and (found := _RATE.fullmatch(value.strip())):
+        count = int(found[1])
+        period = _seconds(found[2] if found[2][0].isdigit() else f"1{found[2]}")
+        if count and period and period <= LONGEST:
+            return Rate(count, period)
+    raise ValueError('a rate is expected, such as "100/m", "5/s", "20/10m" or "off"')
+
+
+def format_rate(rate: Rate) -> str:
+    """Write a rate; `parse_rate` reads it back."""
+    if not rate.count:
+        return "off"
+    period = format_duration(rate.period)
+    return f"{rate.count}/{period[1:] if re.fullmatch('1[a-z]+', period) else period}"
 
 
 def format_size(octets: int) -> str:
