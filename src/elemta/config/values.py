@@ -14,9 +14,17 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo
 
-from elemta.config.units import format_duration, format_size, parse_duration, parse_size
+from elemta.config.units import (
+    format_duration,
+    format_rate,
+    format_size,
+    parse_duration,
+    parse_rate,
+    parse_size,
+)
 from elemta.mail.address import parse_address, parse_domain
 from elemta.mail.errors import AddressError
+from elemta.mail.rate import Rate
 
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -236,6 +244,7 @@ Fraction = Annotated[float, Field(strict=True), Kind("number")]
 Switch = Annotated[bool, Field(strict=True), Kind("true or false")]
 Size = Annotated[int, BeforeValidator(parse_size), Kind("size", format_size)]
 Duration = Annotated[float, BeforeValidator(parse_duration), Kind("duration", format_duration)]
+RateLimit = Annotated[Rate, PlainValidator(parse_rate), Kind("rate", format_rate)]
 Domain = Annotated[str, BeforeValidator(parse_domain_name), Kind("domain")]
 Pattern = Annotated[str, BeforeValidator(parse_pattern), Kind("pattern")]
 SenderPattern = Annotated[str, BeforeValidator(parse_sender_pattern), Kind("sender pattern")]
