@@ -1,0 +1,35 @@
+"""How much strangers may do: limits, the brake on guessed passwords, bans, load shedding."""
+
+from elemta.server.limits.brake import Brake
+from elemta.server.limits.counters import Counters
+from elemta.server.limits.guard import Guard, Refusal
+from elemta.server.limits.ledger import Ledger
+from elemta.server.limits.quota import Quotas
+from elemta.server.limits.scope import Scope
+from elemta.server.limits.settings import (
+    BrakeSettings,
+    LimitSettings,
+    ScopeSettings,
+    SheddingSettings,
+    Threshold,
+)
+from elemta.server.limits.shedding import Load, Shedding
+from elemta.server.limits.tarpit import Tarpit
+
+__all__ = [
+    "Brake",
+    "BrakeSettings",
+    "Counters",
+    "Guard",
+    "Ledger",
+    "LimitSettings",
+    "Load",
+    "Quotas",
+    "Refusal",
+    "Scope",
+    "ScopeSettings",
+    "Shedding",
+    "SheddingSettings",
+    "Tarpit",
+    "Threshold",
+]

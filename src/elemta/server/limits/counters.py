@@ -1,0 +1,34 @@
+"""The counters of the node: made once, before workers are forked, and shared by all of them."""
+
+from elemta.net.shared_table import Holds, Rates, Windows
+
+RATES = 1 << 17  # addresses, networks and logins; 3 MB
+HOLDS = 1 << 17  # of these at one time; 3 MB with one worker
+MET = 1 << 17  # recipients and addresses that a login has used; 3 MB
+WINDOWS = 1 << 15  # logins, some windows each; 1.3 MB
+
+
+class Counters:
+    """Tables that forked workers share. A page that nobody has touched costs nothing.
+
+    Attributes:
+        worker: The number of the worker that this process is; it says so after the fork.
+    """
+
+    def __init__(self, workers: int) -> None:
+        is_shared = workers > 1
+        self.worker = 0
+        self.rates = Rates(RATES, is_shared=is_shared)
+        self.failures = Rates(RATES, is_shared=is_shared)
+        self.holds = Holds(HOLDS, workers)
+        self.met = Rates(MET, is_shared=is_shared)
+        self.windows = Windows(WINDOWS, is_shared=is_shared)
+
+    def drop(self, worker: int) -> None:
+        """Take note that a worker has ended: its connections are closed."""
+        self.holds.drop(worker)
+
+    def close(self) -> None:
+        """Give the memory back; for tests, a process that ends does it anyway."""
+        for table in (self.rates, self.failures, self.holds, self.met, self.windows):
+            table.close()
