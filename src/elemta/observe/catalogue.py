@@ -113,6 +113,28 @@ CORRUPT = _counter("elemta_messages_corrupt", "Stored messages found unreadable.
 SECURITY = _counter(
     "elemta_security_events", "What only an attack or a badly broken peer does.", "kind"
 )
+LIMITED = _counter(
+    "elemta_limits_reached",
+    "Commands of clients that were told to wait, by the limit.",
+    "listener",
+    "limit",
+)
+BANS = _counter(
+    "elemta_bans",
+    'Bans that failed logins have led to: of an "address", a "network", a "login", or a "pair" of'
+    " an address and a login.",
+    "kind",
+)
+LOAD = Metric(
+    "elemta_load_state",
+    "gauge",
+    "What a worker does about too much work: 0 nothing, 1 it hurries clients, 2 it sheds load.",
+    "",
+    ("worker",),
+    merge=max,
+    outlives=False,
+)
+TARPITTED = _gauge("elemta_sessions_delayed", "Sessions whose answer waits as a penalty.")
 INTERNAL_ERRORS = _counter("elemta_internal_errors", "Defects of this server met and survived.")
 ENTRIES = _gauge("elemta_queue_recipients", "Recipients in the queue, by their state.", "state")
 OLDEST = Metric(
@@ -208,6 +230,10 @@ CATALOGUE: tuple[Metric, ...] = (
     IN_FLIGHT,
     SPOOL_FREE,
     SECURITY,
+    LIMITED,
+    BANS,
+    LOAD,
+    TARPITTED,
     INTERNAL_ERRORS,
     PLUGIN_CALLS,
     PLUGIN_ERRORS,
