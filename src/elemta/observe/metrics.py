@@ -54,6 +54,7 @@ class Sample:
         ready: Recipients due and waiting, `in_flight` attempts under way.
         loop_lag: The longest delay of the event loop since the last sample, seconds.
         spool_free: Octets free on the spool's file system.
+        load: 0 normal, 1 stressed, 2 shedding; `sessions_delayed` wait as a penalty.
         resolver_hits, resolver_misses, log_lines_dropped, double_bounces,
             notifications_withheld: Totals.
     """
@@ -69,6 +70,8 @@ class Sample:
     log_lines_dropped: int = 0
     double_bounces: int = 0
     notifications_withheld: int = 0
+    load: int = 0
+    sessions_delayed: int = 0
 
 
 def metrics_folder(state_dir: Path) -> Path:
@@ -130,6 +133,8 @@ class Metrics:
             ev.MessageDelayed: self._message_delayed,
             ev.MessageCorrupt: self._message_corrupt,
             ev.SecurityEvent: self._security_event,
+            ev.LimitReached: self._limit_reached,
+            ev.Banned: self._banned,
             ev.InternalError: self._internal_error,
             ev.WorkerRestarted: self._worker_restarted,
             ev.ServerStarted: self._server_started,
@@ -150,6 +155,8 @@ class Metrics:
             cat.IN_FLIGHT.name: {(): sample.in_flight},
             cat.LOOP_LAG.name: {(number,): sample.loop_lag},
             cat.SPOOL_FREE.name: {(): sample.spool_free},
+            cat.LOAD.name: {(number,): sample.load},
+            cat.TARPITTED.name: {(): sample.sessions_delayed},
         }
         for metric, name in TOTALS.items():
             self._values(metric)[()] = self._base[metric.name] + getattr(sample, name)
@@ -250,6 +257,12 @@ class Metrics:
 
     def _security_event(self, event: ev.SecurityEvent) -> None:
         _add(self._values(cat.SECURITY), (event.kind,))
+
+    def _limit_reached(self, event: ev.LimitReached) -> None:
+        _add(self._values(cat.LIMITED), (event.listener, event.limit))
+
+    def _banned(self, event: ev.Banned) -> None:
+        _add(self._values(cat.BANS), (event.kind,))
 
     def _internal_error(self, _event: ev.InternalError) -> None:
         _add(self._values(cat.INTERNAL_ERRORS), ())
