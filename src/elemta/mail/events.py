@@ -294,40 +294,6 @@ class LoadChanged(Event, tag="load_changed", frozen=True, omit_defaults=True):
     reason: str
 
 
-class LimitReached(Event, tag="limit_reached", frozen=True, omit_defaults=True):
-    """A client has done more than it may for now; `limit` is the name of the setting."""
-
-    LEVEL: ClassVar[str] = "warning"
-    session_id: str
-    client_ip: str
-    listener: str
-    limit: str
-    reply: str
-
-
-class Banned(Event, tag="banned", frozen=True, omit_defaults=True):
-    """Logins that failed have led to a ban; `times` is how often it has come to this."""
-
-    LEVEL: ClassVar[str] = "warning"
-    ban_id: str
-    kind: str
-    banned: str
-    reason: str
-    ban_for_s: float
-    times: int
-    session_id: str
-
-
-class LoadChanged(Event, tag="load_changed", frozen=True, omit_defaults=True):
-    """A worker has too much to do, or no more: "normal", "stressed" or "shedding"."""
-
-    LEVEL: ClassVar[str] = "warning"
-    before: str
-    after: str
-    worker: int
-    reason: str
-
-
 class ServerStarted(Event, tag="server_started", frozen=True, omit_defaults=True):
     """The supervisor has bound its sockets and started its workers."""
 
