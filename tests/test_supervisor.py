@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from elemta.supervisor import Child, describe_status, listen
+from elemta.supervisor.children import Child, describe_status, listen
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,17 @@ def test_signs_of_life_and_last_words_come_the_same_way():
         theirs.shutdown(socket.SHUT_WR)
         listen(child)
         assert child.last_words == b"a. b!c."
+
+
+def test_answers_come_between_signs_of_life():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        child = Child("worker", 0, lambda _: 0, [], lifeline=ours.fileno())
+        for said, answer in ((b"..", ""), (b".+.", "+"), (b"-", "-"), (b".!+", "-")):
+            theirs.send(said)
+            listen(child)
+            assert child.answer == answer
 
 
 def test_last_words_alone_are_no_sign_of_life():

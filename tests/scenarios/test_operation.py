@@ -216,7 +216,10 @@ def test_a_dead_servers_socket_is_replaced(tmp_path):
 
 
 def test_a_worker_that_hangs_is_killed_and_started_again(tmp_path):
-    code = "import elemta.supervisor as s; s.SILENCE = 2.0; from elemta.cli import main; main()"
+    code = (
+        "import elemta.supervisor.supervisor as s; s.SILENCE = 2.0;"
+        "from elemta.cli import main; main()"
+    )
     with running(tmp_path, command=(sys.executable, "-c", code)) as server:
         send(server, "before")
         server.wait_mail("before")

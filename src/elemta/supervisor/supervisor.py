@@ -6,6 +6,10 @@ of a socket pair, its lifeline, whose other end is here: when the supervisor is 
 went, they see it and stop. Workers say through it every second that they are alive; one that falls
 silent hangs, and is killed.
 
+A configuration that has changed is judged by each worker and its plugins; what they come to is told
+through the lifeline, too, and `config_changed` waits for it. Where no worker takes it the old one
+goes on.
+
 A worker that cannot work as it is configured says why and ends with `EX_CONFIG`: the server ends
 with it, unless that worker has worked before.
 
@@ -25,7 +29,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,6 +42,7 @@ from elemta.net.binding import bind_tcp, bind_unix
 from elemta.observe import Log, Metrics, capture, describe_error, fan_out, prepare_metrics
 from elemta.observe.exposition import Exposition
 from elemta.server import Bound
+from elemta.supervisor.children import Child, Reload, describe_status, listen, make_lifeline
 from elemta.web import serve_web
 
 WorkerMain = Callable[[Config, Path | None, int, Sequence[Bound], int], int]
@@ -47,26 +51,9 @@ WorkerMain = Callable[[Config, Path | None, int, Sequence[Bound], int], int]
 RESTART_DELAYS = (0.1, 1.0, 5.0, 15.0, 30.0)  # after 1, 2... deaths in a row
 LOCK_PATIENCE = (0.05, 0.2, 0.0)  # seconds between attempts
 SILENCE = 60.0  # seconds without a word from a worker that had begun to speak
+ANSWER_PATIENCE = 60.0  # seconds for workers to judge a changed configuration
 STEADY_AFTER = 60.0  # a child that lived so long starts a new row
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-
-
-@dataclass(slots=True)
-class Child:
-    """A process that is to run: what it does, with which sockets, and how it fares."""
-
-    name: str
-    index: int
-    main: Callable[[int], int]
-    sockets: Sequence[socket.socket]
-    pid: int = 0
-    lifeline: int = -1
-    pulse_at: float = 0.0
-    started_at: float = 0.0
-    start_at: float = 0.0
-    was_up: bool = False
-    last_words: bytes = b""
-    deaths: int = 0
 
 
 class Supervisor:
@@ -82,6 +69,8 @@ class Supervisor:
         self._stop_by = 0.0
         self._status = 0
         self._reason = ""
+        self._reloading: Reload | None = None
+        self._is_reload_due = False
         prepare(config)
         state_dir = Path(config.server.state_dir)
         self._log = Log(
@@ -165,7 +154,7 @@ class Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C comes by the supervisor
             at_once = set(SIGNALS)
-            if child.name == "worker":  # a reload waits until the worker is ready for it
+            if child.is_worker:  # a reload waits until the worker is ready for it
                 at_once.discard(signal.SIGHUP)
             else:
                 signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -185,9 +174,13 @@ class Supervisor:
             if number in {signal.SIGTERM, signal.SIGINT}:
                 self._stop(signal.Signals(number).name)
             elif number == signal.SIGHUP:
-                self._reload()
+                self._is_reload_due = True
             self._reap()
             self._feel_pulses()
+            self._end_reload()
+            if self._is_reload_due and self._reloading is None:
+                self._is_reload_due = False
+                self._reload()
             self._log.flush()
             if self._is_stopping:
                 if time.monotonic() > self._stop_by:
@@ -200,6 +193,8 @@ class Supervisor:
         """Seconds until something is to be done without a signal."""
         if self._is_stopping:
             return max(0.0, min(1.0, self._stop_by - time.monotonic()))
+        if self._reloading is not None:
+            return 0.02
         waiting = [child.start_at for child in self._children if not child.pid]
         return max(0.0, min(waiting) - time.monotonic()) if waiting else 5.0
 
@@ -279,13 +274,36 @@ class Supervisor:
             text = str(error) if isinstance(error, ConfigError) else describe_error(error)
             self._emit(ev.ConfigChanged([], [], text))
             return
-        changes = changed(self._config, config)
-        self._config = applicable
+        asked = [(child.pid, child) for child in self._children if child.pid and child.is_worker]
+        self._reloading = Reload(
+            self._config,
+            changed(self._config, config),
+            asked,
+            time.monotonic() + ANSWER_PATIENCE,
+        )
+        self._use(applicable)
+        for pid, child in asked:
+            child.answer = ""
+            os.kill(pid, signal.SIGHUP)
+
+    def _use(self, config: Config) -> None:
+        """Let what is started from now on have a configuration."""
+        self._config = config
         self._log.set_level(config.logging.level)
-        for child in self._children:
-            if child.pid and child.name == "worker":
-                os.kill(child.pid, signal.SIGHUP)
-        self._emit(ev.ConfigChanged(list(changes.live), list(changes.restart)))
+
+    def _end_reload(self) -> None:
+        """Say what has become of a changed configuration, once the workers have judged it."""
+        reload = self._reloading
+        if reload is None or (reload.is_open() and not self._is_stopping):
+            return
+        self._reloading = None
+        changes = reload.changes
+        if reload.is_refused():
+            self._use(reload.before)
+            self._emit(ev.ConfigChanged([], [], reload.error()))
+        else:
+            event = ev.ConfigChanged(list(changes.live), list(changes.restart), reload.error())
+            self._emit(event)
 
     def _kill_all(self) -> None:
         for child in self._children:
@@ -293,28 +311,6 @@ class Supervisor:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGKILL)
                     os.waitpid(child.pid, 0)
-
-
-def listen(child: Child) -> None:
-    """Take in what a worker has said: dots are signs of life, what follows "!" are last words."""
-    with contextlib.suppress(BlockingIOError, ConnectionError):
-        while said := os.read(child.lifeline, 65536):
-            pulse, _, words = (b"", b"", said) if child.last_words else said.partition(b"!")
-            child.last_words += words
-            if pulse:
-                child.pulse_at = time.monotonic()
-                child.was_up = True
-
-
-def describe_status(status: int) -> str:
-    """Say how a process ended, by what `waitpid` gave."""
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return f"exit status {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:  # a real-time signal
-        return f"signal {-code}"
 
 
 def serve(config: Config, path: Path | None, run_worker: WorkerMain) -> int:
@@ -392,14 +388,6 @@ def refuse_errors(config: Config) -> None:
     for finding in find_all(config):
         if finding.is_error:
             raise ConfigError("reload", f"{finding.text}; a restart may be needed")
-
-
-def make_lifeline() -> tuple[int, int]:
-    """Make the two ends of a lifeline: the child's, and ours."""
-    theirs, ours = socket.socketpair()
-    for end in (theirs, ours):
-        end.settimeout(0)
-    return theirs.detach(), ours.detach()
 
 
 def raise_file_limit() -> None:
