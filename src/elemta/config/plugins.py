@@ -62,8 +62,8 @@ class PluginLimitsConfig(Section):
     memory: Annotated[
         Size,
         live(
-            "Memory of its process; Python and gRPC take 170MB of it.",
-            ge=200_000_000,
+            "Memory of its process; Python and gRPC take some 220MB of it.",
+            ge=256_000_000,
             le=1 << 40,
         ),
     ] = 512 << 20

@@ -45,4 +45,7 @@ def section_of(field: FieldInfo) -> type[Section] | None:
 
 def is_all_live(model: type[Section]) -> bool:
     """Whether a change of any setting of a table applies on reload."""
-    return all(is_live(field) for field in model.model_fields.values())
+    return all(
+        is_live(field) if (section := section_of(field)) is None else is_all_live(section)
+        for field in model.model_fields.values()
+    )

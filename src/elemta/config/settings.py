@@ -15,11 +15,15 @@ from elemta.config.values import Kind
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of the configuration file: `[queue]`, or `[[routes]]` where `is_list`."""
+    """A table of the configuration file: `[queue]`, or `[[routes]]` where `is_list`.
+
+    One that is part of each table of a list is `in_list`: `[plugins.plugin.limits]`.
+    """
 
     name: str
     model: type[Section]
     is_list: bool
+    in_list: bool = False
 
     @property
     def heading(self) -> str:
@@ -82,12 +86,13 @@ def tables() -> Iterator[Table]:
     yield from _tables_in(Config, "")
 
 
-def _tables_in(model: type[Section], prefix: str) -> Iterator[Table]:
+def _tables_in(model: type[Section], prefix: str, *, in_list: bool = False) -> Iterator[Table]:
     for name, field in model.model_fields.items():
         section = section_of(field)
         if section is not None:
-            yield Table(prefix + name, section, get_origin(field.annotation) is tuple)
-            yield from _tables_in(section, f"{prefix}{name}.")
+            is_list = get_origin(field.annotation) is tuple
+            yield Table(prefix + name, section, is_list, in_list)
+            yield from _tables_in(section, f"{prefix}{name}.", in_list=in_list or is_list)
 
 
 def find_model(path: tuple[str | int, ...]) -> type[Section] | None:
@@ -153,6 +158,8 @@ def changed(old: Config, new: Config) -> Changes:
     live: list[str] = []
     restart: list[str] = []
     for table in tables():
+        if table.in_list:  # the list is compared as a whole
+            continue
         before, after = _value(old, table.name), _value(new, table.name)
         if before == after:
             continue

@@ -36,7 +36,7 @@ class Limits:
     """What a plugin outside the worker may take; the first four are for a process of our own.
 
     Attributes:
-        memory: Octets of address space, Python and gRPC included (they take 170 MB of it).
+        memory: Octets of address space, Python and gRPC included (they take some 220 MB of it).
         cpu: Seconds of computing for one call.
         files: Open at a time.
         file_size: Octets of a file that it may write.
