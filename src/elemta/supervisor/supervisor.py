@@ -270,6 +270,7 @@ class Supervisor:
             config = load(self._path, os.environ)
             applicable = keep_fixed(self._config, config)
             refuse_errors(applicable)
+            changes = changed(self._config, config)
         except Exception as error:  # noqa: BLE001 - whatever is in that file, the server goes on
             text = str(error) if isinstance(error, ConfigError) else describe_error(error)
             self._emit(ev.ConfigChanged([], [], text))
@@ -277,7 +278,7 @@ class Supervisor:
         asked = [(child.pid, child) for child in self._children if child.pid and child.is_worker]
         self._reloading = Reload(
             self._config,
-            changed(self._config, config),
+            changes,
             asked,
             time.monotonic() + ANSWER_PATIENCE,
         )
