@@ -16,6 +16,8 @@ settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 settings.register_profile("fuzz", settings.get_profile("here"), max_examples=20_000)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
+os.umask(0o022)  # plugins that a group may write to are not loaded
+
 
 @pytest.fixture(scope="session")
 def clamd(tmp_path_factory):

@@ -323,7 +323,7 @@ config = { quarantine = true }
 [[plugins.plugin]]
 name = "virus-scanner"
 isolation = "process"
-config = { clamav_socket = "CLAMD" }
+config = { clamav_socket = "CLAMD", infected = "reject" }
 [[plugins.plugin]]
 name = "message-logger"
 isolation = "process"
@@ -347,9 +347,10 @@ def test_in_processes_of_their_own(tmp_path, clamd):
             aside = elemta.wait_event("message_quarantined", plugin="spam-filter")[0]
             assert aside["reason"].startswith("score 5: ")
             elemta.wait_for(lambda: sum(len(lines) for _, lines in there.posts) == 2, "the records")
-            assert deliver(elemta, b"\r\n" + EICAR + b"\r\n").startswith("250")
-            aside = elemta.wait_event("message_quarantined", plugin="virus-scanner")[0]
-            assert aside["reason"] == VIRUS
+            infected = deliver(elemta, b"\r\n" + EICAR + b"\r\n")
+            assert infected == "554 5.7.1 Message is infected"
+            refused = elemta.wait_event("message_rejected", plugin="virus-scanner")[0]
+            assert refused["reason"] == VIRUS
             assert elemta.events("plugin_error") == []
 
 
