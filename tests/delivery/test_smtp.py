@@ -396,8 +396,11 @@ class TestWidth:
         assert peer.commands[1].endswith(" BODY=8BITMIME")
 
     async def test_8bit_content_without_8bitmime(self) -> None:
+        """In a header field it cannot be converted."""
         peer = Peer(offers=("PIPELINING", "SMTPUTF8"))
-        assert summary(await deliver(peer, facts=Facts(has_8bit=True))) == [("failed", "5.6.3")]
+        content = Text("Subject: Grüße\r\n\r\nplain\r\n".encode())
+        outcomes = await deliver(peer, content=content, facts=Facts(has_8bit=True))
+        assert summary(outcomes) == [("failed", "5.6.3")]
         assert "MAIL" not in [command[:4] for command in peer.commands]
 
     async def test_declared_8bit_but_is_not(self) -> None:

@@ -10,7 +10,14 @@ from dataclasses import replace
 from elemta import __version__
 from elemta.config import Config
 from elemta.config.plugins import PluginConfig, PluginLimitsConfig
-from elemta.delivery.settings import DeliverySettings, Route, TlsPolicy, Via
+from elemta.delivery.settings import (
+    Conversion,
+    DeliverySettings,
+    LongLines,
+    Route,
+    TlsPolicy,
+    Via,
+)
 from elemta.mail.message import Priority
 from elemta.plugins.settings import Isolation, Mode, OnError, PluginSettings, PluginsSettings
 from elemta.plugins.settings import Limits as PluginLimits
@@ -140,6 +147,8 @@ def routes(config: Config) -> tuple[Route, ...]:
             host=str(route.host or ""),
             port=route.port or 0,
             tls=TlsPolicy(route.tls),
+            conversion=Conversion(route.conversion),
+            long_lines=LongLines(route.long_lines),
         )
         for route in config.routes
     )

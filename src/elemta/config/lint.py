@@ -176,8 +176,8 @@ def _needed(route: RouteConfig) -> Iterator[str]:
 
 _MEANING = {
     "maildir": {"path"},
-    "smtp": {"host", "port", "tls"},
-    "mx": {"port", "tls"},
+    "smtp": {"host", "port", "tls", "conversion", "long_lines"},
+    "mx": {"port", "tls", "conversion", "long_lines"},
     "hold": set[str](),
     "discard": set[str](),
 }
@@ -185,10 +185,11 @@ _MEANING = {
 
 def _useless(route: RouteConfig) -> Iterator[str]:
     if route.via == "lmtp":
-        meaning = {"path", "tls"} if route.path is not None else {"host", "port", "tls"}
+        meaning = {"path"} if route.path is not None else {"host", "port"}
+        meaning |= {"tls", "conversion"}
     else:
         meaning = _MEANING[route.via]
-    for name in ("path", "host", "port", "tls"):
+    for name in ("path", "host", "port", "tls", "conversion", "long_lines"):
         if name in route.model_fields_set and name not in meaning:
             yield name
 

@@ -259,6 +259,22 @@ class RouteConfig(Section):
             'no delivery; "verify": with a valid certificate for its name, or no delivery.'
         ),
     ] = "opportunistic"
+    conversion: Annotated[
+        Literal["convert", "bounce"],
+        live(
+            "For smtp, mx and lmtp: 8-bit or binary content for a next hop that does not take it. "
+            '"convert": encode those parts that may be (nothing signed or encrypted), else return '
+            'the message; "bounce": return it.'
+        ),
+    ] = "convert"
+    long_lines: Annotated[
+        Literal["pass", "convert", "bounce"],
+        live(
+            "For smtp and mx: lines of more than 998 octets, which no standard allows. "
+            '"pass": leave them to the next hop, and signatures whole; "convert": encode the parts '
+            'that have them; "bounce": return the message.'
+        ),
+    ] = "pass"
 
 
 class PriorityConfig(Section):

@@ -37,12 +37,14 @@ class TargetError(ElemtaError):
     Attributes:
         reply: What to tell if no other does; permanent where trying again cannot help.
         is_answered: Somebody was there; else the reply is our own word.
+        lacks_tls: TLS is demanded, and the target does not offer it.
     """
 
-    def __init__(self, reply: Reply, *, is_answered: bool = True):
+    def __init__(self, reply: Reply, *, is_answered: bool = True, lacks_tls: bool = False):
         super().__init__(str(reply))
         self.reply = reply
         self.is_answered = is_answered
+        self.lacks_tls = lacks_tls
 
 
 class Connection:
@@ -85,6 +87,10 @@ class Connection:
             receive(data)
             reply = next_reply()
         return reply
+
+    def now(self) -> float:
+        """The time of day."""
+        return self._clock.now()
 
     def wait_until(self, wait: float) -> None:
         """Let the next wait for the peer end after `wait` seconds."""

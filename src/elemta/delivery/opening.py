@@ -122,7 +122,8 @@ class Opener:
                 raise TargetError(reply)
             text = f"TLS is required but refused: {reply}"
         if policy is not TlsPolicy.OPPORTUNISTIC:
-            raise TargetError(Reply(451, text, "4.7.5"))
+            lacks_tls = "STARTTLS" not in machine.extensions
+            raise TargetError(Reply(451, text, "4.7.5"), lacks_tls=lacks_tls)
         return False
 
     async def _handshake(self, connection: Connection, policy: TlsPolicy) -> None:

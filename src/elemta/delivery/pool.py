@@ -83,7 +83,10 @@ class Pool:
         """Take a connection back after a transaction, to keep it or to part with it."""
         self._in_use -= 1
         settings, kept = self._settings, self._by_key.get(key)
-        may_stay = connection.used < settings.max_messages_per_connection
+        limits = connection.machine.limits  # RFC 9422 §4.1
+        may_stay = connection.used < settings.max_messages_per_connection and (
+            not limits or connection.used < limits.get("MAILMAX", connection.used + 1)
+        )
         if kept is not None and len(kept) >= settings.max_connections_per_destination:
             may_stay = False
         if self._is_closed or not may_stay or not connection.is_fit:

@@ -8,6 +8,7 @@ next way that fits: that is what releasing it means.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from elemta.delivery.settings import LMTP_PORT, MX_ROUTE, SMTP_PORT, Route, Via
 from elemta.mail.address import Address, parse_address
@@ -113,13 +114,13 @@ def _endpoint(route: Route, port: int) -> str:
 def _suffixes(routes: Sequence[Route]) -> dict[Route, str]:
     """Tell routes apart that share a key but not their manners, such as what TLS they demand.
 
-    Else mail of the one could go over a connection of the other.
+    Else mail of the one could go the way of the other.
     """
-    manners: dict[str, list[tuple[object, ...]]] = {}
+    manners: dict[str, list[Route]] = {}
     suffixes: dict[Route, str] = {}
     for route in (MX_ROUTE, *(route for route in routes if route is not MX_ROUTE)):
         known = manners.setdefault(_key(route, ""), [])
-        manner = (route.via, route.path, route.host, route.port, route.tls)
+        manner = replace(route, domains=(), senders=())
         if manner not in known:
             known.append(manner)
         place = known.index(manner)

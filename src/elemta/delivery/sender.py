@@ -15,11 +15,11 @@ from elemta.delivery.connection import Connection, TargetError, Waits
 from elemta.delivery.mx import Target
 from elemta.delivery.next_hop import fixed_targets
 from elemta.delivery.pool import Pool
-from elemta.delivery.settings import SMTP_PORT, DeliverySettings, Route, Via
-from elemta.delivery.smtp import Transaction
+from elemta.delivery.settings import SMTP_PORT, DeliverySettings, Route, TlsPolicy, Via
+from elemta.delivery.smtp import NO_REQUIRETLS, Transaction
 from elemta.mail.errors import CorruptError
 from elemta.mail.job import Job
-from elemta.mail.message import Recipient
+from elemta.mail.message import Recipient, Requests
 from elemta.mail.outcome import Outcome, Result
 from elemta.mail.reply import Reply
 from elemta.net import Resolver
@@ -33,14 +33,17 @@ class _Attempt:
     Attributes:
         key: Names the connections that will do. A job keeps its route over a reload, so that
             to go to the same destination is not enough: the new route may demand TLS.
+        tls: What this message demands, or does without.
     """
 
-    __slots__ = ("is_answered", "job", "key", "outcomes", "problem", "recipients", "route")
+    __slots__ = ("is_answered", "job", "key", "outcomes", "problem", "recipients", "route", "tls")
 
     def __init__(self, job: Job, route: Route, recipients: Sequence[Recipient]):
         self.job = job
         self.route = route
-        self.key = f"{job.destination.key} {route.port} {route.tls}"
+        requests = job.message.facts.requests
+        self.tls = route.tls if requests is None else _tls_policy(requests, route)
+        self.key = f"{job.destination.key} {route.port} {self.tls}"
         self.recipients = recipients
         self.outcomes: list[Outcome | None] = [None] * len(recipients)
         self.problem: Outcome | None = None
@@ -113,9 +116,11 @@ class Sender:
         lmtp = attempt.route.via is Via.LMTP
         for target in found[:MAX_TARGETS]:
             try:
-                connection = await self._pool.open(target, attempt.route.tls, lmtp=lmtp)
+                connection = await self._pool.open(target, attempt.tls, lmtp=lmtp)
             except TargetError as error:
-                attempt.note(error.reply, target, is_answered=error.is_answered)
+                lacks = error.lacks_tls and _requires_tls(attempt.job, attempt.route)
+                reply = NO_REQUIRETLS if lacks else error.reply
+                attempt.note(reply, target, is_answered=error.is_answered)
                 continue
             await self._transact(connection, attempt)
             if None not in attempt.outcomes:
@@ -139,7 +144,9 @@ class Sender:
         if len(places) < len(recipients):
             recipients = [recipients[place] for place in places]
         job = attempt.job
-        transaction = Transaction(connection, job.message, recipients, job.content, self._waits)
+        transaction = Transaction(
+            connection, job.message, recipients, job.content, self._waits, attempt.route
+        )
         try:
             await transaction.run()
         finally:
@@ -158,6 +165,23 @@ class Sender:
             port = route.port or SMTP_PORT
             return await mx.targets(domain, self._resolver, settings, self._rng, port)
         return await fixed_targets(route, self._resolver, settings)
+
+
+def _requires_tls(job: Job, route: Route) -> bool:
+    """Whether a peer without TLS can never do; mailboxes are the end of the way."""
+    requests = job.message.facts.requests
+    return requests is not None and requests.require_tls and route.via is not Via.LMTP
+
+
+def _tls_policy(requests: Requests, route: Route) -> TlsPolicy:
+    """What TLS a message goes over: the sender may ask for more or less than the route does."""
+    if route.via is Via.LMTP:
+        return route.tls
+    if requests.require_tls:
+        return TlsPolicy.VERIFY
+    if requests.tls_optional and route.tls is TlsPolicy.VERIFY:
+        return TlsPolicy.OPPORTUNISTIC
+    return route.tls
 
 
 _UNREADABLE = Outcome(Result.DEFERRED, Reply(451, "the content cannot be read", "4.3.0"))

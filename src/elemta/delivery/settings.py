@@ -58,6 +58,26 @@ class TlsPolicy(enum.StrEnum):
     """TLS with a certificate that a known authority gave to this very host, or no delivery."""
 
 
+class Conversion(enum.StrEnum):
+    """What happens to content that the next hop does not take."""
+
+    CONVERT = "convert"
+    """It is encoded where that changes nothing but its form; else it is returned."""
+    BOUNCE = "bounce"
+    """The message is returned."""
+
+
+class LongLines(enum.StrEnum):
+    """What happens to lines of more than 998 octets."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    """They are passed on, as the next hop may well take them."""
+    CONVERT = "convert"
+    """The parts that have them are encoded."""
+    BOUNCE = "bounce"
+    """The message is returned."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One line of the routing table; the first that matches decides.
@@ -71,6 +91,8 @@ class Route:
             `{local}` to be filled in.
         host: Name or IP address of the next hop.
         port: 0 means the port of the protocol.
+        conversion: Of content that the next hop does not take.
+        long_lines: By SMTP; mailboxes have no limit.
     """
 
     domains: tuple[str, ...]
@@ -80,6 +102,8 @@ class Route:
     host: str = ""
     port: int = 0
     tls: TlsPolicy = TlsPolicy.OPPORTUNISTIC
+    conversion: Conversion = Conversion.CONVERT
+    long_lines: LongLines = LongLines.PASS
 
 
 MX_ROUTE = Route(domains=("*",), via=Via.MX)

@@ -14,17 +14,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from elemta.delivery.connection import Connection, Waits, describe, lost_reply
+from elemta.delivery.fitting import fit, is_doubtful
+from elemta.delivery.settings import Route
 from elemta.mail.content import Content
 from elemta.mail.errors import LocalProtocolError, RemoteProtocolError
-from elemta.mail.message import Message, Recipient
+from elemta.mail.message import Message, Recipient, Requests
 from elemta.mail.outcome import Outcome, Result
 from elemta.mail.reply import Reply
 from elemta.net import steps
+from elemta.smtp.requests import mail_parameters, rcpt_parameters
 
+NO_REQUIRETLS = Reply(550, "the next hop does not offer REQUIRETLS (RFC 8689)", "5.7.30")
 _NO_UTF8 = Reply(553, "the next hop does not take SMTPUTF8 (RFC 6531)", "5.6.7")
-_NO_8BIT = Reply(554, "the next hop does not take 8-bit content (RFC 6152)", "5.6.3")
 _UNFIT = Reply(554, "the content has a CR, LF or NUL that is not of a line end", "5.6.0")
 _TOO_MANY = (None, "4.5.3", "5.5.3")  # RFC 3463 §3.6: too many recipients
+_OVER_LIMIT = Reply(452, "more recipients than the next hop takes at once (RFC 9422)", "4.5.3")
 
 
 class _Closed(Exception):  # noqa: N818 - a turn in the dialogue, seen by nobody else
@@ -51,6 +55,7 @@ class Transaction:
         recipients: Sequence[Recipient],
         content: Content,
         waits: Waits,
+        route: Route,
     ):
         self.outcomes: list[Outcome | None] = [None] * len(recipients)
         self.problem: Reply | None = None
@@ -61,6 +66,7 @@ class Transaction:
         self._recipients = recipients
         self._content = content
         self._waits = waits
+        self._route = route
         self._told: list[int] = []  # places of the recipients that RCPT is sent for
         self._accepted: list[int] = []
         self._delayed: list[int] = []  # too many for one transaction
@@ -77,7 +83,7 @@ class Transaction:
         connection.used += 1
         is_over = False
         try:
-            if self._may_send():
+            if self._may_send() and (not self._is_doubtful() or await self._make_fit()):
                 await self._converse()
             is_over = True
         except _Closed as error:
@@ -107,6 +113,9 @@ class Transaction:
             text = f"the message has {size} octets, the next hop takes {machine.size_limit}"
             self._settle(range(len(self._recipients)), Reply(552, text, "5.3.4"))
             return False
+        if facts.requests is not None and not self._may_be_trusted(facts.requests):
+            self.problem = NO_REQUIRETLS
+            return False
         self._told = list(range(len(self._recipients)))
         utf8_content = facts.smtputf8 and facts.has_8bit  # else the declaration asked too much
         utf8_sender = sender is not None and sender.needs_smtputf8
@@ -118,27 +127,67 @@ class Transaction:
                 return False
             self._needs_utf8 = False
             self._told = [i for i in self._told if i not in wide]
-        if facts.has_8bit and not machine.has_8bit:
-            self.problem = self.problem or _NO_8BIT
-            return False
+        if machine.limits:
+            self._obey_limits()
         return bool(self._told)
+
+    def _may_be_trusted(self, requests: Requests) -> bool:
+        """Whether the peer will demand TLS of others too, where the sender wants that."""
+        machine = self._machine
+        return not requests.require_tls or machine.lmtp or "REQUIRETLS" in machine.extensions
+
+    def _obey_limits(self) -> None:
+        """Leave out who is over the number of recipients or domains that the peer takes."""
+        limits, told = self._machine.limits, self._told
+        most, most_domains = (
+            limits.get("RCPTMAX", len(told)),
+            limits.get("RCPTDOMAINMAX", len(told)),
+        )
+        domains: set[str] = set()
+        self._told = []
+        for place in told:
+            domain = self._recipients[place].address.domain
+            is_near = domain in domains or len(domains) < most_domains
+            if is_near and len(self._told) < most:
+                self._told.append(place)
+                domains.add(domain)
+            else:
+                self._settle((place,), _OVER_LIMIT)
+                self._delayed.append(place)
+
+    def _is_doubtful(self) -> bool:
+        return is_doubtful(self._message.facts, self._route, eight_bit=self._machine.has_8bit)
+
+    async def _make_fit(self) -> bool:
+        """Have the content converted where the peer cannot take it; False where it cannot be."""
+        facts, eight_bit = self._message.facts, self._machine.has_8bit
+        fitted = await fit(self._content, facts, self._route, eight_bit=eight_bit)
+        if isinstance(fitted, Reply):
+            self.problem = self.problem or fitted
+            return False
+        self._content = fitted
+        return True
 
     # ---- the dialogue
 
     async def _converse(self) -> None:
         machine, stream = self._machine, self._connection.stream
-        resets = machine.in_transaction
+        resets, message = machine.in_transaction, self._message
+        requests, offers = message.facts.requests, machine.extensions
         commands = [
             machine.mail(
-                self._message.sender,
+                message.sender,
                 size=self._content.size,
-                eight_bit=self._message.facts.has_8bit,
+                eight_bit=message.facts.has_8bit and machine.has_8bit,
                 smtputf8=self._needs_utf8,
+                parameters=""
+                if requests is None
+                else mail_parameters(requests, offers, self._connection.now()),
             )
         ]
-        recipients, pipelining = self._recipients, machine.has_pipelining
+        pipelining = machine.has_pipelining
         if pipelining:
-            commands += [machine.rcpt(recipients[place].address) for place in self._told]
+            commands += [self._rcpt(place) for place in self._told]
             commands.append(machine.data())
         stream.write(b"".join(commands))
         if resets:
@@ -147,7 +196,7 @@ class Transaction:
             return
         for place in self._told:
             if not pipelining:
-                stream.write(machine.rcpt(recipients[place].address))
+                stream.write(self._rcpt(place))
             await self._await_rcpt(place)
         if not pipelining:
             if not self._accepted:
@@ -156,6 +205,13 @@ class Transaction:
         if await self._await_data():
             await self._send_content()
             await self._await_end()
+
+    def _rcpt(self, place: int) -> bytes:
+        recipient, requests = self._recipients[place], self._message.facts.requests
+        if requests is None:
+            return self._machine.rcpt(recipient.address)
+        words = rcpt_parameters(requests, recipient.index, self._machine.extensions)
+        return self._machine.rcpt(recipient.address, words)
 
     async def _await_reset(self) -> None:
         reply = await self._connection.reply(self._waits.command)
@@ -292,6 +348,7 @@ class Transaction:
             connection.name,
             "lmtp" if self._machine.lmtp else "smtp",
             connection.stream.tls_version,
+            notifies=self._message.facts.requests is not None and "DSN" in self._machine.extensions,
         )
         for place in places:
             self.outcomes[place] = outcome
@@ -306,7 +363,8 @@ class Transaction:
         """Who was too many may go at once if this transaction made room for it."""
         outcomes = self.outcomes
         accepted = (outcomes[place] for place in self._accepted)
-        if not any(each is not None and each.result is Result.DELIVERED for each in accepted):
+        has_room = any(each is not None and each.result is Result.DELIVERED for each in accepted)
+        if not has_room and not self._machine.limits:
             return
         for place in self._delayed:
             outcome = outcomes[place]

@@ -32,6 +32,7 @@ class Outcome:
         tls: TLS version in use, or "".
         retry_at_once: The peer wants this recipient in another transaction (RFC 5321
             §4.5.3.1.10): try again without waiting, and without counting an attempt.
+        notifies: The host that took it sends the notifications that were asked for (RFC 3461).
         plugin: Who decided so before anything was sent, or "".
         note: Why it did, for the operator.
     """
@@ -43,5 +44,6 @@ class Outcome:
     method: str = ""
     tls: str = ""
     retry_at_once: bool = False
+    notifies: bool = False
     plugin: str = ""
     note: str = ""

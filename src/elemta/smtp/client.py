@@ -27,6 +27,8 @@ _MAX_SIZE_DIGITS = 20  # RFC 1870 §3
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # never in a command
 
 _NO_EXTENSIONS: Mapping[str, str] = {}
+_NO_LIMITS: Mapping[str, int] = {}
+_MAX_LIMIT_DIGITS = 6  # RFC 9422 §4
 
 
 class ClientMachine:
@@ -43,6 +45,7 @@ class ClientMachine:
         in_transaction: A MAIL command was accepted and nothing has ended it: RSET is needed
             before the next one.
         accepted: Recipients accepted in this transaction.
+        limits: What the peer takes at most (RFC 9422): "RCPTMAX", "MAILMAX", "RCPTDOMAINMAX".
     """
 
     __slots__ = (
@@ -59,6 +62,7 @@ class ClientMachine:
         "has_smtputf8",
         "in_transaction",
         "is_closing",
+        "limits",
         "lmtp",
         "size_limit",
     )
@@ -180,11 +184,18 @@ class ClientMachine:
         size = extensions.get("SIZE", "")
         usable = size.isascii() and size.isdigit() and len(size) <= _MAX_SIZE_DIGITS
         self.size_limit = int(size) if usable else 0
+        self.limits = _read_limits(extensions["LIMITS"]) if "LIMITS" in extensions else _NO_LIMITS
 
     # ---- a transaction
 
     def mail(
-        self, sender: Address | None, *, size: int, eight_bit: bool = False, smtputf8: bool = False
+        self,
+        sender: Address | None,
+        *,
+        size: int,
+        eight_bit: bool = False,
+        smtputf8: bool = False,
+        parameters: str = "",
     ) -> bytes:
         """MAIL with the parameters that the peer understands; RSET before it where needed.
 
@@ -193,6 +204,7 @@ class ClientMachine:
             size: Octets of the content.
             eight_bit: It has octets over 127.
             smtputf8: An address or the header section needs RFC 6531.
+            parameters: Others that the peer understands, each with a space before it.
 
         Raises:
             LocalProtocolError: The peer does not offer what this message needs.
@@ -206,13 +218,14 @@ class ClientMachine:
             line += " BODY=8BITMIME"
         if smtputf8:
             line += " SMTPUTF8"
+        line += parameters
         if not self.in_transaction:
             return self._command(line, _MAIL)
         return self._command("RSET", _RESET) + self._command(line, _MAIL)
 
-    def rcpt(self, recipient: Address) -> bytes:
-        """RCPT."""
-        return self._command(f"RCPT TO:<{recipient}>", _RCPT)
+    def rcpt(self, recipient: Address, parameters: str = "") -> bytes:
+        """RCPT; `parameters` that the peer understands, each with a space before it."""
+        return self._command(f"RCPT TO:<{recipient}>{parameters}", _RCPT)
 
     def data(self) -> bytes:
         """DATA; content may follow after a 354 only."""
@@ -275,3 +288,14 @@ class ClientMachine:
             raise LocalProtocolError(f"a command with control characters: {line[:80]!r}")
         self._owed.append(kind)
         return f"{line}\r\n".encode()
+
+
+def _read_limits(parameters: str) -> Mapping[str, int]:
+    """Read what the peer says of its limits (RFC 9422 §2), 1 or more each."""
+    limits: dict[str, int] = {}
+    for word in parameters.split():
+        name, _, value = word.upper().partition("=")
+        usable = value.isascii() and value.isdigit() and len(value) <= _MAX_LIMIT_DIGITS
+        if usable and int(value):
+            limits[name] = int(value)
+    return limits
