@@ -23,10 +23,11 @@ HOOKS = ("on_mail_from", "message_filtered")
 class Stranger:
     """A gRPC server that answers calls as a function says."""
 
-    def __init__(self, answer=None, ready="", **said):
+    def __init__(self, answer=None, ready="", state=b"", **said):
         self.address = f"127.0.0.1:{free_port()}"
         self.answer = answer or (lambda call: [pb.FromPlugin(answer=pb.Answer(id=call.id))])
         self.ready = ready
+        self.state = state
         self.said = {"protocol": 1, "name": "remote", "version": "1", "hooks": HOOKS, **said}
         self.heard = []
         self.server = None
@@ -41,7 +42,9 @@ class Stranger:
                 case "hello":
                     await context.write(pb.FromPlugin(ready=pb.Ready(error=self.ready)))
                 case "order":
-                    await context.write(pb.FromPlugin(done=pb.Done(id=wish.order.id)))
+                    await context.write(
+                        pb.FromPlugin(done=pb.Done(id=wish.order.id, state=self.state))
+                    )
                 case "call":
                     for reply in self.answer(wish.call):
                         await context.write(reply)
