@@ -8,6 +8,8 @@ import contextlib
 import ssl
 from dataclasses import dataclass
 
+from elemta.net.tls.openssl import find_group
+
 _PIECE = 64 * 1024  # octets taken out at a time; a record has 16 KiB at most
 
 
@@ -107,12 +109,11 @@ class Encryption:
         """Tell what the handshake came to."""
         tls = self._object
         name, _protocol, bits = tls.cipher() or ("", "", 0)
-        group = getattr(tls, "group", None)
         return TlsFacts(
             version=tls.version() or "",
             cipher=name,
             bits=bits,
-            group=(group() or "") if group is not None else "",
+            group=find_group(tls),
             is_resumed=bool(tls.session_reused),
             certificate=tls.getpeercert(binary_form=True) or b"",
             context=tls.context,
