@@ -109,7 +109,7 @@ def _context_section(kind: type) -> str:
     summary = (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
     above = kind.__mro__[1]
     lines = [f"### {kind.__name__}\n", summary, ""]
-    if above is not object:
+    if issubclass(above, Context):
         lines.insert(1, f"Derived from [`{above.__name__}`](#{above.__name__.lower()}).\n")
     fields = list(_fields(kind))
     if fields:

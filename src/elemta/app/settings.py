@@ -203,6 +203,7 @@ def _plugin(plugin: PluginConfig, where: str, only: tuple[str, ...] | None) -> P
         shadow_hooks=frozenset(plugin.shadow_hooks),
         listeners=plugin.listeners,
         authenticated=plugin.authenticated,
+        when=plugin.when,
         log_level=plugin.log_level,
         limits=_plugin_limits(plugin.limits),
         where=where,

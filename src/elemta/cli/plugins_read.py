@@ -173,6 +173,7 @@ def _asked(settings: PluginSettings) -> dict[str, Any]:
         "shadow_hooks": sorted(settings.shadow_hooks),
         "listeners": list(settings.listeners),
         "log_level": settings.log_level,
+        **({"when": settings.when} if settings.when else {}),
         **({} if settings.authenticated is None else {"authenticated": settings.authenticated}),
     }
 

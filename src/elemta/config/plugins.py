@@ -148,6 +148,13 @@ class PluginConfig(Section):
         Switch | None,
         live("Ask it only about clients that have logged in, or have not; without it: all."),
     ] = None
+    when: Annotated[
+        str,
+        live(
+            "Ask it only about sessions of which this expression is true, such as "
+            '`!trusted && listener == "mta"`; see docs/plugins/contract.md.'
+        ),
+    ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         live("The least important of its own lines that are logged."),

@@ -15,7 +15,7 @@ from elemta.mail.ids import QueueId
 from elemta.mail.message import Message, Recipient, State
 from elemta.mail.outcome import Outcome
 from elemta.plugins.headers import Headers
-from elemta.plugins.notes import MessageInfo
+from elemta.plugins.notes import MessageInfo, Remembered
 from elemta.plugins.reading import Readable
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class ConfigContext(ServerContext):
         self.changed = tuple(changed)
 
 
-class SessionInfo:
+class SessionInfo(Remembered):
     """A connection as plugins see it; the server keeps it up to date.
 
     Attributes:
@@ -153,7 +153,6 @@ class SessionInfo:
     """
 
     __slots__ = (
-        "_message",
         "client_ip",
         "helo",
         "is_trusted",
@@ -170,6 +169,7 @@ class SessionInfo:
     def __init__(
         self, session_id: str, client_ip: str, server: str, listener: str, *, is_trusted: bool
     ) -> None:
+        super().__init__()
         self.session_id = session_id
         self.client_ip = client_ip
         self.server = server
@@ -178,25 +178,10 @@ class SessionInfo:
         self.helo = self.protocol = self.tls_version = self.username = ""
         self.notes: dict[str, Any] = {}
         self.metadata: dict[str, str] = {}
-        self._message: MessageInfo | None = None
 
     @property
     def is_authenticated(self) -> bool:
         return bool(self.username)
-
-    @property
-    def message(self) -> MessageInfo:
-        if self._message is None:
-            self._message = MessageInfo()
-        return self._message
-
-    def begin_message(self) -> None:
-        """Know nothing of a message: the next one begins."""
-        self._message = None
-
-    def gather_notes(self) -> dict[str, str] | None:
-        """Give the notes of the message under way as they are stored; None where it has none."""
-        return dict(self._message.notes) or None if self._message is not None else None
 
 
 class ConnectionContext(Context):

@@ -74,5 +74,33 @@ class MessageInfo:
         self.notes = Notes(stored)
 
 
+class Remembered:
+    """What is kept of a session beside its facts: part of `SessionInfo`.
+
+    Attributes:
+        verdicts: Of conditions, each with the facts it is about.
+    """
+
+    __slots__ = ("_message", "verdicts")
+
+    def __init__(self) -> None:
+        self._message: MessageInfo | None = None
+        self.verdicts: dict[object, tuple[object, bool]] = {}
+
+    @property
+    def message(self) -> MessageInfo:
+        if self._message is None:
+            self._message = MessageInfo()
+        return self._message
+
+    def begin_message(self) -> None:
+        """Know nothing of a message: the next one begins."""
+        self._message = None
+
+    def gather_notes(self) -> dict[str, str] | None:
+        """Give the notes of the message under way as they are stored; None where it has none."""
+        return dict(self._message.notes) or None if self._message is not None else None
+
+
 def _size(name: str, value: str) -> int:
     return len(name.encode()) + len(value.encode())

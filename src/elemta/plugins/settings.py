@@ -70,6 +70,7 @@ class PluginSettings:
         shadow_hooks: Hooks that are only noted, where others have effect.
         listeners: Kinds of listeners it is asked on ("mta", "lmtp"); () for all.
         authenticated: Ask it only for clients that have, or have not, logged in; None for all.
+        when: Ask it only about sessions of which this expression is true; "" for all.
         log_level: The least important of its own lines that are written.
         limits: See `Limits`.
         where: Where the operator has set this, for messages: "elemta.toml:12".
@@ -89,6 +90,7 @@ class PluginSettings:
     shadow_hooks: frozenset[str] = frozenset()
     listeners: tuple[str, ...] = ()
     authenticated: bool | None = None
+    when: str = ""
     log_level: str = "info"
     limits: Limits = field(default_factory=Limits)
     where: str = ""

@@ -47,6 +47,7 @@ class PluginInfo(msgspec.Struct, frozen=True, kw_only=True):
     isolation: str = "none"
     timeout: float = 30.0
     listeners: tuple[str, ...] = ()
+    when: str = ""
     settings: tuple[str, ...] = ()
     hooks: dict[str, HookFigures]
 

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from elemta.mail.events import Emit
+from elemta.mail.events import Emit, Notice
 from elemta.plugins.asking.chain import Chain, Decision, Link
 from elemta.plugins.asking.table import HookTable
 from elemta.plugins.asking.tally import Tally
 from elemta.plugins.contexts import ConnectionContext, Context
 from elemta.plugins.hooks import HOOKS, STAGES, hooks_of_stage
+from elemta.plugins.loading.conditions import condition_of
 from elemta.plugins.loading.listing import HookFigures, PluginInfo
 from elemta.plugins.loading.loader import Candidate
 from elemta.plugins.loading.selection import Stamp
@@ -66,7 +67,7 @@ def build_table(
     asked = [each for each in plugins if each.is_enabled and _hears(each.settings, listener)]
     chains: dict[str, Chain] = {}
     for name, hook in HOOKS.items():
-        links = [_link(each, name) for each in asked if name in each.candidate.hooks]
+        links = [_link(each, name, emit) for each in asked if name in each.candidate.hooks]
         if links:
             chains[name] = Chain(hook, links, emit, monotonic)
     return HookTable(chains)
@@ -76,11 +77,14 @@ def _hears(settings: PluginSettings, listener: str) -> bool:
     return not settings.listeners or not listener or listener in settings.listeners
 
 
-def _link(running: Running, hook: str) -> Link:
+def _link(running: Running, hook: str, emit: Emit) -> Link:
     call = getattr(running.plugin, hook)
-    wanted = running.settings.authenticated
-    if wanted is not None and issubclass(HOOKS[hook].context, ConnectionContext):
-        call = _only(call, is_authenticated=wanted)
+    settings = running.settings
+    if issubclass(HOOKS[hook].context, ConnectionContext):
+        if settings.when:
+            call = _when(call, settings, emit)
+        if settings.authenticated is not None:
+            call = _only(call, is_authenticated=settings.authenticated)
     tally = running.tallies.get(hook)
     if tally is None:
         tally = running.tallies[hook] = Tally(running.name, hook)
@@ -94,6 +98,25 @@ def _only(call: Callable[[Any], object], *, is_authenticated: bool) -> Callable[
         if context.session.is_authenticated is not is_authenticated:
             return None
         return call(context)
+
+    return asked
+
+
+def _when(
+    call: Callable[[Any], object], settings: PluginSettings, emit: Emit
+) -> Callable[[Any], object]:
+    """Ask only about sessions of which the plugin's condition is true."""
+    holds, told = condition_of(settings.when).holds, False
+
+    def tell(problem: str) -> None:
+        nonlocal told
+        if not told:  # once: it may fail for every session
+            told = True
+            text = f"the condition fails, so it is asked: {problem}"
+            emit(Notice(f"plugin {settings.name}", text))
+
+    def asked(context: ConnectionContext) -> object:
+        return call(context) if holds(context.session, tell) else None
 
     return asked
 
@@ -169,6 +192,7 @@ def info_of(running: Running) -> PluginInfo:
         isolation=settings.isolation.value,
         timeout=settings.timeout,
         listeners=settings.listeners,
+        when=settings.when,
         settings=tuple(sorted(running.raw)),
         hooks={name: _figures(running.tallies.get(name)) for name in running.candidate.hooks},
     )

@@ -8,6 +8,7 @@ from elemta.plugins.finding import files
 from elemta.plugins.finding.problems import PluginProblem, PluginsError, nearest
 from elemta.plugins.finding.sources import Finder, Found, Key, Kind, plain
 from elemta.plugins.hooks import HOOKS
+from elemta.plugins.loading.conditions import ConditionError, condition_of
 from elemta.plugins.loading.loader import Candidate, Host, read
 from elemta.plugins.loading.options import Options, beside, gather
 from elemta.plugins.loading.order import Placed, arrange
@@ -113,6 +114,7 @@ class Selection:
                 stamp = (*code, *_settings(found, candidate.name))
             settings = found.settings or self._claim(candidate, finder)
             _refuse_wrong_hooks(settings)
+            _refuse_wrong_condition(settings)
             options = gather(candidate, settings, self._host.settings)
             self._look_at_limits(candidate, settings)
         except PluginsError as error:
@@ -215,3 +217,18 @@ def _refuse_wrong_hooks(settings: PluginSettings) -> None:
     ]
     if problems:
         raise PluginsError(problems)
+
+
+def _refuse_wrong_condition(settings: PluginSettings) -> None:
+    """Look whether the condition of a plugin can be judged.
+
+    Raises:
+        PluginsError: It cannot.
+    """
+    if not settings.when:
+        return
+    try:
+        condition_of(settings.when)
+    except ConditionError as error:
+        problem = PluginProblem(settings.name, settings.where, f"when: {error}")
+        raise PluginsError([problem]) from error
