@@ -182,7 +182,11 @@ def test_a_plugin_in_a_process_of_its_own_is_tried_there(folder):
 
 @pytest.mark.parametrize(
     ("setup", "step", "error"),
-    [("pass", "on_mail_from", "KeyError: 'oops'"), ("raise OSError('no')", "setup", "OSError: no")],
+    [
+        ("pass", "on_mail_from", "KeyError: 'oops'"),
+        ("raise OSError('no')", "setup", "OSError: no"),
+        ("raise SystemExit(0)", "setup", "SystemExit: 0"),
+    ],
 )
 def test_what_fails_is_told(folder, setup, step, error):
     path = folder / "broken.py"  # it need not be configured

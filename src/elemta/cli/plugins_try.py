@@ -20,7 +20,7 @@ from elemta.cli.plugins_view import (
     release,
 )
 from elemta.net.clock import SystemClock
-from elemta.plugins.asking.defects import describe
+from elemta.plugins.asking.defects import describe, is_our_end
 from elemta.plugins.finding.problems import PluginsError
 from elemta.plugins.finding.sources import Found, Kind, plain
 from elemta.plugins.loading.loader import Host, read
@@ -122,7 +122,9 @@ async def _try(one: Selected) -> list[Step]:
         staged = Staged(
             one.candidate, one.options.values, one.options.raw, FakeClock(), one.settings
         )
-    except Exception as error:  # noqa: BLE001 - a plugin's defect is what is looked for
+    except BaseException as error:
+        if is_our_end(error):
+            raise
         made.error = describe(error)
         return [made]
     plugin, steps = staged.plugin, [made]
@@ -142,7 +144,9 @@ async def _life(name: str, call: Callable[[], Awaitable[None]], limit: float) ->
     try:
         async with asyncio.timeout(limit):
             await call()
-    except Exception as failure:  # noqa: BLE001 - as above
+    except BaseException as failure:
+        if is_our_end(failure):
+            raise
         error = describe(failure)
     return Step(name, "ok", error, _since(began))
 
