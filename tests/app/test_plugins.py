@@ -1,6 +1,7 @@
 """The plugins of a worker, beside its sessions."""
 
 import asyncio
+import contextlib
 
 import pytest
 from plugins.workshop import source
@@ -83,3 +84,23 @@ async def test_a_stop_waits_for_no_plugin_for_ever(begin, monkeypatch):
     assert plugin.is_closed
     [notice] = [event for event in events if isinstance(event, ev.Notice)]
     assert notice.detail == "not all of them ended within 0.01 s"
+
+
+async def test_a_stop_waits_for_no_look_that_goes_on_for_ever(begin, monkeypatch):
+    monkeypatch.setattr(room, "STOP_PATIENCE", 0.01)
+    plugins, _events = await begin("")
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def notice_changes():  # as far as a plugin's `setup` that catches all
+        begun.set()
+        while not gate.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await gate.wait()
+
+    monkeypatch.setattr(plugins.roster, "notice_changes", notice_changes)
+    plugins.beat()
+    await begun.wait()
+    async with asyncio.timeout(10):
+        await plugins.stop()
+    gate.set()
+    await asyncio.sleep(0)

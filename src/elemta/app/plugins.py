@@ -169,12 +169,12 @@ class WorkerPlugins:
         return 1
 
     async def stop(self) -> None:
-        """Tell plugins that everything is closed, and close them; `STOP_PATIENCE` for either."""
+        """Tell plugins that everything is closed, and close them; `STOP_PATIENCE` for each step."""
         if self._roster is None:
             return
         if self._looking is not None:
             self._looking.cancel()
-            await asyncio.wait([self._looking])
+            await asyncio.wait([self._looking], timeout=STOP_PATIENCE)
         with contextlib.suppress(OSError):
             listing_path(self._state_dir, self._index).unlink(missing_ok=True)
         roster = self._roster
