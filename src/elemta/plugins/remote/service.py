@@ -155,7 +155,8 @@ class _Session:
         try:
             if hello.protocol != PROTOCOL:
                 raise PluginError(f"this is version {PROTOCOL} of the protocol")  # noqa: TRY301
-            settings = self._class.Settings.model_validate_json(hello.config)
+            # as in the worker: of JSON text defaults of some types would not be taken
+            settings = self._class.Settings.model_validate(json.loads(hello.config))
             plugin = self._class(settings, tools)
             plugin.tools = tools
             await plugin.setup()
