@@ -64,6 +64,20 @@ class Verdict:
     app_password: str = ""
 
 
+def vouch(claim: Claim) -> Verdict:
+    """Give the verdict on a claim whose password somebody else has found to be right.
+
+    It is about an account that no source need know, and that may act as itself alone.
+    """
+    try:
+        login = prepare_login(claim.login)
+        if claim.authzid and prepare_login(claim.authzid) != login:
+            return Verdict(Result.WRONG, reason="it may not act as the login that it wants to")
+    except PrepareError as error:
+        return Verdict(Result.WRONG, reason=str(error))
+    return Verdict(Result.OK, Account(login))
+
+
 @dataclass(frozen=True, slots=True)
 class _Checked:
     """What a password came to."""
@@ -162,6 +176,8 @@ class Authenticator:
 
     def _offers(self, name: str, peer: Peer) -> bool:
         if name not in self._settings.mechanisms:
+            return False
+        if not self._sources and name not in {"PLAIN", "LOGIN"}:  # somebody else checks those
             return False
         if name == PLUS:
             return bool(peer.bindings)

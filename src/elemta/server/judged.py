@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from elemta.accounts import Account, Claim, Result, vouch
 from elemta.mail import events as ev
 from elemta.mail.errors import LocalProtocolError
 from elemta.mail.ids import SessionId
@@ -19,6 +20,7 @@ from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
 from elemta.plugins.asking.chain import Decision
 from elemta.plugins.contexts import (
+    AuthContext,
     CommandContext,
     ConnectionContext,
     EnvelopeContext,
@@ -86,14 +88,32 @@ class JudgedSession(SecuredSession):
             if reply is not None:
                 self._turn_away(reply, decision)
                 return
-        await super()._hold()
+        if self._stream.tls is None or await self._welcome_tls():
+            await super()._hold()
 
-    def _turn_away(self, reply: Reply, decision: Decision | None) -> None:
+    async def _secured(self) -> None:
+        self._info.helo = self._info.protocol = ""
+        await self._welcome_tls()
+
+    async def _welcome_tls(self) -> bool:
+        """Ask about a client that has come under TLS; False when it is turned away."""
+        self._info.tls_version = self._stream.tls_version
+        chain = self._hooks.on_starttls
+        if chain is None:
+            return True
+        waiting = chain(ConnectionContext("on_starttls", self._info))
+        decision = await waiting if waiting is not None else None
+        reply = self._refusal(decision)
+        if reply is not None:
+            self._turn_away(reply, decision, "starttls")
+        return reply is None
+
+    def _turn_away(self, reply: Reply, decision: Decision | None, stage: str = "connect") -> None:
         """Refuse a connection in place of the banner (RFC 5321 §3.1, §3.8; RFC 7504)."""
         if reply.code not in {421, 521, 554}:
             reply = Reply(554 if reply.is_permanent else 421, reply.text, reply.enhanced)
         self._over = "refused"
-        self._blame("connect", reply, decision)
+        self._blame(stage, reply, decision)
         self._stream.write(reply.encode())
 
     # ---- commands
@@ -172,6 +192,58 @@ class JudgedSession(SecuredSession):
         info.helo = event.name
         info.protocol = {"HELO": "SMTP", "LHLO": "LMTP"}.get(event.verb, "ESMTP")
         return None
+
+    # ---- AUTH
+
+    async def _judge(self, claim: Claim) -> None:
+        """Ask plugins before the accounts, and again after them.
+
+        A plugin that says ACCEPT to a password has checked it itself. Once the accounts have been
+        asked none can let in whom they do not know.
+        """
+        decision = await self._ask_login("on_auth_start", claim, None)
+        if decision is not None and self._is_refused(claim, decision):
+            return
+        if decision is not None and decision.action is Action.ACCEPT and claim.proven is None:
+            verdict = vouch(claim)
+        else:
+            verdict = await self._ask_accounts(claim)
+        if verdict.result is not Result.DOWN:
+            decision = await self._ask_login("on_auth", claim, verdict.result is Result.OK)
+            if decision is not None and self._is_refused(claim, decision):
+                return
+        self._settle_login(claim, verdict)
+
+    async def _ask_login(
+        self,
+        hook: str,
+        claim: Claim,
+        authenticated: bool | None,  # noqa: FBT001 - three values
+    ) -> Decision | None:
+        chain = self._hooks.on_auth_start if authenticated is None else self._hooks.on_auth
+        if chain is None:
+            return None
+        password = claim.password if authenticated is None else ""
+        waiting = chain(
+            AuthContext(hook, self._info, claim.mechanism, claim.login, password, authenticated)
+        )
+        return await waiting if waiting is not None else None
+
+    def _is_refused(self, claim: Claim, decision: Decision) -> bool:
+        reply = self._refusal(decision)
+        if reply is None:
+            return False
+        enhanced = reply.enhanced or ""
+        if reply.is_permanent:
+            reply = Reply(535, reply.text, enhanced if enhanced.startswith("5.7.") else "5.7.8")
+        else:
+            reply = Reply(454, reply.text, enhanced if enhanced.startswith("4.7.") else "4.7.0")
+        self._refuse_login(claim.login, reply, f"{decision.plugin}: {decision.note}")
+        return True
+
+    def _log_in(self, account: Account, mechanism: str) -> None:
+        super()._log_in(account, mechanism)
+        self._info.username = account.name
 
     # ---- the transaction
 

@@ -37,7 +37,7 @@ class Listeners:
         max_connections: int,
         next_session_id: Callable[[], SessionId],
     ) -> None:
-        """Take a function that gives the surroundings of a listener, by its address, as they are."""
+        """Take a function that gives the surroundings of a listener, by its address."""
         self._surroundings = surroundings
         self._max_connections = max_connections
         self._next_session_id = next_session_id

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, ClassVar
 
 from elemta.accounts import (
+    Account,
     Challenge,
     Claim,
     Exchange,
@@ -25,9 +26,10 @@ from elemta.mail.errors import LocalProtocolError
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply, clean_text
 from elemta.net.stream import Stream
+from elemta.server.offers import make_offer
 from elemta.server.session import Handler, Session
 from elemta.server.surroundings import Surroundings
-from elemta.smtp import commands
+from elemta.smtp import Offer, commands
 from elemta.smtp import events as smtp
 
 TLS_READY = Reply(220, "Go ahead", "2.0.0")
@@ -40,13 +42,30 @@ LOGIN_LIMIT = 200  # characters of a login in the log
 
 
 class SecuredSession(Session):
-    """A session with STARTTLS and AUTH, where its listener has them."""
+    """A session with extensions; STARTTLS and AUTH where its listener has them."""
 
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
+        self._account: Account | None = None
         self._exchange: Exchange | None = None
         self._mechanism = ""
         self._failed_logins = 0
         super().__init__(stream, session_id, around)
+
+    def _offer(self) -> Offer:
+        """Say what this client may use as things stand."""
+        settings, around = self._settings, self._around
+        is_encrypted = self._stream.tls is not None
+        tls = "up" if is_encrypted else "offered" if around.tls is not None else ""
+        may_hold = around.door.is_submission and self._is_privileged
+        mechanisms = self._mechanisms()
+        return make_offer(
+            settings.max_recipients,
+            int(settings.max_hold) if may_hold else 0,
+            tls,
+            mechanisms,
+            smtputf8=settings.smtputf8,
+            auth_needs_tls=not mechanisms and around.accounts is not None and not is_encrypted,
+        )
 
     # ---- TLS
 
@@ -96,6 +115,7 @@ class SecuredSession(Session):
     # ---- AUTH
 
     def _mechanisms(self) -> tuple[str, ...]:
+        """The mechanisms of AUTH that this client may use now."""
         accounts = self._around.accounts
         may_say = self._stream.tls is not None or self._around.door.clear_login
         return accounts.mechanisms(self._peer()) if accounts is not None and may_say else ()
@@ -138,34 +158,40 @@ class SecuredSession(Session):
 
     async def _judge(self, claim: Claim) -> None:
         """Find out whether a client is who it says, and answer."""
+        self._settle_login(claim, await self._ask_accounts(claim))
+
+    async def _ask_accounts(self, claim: Claim) -> Verdict:
         accounts = self._around.accounts
         if accounts is None:
             raise LocalProtocolError("there are no accounts")
-        self._settle_login(claim, await accounts.judge(claim, self._peer()))
+        return await accounts.judge(claim, self._peer())
 
     def _settle_login(self, claim: Claim, verdict: Verdict) -> None:
         """Answer a claim that has been judged."""
-        account = verdict.account
-        if verdict.result is Result.OK and account is not None:
-            self._log_in(account.name, claim.mechanism)
-            return
-        self._tell_failure(claim.login, verdict.reason)
-        if verdict.result is Result.DOWN:
-            self._answer(UNDECIDED)
-            return
-        self._failed_logins += 1
+        if verdict.result is Result.OK and verdict.account is not None:
+            self._log_in(verdict.account, claim.mechanism)
+        elif verdict.result is Result.DOWN:
+            self._refuse_login(claim.login, UNDECIDED, verdict.reason)
+        else:
+            self._refuse_login(claim.login, WRONG, verdict.reason)
+
+    def _refuse_login(self, login: str, reply: Reply, reason: str) -> None:
+        """Answer a claim that has come to nothing; too many that are wrong end the session."""
+        self._tell_failure(login, reason)
+        if reply.is_permanent:
+            self._failed_logins += 1
         if self._failed_logins >= self._settings.max_logins:
             self._end("too many failed logins", TOO_MANY_LOGINS)
         else:
-            self._answer(WRONG)
+            self._answer(reply)
 
-    def _log_in(self, login: str, mechanism: str) -> None:
+    def _log_in(self, account: Account, mechanism: str) -> None:
         around = self._around
-        self._login = login
+        self._account, self._login = account, account.name
         self._client = None
         self._machine.change_offer(self._offer())
         ip = self._stream.peer_ip or "unix"
-        around.emit(ev.AuthSucceeded(self._id, ip, around.listener, login, mechanism))
+        around.emit(ev.AuthSucceeded(self._id, ip, around.listener, self._login, mechanism))
         self._answer(LOGGED_IN)
 
     def _tell_failure(self, login: str, reason: str) -> None:

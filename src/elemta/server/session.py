@@ -16,7 +16,7 @@ from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
 from elemta.plugins.asking.chain import Decision
 from elemta.server.inspection import queued
-from elemta.server.offers import make_offer, make_requests
+from elemta.server.offers import make_requests
 from elemta.server.replies import (
     BYE,
     CANNOT_VERIFY,
@@ -85,24 +85,8 @@ class Session:
         return ServerMachine(limits, self._offer(), lmtp=door.is_lmtp, is_encrypted=tls is not None)
 
     def _offer(self) -> Offer:
-        """Say what this client may use as things stand."""
-        settings, around = self._settings, self._around
-        is_encrypted = self._stream.tls is not None
-        tls = "up" if is_encrypted else "offered" if around.tls is not None else ""
-        may_hold = around.door.is_submission and self._is_privileged
-        mechanisms = self._mechanisms()
-        return make_offer(
-            settings.max_recipients,
-            int(settings.max_hold) if may_hold else 0,
-            tls,
-            mechanisms,
-            smtputf8=settings.smtputf8,
-            auth_needs_tls=not mechanisms and around.accounts is not None and not is_encrypted,
-        )
-
-    def _mechanisms(self) -> tuple[str, ...]:
-        """The mechanisms of AUTH that this client may use now."""
-        return ()
+        """Say which extensions this client may use as things stand."""
+        return Offer(smtputf8=self._settings.smtputf8)
 
     def close_soon(self) -> None:
         """End with 421: at once when no message is under way, else after it."""

@@ -2,6 +2,7 @@
 
 from elemta.server.limits.brake import Brake
 from elemta.server.limits.counters import Counters
+from elemta.server.limits.gate import Gate
 from elemta.server.limits.guard import Guard, Refusal
 from elemta.server.limits.ledger import Ledger
 from elemta.server.limits.quota import Quotas
@@ -20,6 +21,7 @@ __all__ = [
     "Brake",
     "BrakeSettings",
     "Counters",
+    "Gate",
     "Guard",
     "Ledger",
     "LimitSettings",
