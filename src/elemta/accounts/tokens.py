@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.types import Options
 
@@ -161,8 +162,12 @@ class TokenJudge:
             self._trouble = f"cannot be read: {error.strerror or error}"
         except http.client.HTTPException as error:
             self._trouble = f"cannot be fetched: {type(error).__name__}"
-        except (ValueError, RecursionError, jwt.PyJWTError):
+        except (ValueError, RecursionError, msgspec.MsgspecError):
             self._trouble = "no set of keys"
+
+
+class _KeySet(msgspec.Struct):
+    keys: list[dict[str, Any]]
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -189,10 +194,14 @@ def _load(place: str, context: ssl.SSLContext | None) -> bytes:
 def _parse(raw: bytes) -> Mapping[str, _Key]:
     """Read the keys that can be used; those without an id are numbered."""
     keys: dict[str, _Key] = {}
-    for found in jwt.PyJWKSet.from_json(raw.decode()).keys[:MAX_KEYS]:
-        algorithm = _algorithm_of(found.key)
-        if algorithm and found.public_key_use in {None, "sig"}:
-            keys[found.key_id or f"\0{len(keys)}"] = _Key(algorithm, found.key)
+    for item in msgspec.json.decode(raw, type=_KeySet).keys[:MAX_KEYS]:
+        with contextlib.suppress(jwt.PyJWTError, ValueError, TypeError):  # none of ours
+            found = jwt.PyJWK(item)
+            algorithm = _algorithm_of(found.key)
+            if algorithm and found.public_key_use in {None, "sig"}:
+                keys[found.key_id or f"\0{len(keys)}"] = _Key(algorithm, found.key)
+    if not keys:
+        raise ValueError("it has no key that can be used")
     return keys
 
 
