@@ -1,0 +1,146 @@
+"""A session whose client is kept in bounds: rates, delays after errors, the brake on logins."""
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, ClassVar
+
+from elemta.accounts import Account, Claim
+from elemta.mail.ids import SessionId
+from elemta.mail.reply import Reply
+from elemta.net.stream import Stream
+from elemta.server.limits.guard import HANDSHAKES
+from elemta.server.secured import SecuredSession
+from elemta.server.session import REFUSALS_PER_ERROR, Handler
+from elemta.server.surroundings import Surroundings
+from elemta.smtp import events as smtp
+
+ADMINS = "admin"  # the group of accounts whose address is never banned
+
+Waiting = Awaitable[None] | None
+
+
+class LimitedSession(SecuredSession):
+    """A session with a gate before its commands, where its listener has one."""
+
+    def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
+        super().__init__(stream, session_id, around)
+        self._gate = around.gate
+        self._ip = stream.peer_ip
+        self._penalty = 0.0  # seconds that the next answer is late
+
+    def hurry(self, deadline: float) -> None:
+        """Wait no longer than this for a command that is under way."""
+        if self._transaction is None:
+            self._stream.deadline = min(self._stream.deadline, deadline)
+
+    # ---- commands
+
+    def _limit_mail(self, event: smtp.Mail) -> Waiting:
+        gate = self._gate
+        refusal = gate.mail(self._ip, self._id) if gate is not None else None
+        if refusal is not None:
+            self._answer_refusal(refusal, 0)
+            return None
+        return self._on_mail(event) or self._pay()
+
+    def _limit_rcpt(self, event: smtp.Rcpt) -> Waiting:
+        gate = self._gate
+        refusal = gate.guard.recipient(self._ip, self._id) if gate is not None else None
+        if refusal is not None:
+            self._answer_refusal(refusal, 0)
+            return None
+        return self._on_rcpt(event) or self._pay()
+
+    def _limit_starttls(self, event: smtp.StartTls) -> Waiting:
+        gate = self._gate
+        refusal = gate.guard.handshake(self._ip, self._id) if gate is not None else None
+        if refusal is not None:
+            self._answer(refusal)
+            return None
+        return self._on_starttls(event)
+
+    async def _open(self) -> bool:
+        gate = self._gate
+        if gate is not None and self._around.door.tls == "implicit":
+            refusal = gate.guard.handshake(self._ip, self._id)
+            if refusal is not None:
+                self._over = "handshake rate"
+                self._stream.write(Reply(421, HANDSHAKES.text, HANDSHAKES.enhanced).encode())
+                return False
+        return await super()._open()
+
+    # ---- errors
+
+    def _limit_fault(self, event: smtp.Fault) -> Waiting:
+        gate = self._gate
+        refusal = gate.guard.error(self._ip, self._id) if gate is not None else None
+        self._on_fault(event)
+        if refusal is not None and not self._over:
+            self._end("error rate", refusal)
+        self._punish()
+        return self._pay()
+
+    def _answer_refusal(self, reply: Reply, cost: int = 1) -> None:
+        super()._answer_refusal(reply, cost)
+        if cost:
+            self._punish()
+
+    def _punish(self) -> None:
+        """Make the answer to an error late; ten refusals count as one."""
+        gate = self._gate
+        if gate is not None and not self._over:
+            errors = self._errors + self._refused // REFUSALS_PER_ERROR
+            self._penalty = gate.guard.delay(self._ip, errors)
+
+    def _pay(self) -> Waiting:
+        """Wait, where an answer is to be late."""
+        seconds, self._penalty = self._penalty, 0.0
+        gate = self._gate
+        if not seconds or gate is None or self._is_closing:
+            return None
+        return self._wait(gate.tarpit.wait(seconds))
+
+    async def _wait(self, waiting: Awaitable[bool]) -> None:
+        await waiting
+
+    def _advance(self) -> Waiting:
+        if self._penalty and (waiting := self._pay()) is not None:
+            return waiting
+        return super()._advance()
+
+    # ---- logins
+
+    async def _consider(self, claim: Claim) -> None:
+        gate = self._gate
+        refusal = await gate.login(self._ip, claim.login, self._id) if gate is not None else None
+        if refusal is None:
+            await super()._consider(claim)
+            return
+        self._tell_failure(claim.login, refusal.text)
+        if refusal.code == 454:
+            self._answer(refusal)
+        else:
+            self._end("login refused", refusal)
+
+    def _refuse_login(self, login: str, reply: Reply, reason: str) -> None:
+        super()._refuse_login(login, reply, reason)
+        gate = self._gate
+        if gate is None or not reply.is_permanent:  # nobody could tell: no failure
+            return
+        gate.brake.failed(self._ip, login, self._id, self._mechanism)
+        banned = gate.brake.turn_away(self._ip)
+        if banned is not None and not self._over:
+            self._end("banned", banned[1])
+
+    def _log_in(self, account: Account, mechanism: str) -> None:
+        super()._log_in(account, mechanism)
+        if self._gate is not None:
+            is_admin = ADMINS in account.groups
+            self._gate.brake.succeeded(self._ip, account.name, is_admin=is_admin)
+
+    HANDLERS: ClassVar[Mapping[type[Any], Handler]] = {
+        **SecuredSession.HANDLERS,
+        smtp.Mail: _limit_mail,
+        smtp.Rcpt: _limit_rcpt,
+        smtp.StartTls: _limit_starttls,
+        smtp.Fault: _limit_fault,
+    }
