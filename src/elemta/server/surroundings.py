@@ -10,6 +10,7 @@ from elemta.mail.clock import Clock
 from elemta.mail.events import Emit
 from elemta.plugins.asking.table import NO_HOOKS, HookTable
 from elemta.server.intake import Intake
+from elemta.server.limits.gate import Gate
 from elemta.server.relay import RelayPolicy
 from elemta.server.settings import Door, SessionSettings
 
@@ -26,6 +27,7 @@ class Surroundings:
         accounts: Who may log in; None where nobody can.
         tells_commands: Somebody wants an event for each accepted MAIL and RCPT.
         hooks: The plugins of new sessions.
+        gate: What keeps strangers in bounds; None where nothing does.
     """
 
     settings: SessionSettings
@@ -39,6 +41,7 @@ class Surroundings:
     accounts: Authenticator | None = None
     tells_commands: bool = False
     hooks: HookTable = NO_HOOKS
+    gate: Gate | None = None
 
     @property
     def listener(self) -> str:
