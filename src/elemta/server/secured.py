@@ -150,11 +150,15 @@ class SecuredSession(Session):
             self._answer(Reply(334, b2a_base64(said.data, newline=False).decode("ascii")))
         else:
             self._exchange = None
-            await self._judge(said)
+            await self._consider(said)
 
     def _on_fault(self, event: smtp.Fault) -> None:
         self._exchange = None  # whatever was wrong, the exchange is over
         super()._on_fault(event)
+
+    async def _consider(self, claim: Claim) -> None:
+        """Take a claim, if it is the time for it."""
+        await self._judge(claim)
 
     async def _judge(self, claim: Claim) -> None:
         """Find out whether a client is who it says, and answer."""
