@@ -30,7 +30,7 @@ from elemta.plugins.contexts import (
 )
 from elemta.plugins.result import Action
 from elemta.server.inspection import Panel, add_mark
-from elemta.server.secured import SecuredSession
+from elemta.server.limited import LimitedSession
 from elemta.server.session import Handler
 from elemta.server.surroundings import Surroundings
 from elemta.server.transaction import Client
@@ -49,7 +49,7 @@ def without_secret(line: bytes) -> bytes:
     return b" ".join(words[: 2 if words[0].upper() == b"AUTH" else 1])
 
 
-class JudgedSession(SecuredSession):
+class JudgedSession(LimitedSession):
     """A session with plugins; it keeps those it began with."""
 
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
@@ -371,7 +371,7 @@ class JudgedSession(SecuredSession):
         )
 
     HANDLERS: ClassVar[Mapping[type[Any], Handler]] = {
-        **SecuredSession.HANDLERS,
+        **LimitedSession.HANDLERS,
         smtp.Hello: _on_hello,
         smtp.Rcpt: _on_rcpt,
     }
