@@ -11,11 +11,12 @@ from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
 from elemta.net.tasks import spawn
 from elemta.server.judged import JudgedSession
-from elemta.server.secured import SecuredSession
+from elemta.server.limited import LimitedSession
+from elemta.server.limits.guard import Refusal
 from elemta.server.session import Session
 from elemta.server.surroundings import Surroundings
 
-TOO_BUSY = Reply(421, "Too many connections, try again later", "4.3.2").encode()
+TOO_BUSY = Refusal(Reply(421, "Too many connections, try again later", "4.3.2"), "connections")
 BACKLOG = 1024
 
 
@@ -42,7 +43,7 @@ class Listeners:
         self._max_connections = max_connections
         self._next_session_id = next_session_id
         self._servers: list[asyncio.AbstractServer] = []
-        self._sessions: set[Session] = set()
+        self._sessions: set[LimitedSession] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -53,6 +54,11 @@ class Listeners:
     def limit(self, max_connections: int) -> None:
         """Change how many sessions there may be; those that are open stay."""
         self._max_connections = max_connections
+
+    def hurry(self, seconds: float, now: float) -> None:
+        """Let clients that send no message have no more than so long for their next command."""
+        for session in self._sessions:
+            session.hurry(now + seconds)
 
     async def start(self, sockets: Sequence[Bound]) -> None:
         """Begin to accept connections."""
@@ -87,22 +93,34 @@ class Listeners:
 
     def _accept(self, stream: Stream, bound: Bound) -> None:
         around = self._surroundings(bound.address)
-        if len(self._sessions) >= self._max_connections:
-            around.emit(ev.ConnectionRefused(stream.peer_ip or "unix", bound.kind, "connections"))
+        held = self._admit(stream, around)
+        if isinstance(held, Refusal):
+            around.emit(ev.ConnectionRefused(stream.peer_ip or "unix", bound.kind, held.limit))
             stream.deadline = around.clock.monotonic() + 5.0
-            stream.write(TOO_BUSY)
+            stream.write(held.reply.encode())
             stream.close()
             return
-        kind = SecuredSession if around.hooks.is_empty else JudgedSession
+        kind = LimitedSession if around.hooks.is_empty else JudgedSession
         session = kind(stream, self._next_session_id(), around)
         self._sessions.add(session)
         self._idle.clear()
-        _ = spawn(self._hold(session), "session")
+        _ = spawn(self._hold(session, around, held), "session")
 
-    async def _hold(self, session: Session) -> None:
+    def _admit(self, stream: Stream, around: Surroundings) -> Refusal | tuple[str, ...]:
+        """Say why a connection is refused, or what it takes up while it is open."""
+        count, most = len(self._sessions), self._max_connections
+        if count >= most:
+            return TOO_BUSY
+        return () if around.gate is None else around.gate.admit(stream.peer_ip, count, most)
+
+    async def _hold(
+        self, session: LimitedSession, around: Surroundings, held: tuple[str, ...]
+    ) -> None:
         try:
             await session.run()
         finally:
+            if held and around.gate is not None:
+                around.gate.leave(held)
             self._sessions.discard(session)
             if not self._sessions:
                 self._idle.set()
