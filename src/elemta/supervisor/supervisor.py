@@ -42,11 +42,15 @@ from elemta.net.binding import bind_tcp, bind_unix
 from elemta.observe import Log, Metrics, capture, describe_error, fan_out, prepare_metrics
 from elemta.observe.exposition import Exposition
 from elemta.server import Bound
+from elemta.server.limits import Counters
 from elemta.supervisor.children import Child, Reload, describe_status, listen, make_lifeline
 from elemta.web import serve_web
 
-WorkerMain = Callable[[Config, Path | None, int, Sequence[Bound], int], int]
-"""Runs a worker: configuration, its file, number, sockets, lifeline; gives the exit status."""
+WorkerMain = Callable[[Config, Path | None, int, Sequence[Bound], int, Counters], int]
+"""Runs a worker: configuration, its file, number, sockets, lifeline, what all workers count in.
+
+It gives the exit status.
+"""
 
 RESTART_DELAYS = (0.1, 1.0, 5.0, 15.0, 30.0)  # after 1, 2... deaths in a row
 LOCK_PATIENCE = (0.05, 0.2, 0.0)  # seconds between attempts
@@ -63,6 +67,7 @@ class Supervisor:
         self._config = config
         self._path = path
         self._run_worker = run_worker
+        self._counters = Counters(config.server.worker_count)
         self._children: list[Child] = []
         self._sockets: list[socket.socket] = []
         self._is_stopping = False
@@ -106,7 +111,9 @@ class Supervisor:
         return self._status
 
     def _worker_main(self, index: int, sockets: list[Bound]) -> Callable[[int], int]:
-        return lambda lifeline: self._run_worker(self._config, self._path, index, sockets, lifeline)
+        return lambda lifeline: self._run_worker(
+            self._config, self._path, index, sockets, lifeline, self._counters
+        )
 
     def _web_main(self, listener: socket.socket) -> Callable[[int], int]:
         def main(lifeline: int) -> int:
@@ -237,6 +244,8 @@ class Supervisor:
         listen(child)
         os.close(child.lifeline)
         child.pid, child.lifeline = 0, -1
+        if child.is_worker:
+            self._counters.drop(child.index)
         if self._is_stopping:
             return
         if os.waitstatus_to_exitcode(status) == EX_CONFIG and not child.was_up:
