@@ -14,12 +14,13 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from elemta.app import settings as derive
 from elemta.app.doors import make_door
+from elemta.app.limits import WorkerLimits
 from elemta.app.plugins import WorkerPlugins, as_problems
 from elemta.app.shards import Figures, Shards
 from elemta.config import Config, changed, keep_fixed, load
@@ -43,7 +44,8 @@ from elemta.observe import (
     fan_out,
 )
 from elemta.plugins.finding.problems import PluginsError
-from elemta.server import Bound, Listeners, RelayPolicy, Surroundings
+from elemta.server import Bound, Listeners, RelayPolicy, SessionSettings, Surroundings
+from elemta.server.limits import Counters
 
 BEAT_EVERY = 1.0  # seconds between heartbeats, samples and looks for orders
 SURVEY_COST = 50  # counting a long queue takes a while: at most a fiftieth of the time
@@ -55,17 +57,26 @@ GARBAGE_THRESHOLD = 50_000  # allocations between collections: sessions make few
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a worker is started with: its number, its sockets, and the pipe to the supervisor."""
+    """What a worker is started with: its number, its sockets, the pipe to the supervisor.
+
+    And what all workers of the node count in.
+    """
 
     config: Config
     path: Path | None
     index: int
     sockets: Sequence[Bound]
     lifeline: int
+    counters: Counters
 
 
 def run_worker(
-    config: Config, path: Path | None, index: int, sockets: Sequence[Bound], lifeline: int
+    config: Config,
+    path: Path | None,
+    index: int,
+    sockets: Sequence[Bound],
+    lifeline: int,
+    counters: Counters,
 ) -> int:
     """Run a worker until it is told to stop; the exit status.
 
@@ -76,8 +87,10 @@ def run_worker(
         sockets: Its listening sockets.
         lifeline: A socket to the supervisor: its end is the supervisor's; what is written to it
             tells that the worker is alive.
+        counters: What holds for the node, whatever the number of workers.
     """
-    start = Start(config, path, index, sockets, lifeline)
+    counters.worker = index
+    start = Start(config, path, index, sockets, lifeline, counters)
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
     return run_loop(functools.partial(_run, start))
@@ -148,6 +161,7 @@ class Worker:
         self._shards = Shards(
             config, start.index, self._delivery, self._clock, self._emit, self._plugins
         )
+        self._limits = WorkerLimits(config, start.counters, self._clock, self._emit)
         self._around: dict[str, Surroundings] = {}
         # nobody is let in before `_apply` says how many
         self._listeners = Listeners(self._around.__getitem__, 0, self._next_session_id)
@@ -177,6 +191,7 @@ class Worker:
         self._session_prefix = f"{self._start.index:x}-{os.getpid():x}-"
         await self._plugins.start(self._config)
         await self._shards.open()
+        await self._limits.start()
         self._apply(self._config)
         self._plugins.roster.on_change = self._take_tables
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
@@ -211,12 +226,14 @@ class Worker:
         if self._beating is not None:
             await self._beating
         timeout = self._config.server.drain_timeout
+        self._limits.tarpit.close()
         await asyncio.gather(
             self._plugins.stopping(timeout),
             self._listeners.stop(timeout),
             self._shards.stop(timeout),
         )
         await self._delivery.close()
+        await self._limits.stop()
         self._shards.close()
         await self._plugins.stop()
         self._metrics.close()
@@ -225,7 +242,8 @@ class Worker:
     def _apply(self, config: Config) -> None:
         """Give every room its part of a configuration."""
         self._config = config
-        settings = derive.session_settings(config)
+        settings = self._hurried(derive.session_settings(config))
+        self._limits.apply(config)
         policy = RelayPolicy(derive.relay_settings(config))
         for listener in config.listeners:
             self._around[listener.address] = Surroundings(
@@ -236,10 +254,28 @@ class Worker:
                 clock=self._clock,
                 emit=self._emit,
                 door=make_door(config, listener),
+                gate=self._limits.gate(listener.kind),
                 tells_commands=self._log.is_debug,
                 hooks=self._plugins.table(listener.kind),
             )
         self._listeners.limit(self._max_connections())
+
+    def _hurried(self, settings: SessionSettings) -> SessionSettings:
+        """Give clients less time while there is too much to do."""
+        timeout = self._limits.shedding.timeout(settings.command_timeout)
+        return replace(settings, command_timeout=timeout)
+
+    async def _measure(self, lag: float) -> None:
+        """Do less while there is too much to do."""
+        oldest = self._figures.oldest_at if self._figures is not None else None
+        age = self._clock.now() - oldest if oldest else None
+        if not await self._limits.measure(lag, age):
+            return
+        settings = self._hurried(derive.session_settings(self._config))
+        for around in self._around.values():
+            around.settings = settings
+        if self._limits.shedding.load:
+            self._listeners.hurry(settings.command_timeout, self._clock.monotonic())
 
     def _take_tables(self) -> None:
         """Let new sessions have the plugins as they are now."""
@@ -310,6 +346,7 @@ class Worker:
             dead = self._shards.find_dead()
             if dead:
                 self._give_up(dead)
+            await self._measure(lag)
             self._plugins.beat()
             self._metrics.plugins(self._plugins.roster.tallies(), self._plugins.roster.figures())
             self._sample(lag)
@@ -347,5 +384,7 @@ class Worker:
                 log_lines_dropped=self._log.dropped,
                 double_bounces=figures.double_bounces,
                 notifications_withheld=figures.notifications_withheld,
+                load=self._limits.shedding.load,
+                sessions_delayed=self._limits.tarpit.count,
             )
         )
