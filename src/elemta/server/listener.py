@@ -13,7 +13,6 @@ from elemta.net.tasks import spawn
 from elemta.server.judged import JudgedSession
 from elemta.server.limited import LimitedSession
 from elemta.server.limits.guard import Refusal
-from elemta.server.session import Session
 from elemta.server.surroundings import Surroundings
 
 TOO_BUSY = Refusal(Reply(421, "Too many connections, try again later", "4.3.2"), "connections")
