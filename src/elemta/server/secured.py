@@ -100,7 +100,7 @@ class SecuredSession(Session):
         stream.deadline = around.clock.monotonic() + self._settings.handshake_timeout
         ip = stream.peer_ip or "unix"
         try:
-            await stream.start_tls(around.tls(), server_side=True)
+            await stream.start_tls(around.tls.context(), server_side=True)
         except (OSError, TimeoutError) as error:
             reason = clean_text(_reason(error), LOGIN_LIMIT)
             around.emit(ev.TlsHandshakeFailed(self._id, ip, around.listener, reason))
@@ -121,8 +121,13 @@ class SecuredSession(Session):
         return accounts.mechanisms(self._peer()) if accounts is not None and may_say else ()
 
     def _peer(self) -> Peer:
-        stream = self._stream
-        return Peer(stream.peer_ip, self._around.listener, is_tls=stream.tls is not None)
+        stream, contexts = self._stream, self._around.tls
+        tls = stream.tls
+        identity = None
+        if tls is not None and tls.certificate and contexts is not None:
+            identity = contexts.identify(tls.certificate) or None
+        listener, is_tls = self._around.listener, tls is not None
+        return Peer(stream.peer_ip, listener, is_tls=is_tls, identity=identity)
 
     def _on_auth(self, event: smtp.Auth) -> Awaitable[None] | None:
         accounts = self._around.accounts
