@@ -52,13 +52,16 @@ class Stranger:
                     for reply in self.answer(wish.chunk):
                         await context.write(reply)
 
+    def write(self, message):
+        return message if isinstance(message, bytes) else message.SerializeToString()
+
     async def start(self):
         handlers = {
             "Describe": grpc.unary_unary_rpc_method_handler(
                 self.describe, pb.DescribeRequest.FromString, pb.Description.SerializeToString
             ),
             "Session": grpc.stream_stream_rpc_method_handler(
-                self.session, pb.FromServer.FromString, pb.FromPlugin.SerializeToString
+                self.session, pb.FromServer.FromString, self.write
             ),
         }
         self.server = grpc.aio.server()

@@ -274,9 +274,11 @@ async def test_a_plugin_that_fails_again_and_again_is_left_alone(tmp_path):
         """)
     )
     async with outside(tmp_path, path) as it:
-        calls = [it.plugin.on_mail_from(envelope()) for _ in range(5)]
-        results = await asyncio.gather(*calls, return_exceptions=True)
-        assert all(isinstance(result, LinkLost) for result in results)
+        for number in range(1, 6):
+            calls = [it.plugin.on_mail_from(envelope()) for _ in range(5)]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(isinstance(result, LinkLost) for result in results)
+            assert ("suspended" in it.changes()) == (number == 5)
         with pytest.raises(PluginError, match="5 times in a row"):
             await it.plugin.on_mail_from(envelope())
         assert "suspended" in it.changes()

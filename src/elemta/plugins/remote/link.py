@@ -74,6 +74,7 @@ class Link:
 
     Attributes:
         lost: Done when the session has ended; its value says why.
+        is_blamed: Its end has been counted as a failure.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Link:
         body_size: int,
     ) -> None:
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.is_blamed = False
         self._prefetch = min(prefetch, MAX_PREFETCH)
         self._limits = limits
         self._body_size = body_size

@@ -202,6 +202,7 @@ class RemotePlugin(Plugin[Any]):
         loop = asyncio.get_running_loop()
         seconds = self.route.settings.timeout
         end = loop.time() + seconds
+        link: Link | None = None
         try:
             link = await self._await_link()
             result = await link.call(context, seconds)
@@ -209,7 +210,13 @@ class RemotePlugin(Plugin[Any]):
             if loop.time() >= end - 0.01:  # it was too slow; else nobody wants to know any more
                 self._breaker.failed()
             raise
-        except (LinkLost, AnswerError):
+        except LinkLost:
+            if link is None or not link.is_blamed:  # one end is one failure, whoever was waiting
+                self._breaker.failed()
+            if link is not None:
+                link.is_blamed = True
+            raise
+        except AnswerError:
             self._breaker.failed()
             raise
         except Overloaded:
