@@ -5,11 +5,15 @@ from hypothesis import strategies as st
 from elemta.config.units import (
     DAY,
     LONGEST,
+    OFF,
     format_duration,
+    format_rate,
     format_size,
     parse_duration,
+    parse_rate,
     parse_size,
 )
+from elemta.mail.rate import Rate
 
 
 @pytest.mark.parametrize(
@@ -111,3 +115,36 @@ def test_shown_as_people_write_them():
     assert format_duration(90.0) == "90s"
     assert format_duration(0.5) == "500ms"
     assert format_duration(0.0) == "0s"
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("100/m", Rate(100, 60.0)),
+        ("5/s", Rate(5, 1.0)),
+        ("20/10m", Rate(20, 600.0)),
+        (" 1 / 1h30m ", Rate(1, 5400.0)),
+        ("3/90", Rate(3, 90.0)),
+        ("1000/d", Rate(1000, DAY)),
+        ("off", OFF),
+    ],
+)
+def test_rates(text, rate):
+    assert parse_rate(text) == rate
+    assert parse_rate(format_rate(rate)) == rate
+    assert parse_rate(rate) == rate
+
+
+@pytest.mark.parametrize(
+    "value", ["", "100", 100, "0/m", "1/0", "1/x", "-1/m", "m/1", "1/4000d", "1.5/m", None, True]
+)
+def test_what_is_no_rate(value):
+    with pytest.raises(ValueError, match=r"a rate is expected"):
+        parse_rate(value)
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(Rate(100, 60.0), "100/m"), (Rate(20, 600.0), "20/10m"), (OFF, "off")]
+)
+def test_rates_are_shown_as_people_write_them(rate, text):
+    assert format_rate(rate) == text
