@@ -1,6 +1,7 @@
 """`elemta serve`."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import tempfile
@@ -10,10 +11,12 @@ from typing import NoReturn
 
 import click
 
+from elemta.cli.certificates import find_tls_problems
 from elemta.cli.options import config_option, problem_json
 from elemta.cli.output import PROBLEM, fail, json_option, put_json, warn
 from elemta.config import read
 from elemta.mail.errors import ConfigError
+from elemta.plugins.tooling.toolbox import DEBUG_VARIABLE
 
 TEST_MODE = """\
 [server]
@@ -59,11 +62,22 @@ def serve(
         fail("--test-mode has a configuration of its own: leave out --config")
     if plugin_dir is not None:  # in the environment, so that a reload sees it, too
         os.environ["ELEMTA_PLUGINS__DIRECTORY"] = json.dumps(str(plugin_dir.absolute()))
+    wants_debugger = os.environ.get(DEBUG_VARIABLE, "").startswith("attach")
+    if wants_debugger and not test_mode:
+        fail(f"{DEBUG_VARIABLE}=attach lets a debugger into the server: only with --test-mode")
     if not test_mode:
         _serve(config_path, as_json=as_json)
-    os.environ["ELEMTA_PLUGIN_DEBUG"] = "1"
+    if wants_debugger:
+        _check_debugger()
+    else:
+        os.environ[DEBUG_VARIABLE] = "1"
     with _test_config(plugin_dir or Path("plugins")) as path:
         _serve(path, as_json=as_json)
+
+
+def _check_debugger() -> None:
+    if importlib.util.find_spec("debugpy") is None:
+        fail(f"{DEBUG_VARIABLE}=attach needs debugpy: pip install debugpy")
 
 
 @contextlib.contextmanager
@@ -77,19 +91,23 @@ def _test_config(plugins: Path) -> Iterator[Path]:
 
 def _serve(config_path: Path | None, *, as_json: bool) -> NoReturn:
     loaded = read(config_path, os.environ)
-    if as_json and loaded.config is None:
-        put_json({"ok": False, "problems": [problem_json(each) for each in loaded.problems]})
+    config, problems = loaded.config, list(loaded.problems)
+    if config is not None:
+        problems += find_tls_problems(loaded, config)
+    is_fit = not any(problem.is_error for problem in problems)
+    if as_json and not is_fit:
+        put_json({"ok": False, "problems": [problem_json(each) for each in problems]})
     else:
-        for problem in loaded.problems:
+        for problem in problems:
             warn(str(problem))
-    if loaded.config is None:
+    if config is None or not is_fit:
         raise SystemExit(PROBLEM)
     # a configuration with errors is told of without reading the whole server first
     from elemta.app import run_worker  # noqa: PLC0415
     from elemta.supervisor import serve as run_server  # noqa: PLC0415
 
     try:
-        status = run_server(loaded.config, config_path, run_worker)
+        status = run_server(config, config_path, run_worker)
     except ConfigError as error:
         fail(str(error))
     raise SystemExit(status)

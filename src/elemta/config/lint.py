@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 
+from elemta.config.auth import find_faults
 from elemta.config.locate import Path as KeyPath
 from elemta.config.models import Config, RouteConfig
 
@@ -69,6 +70,8 @@ def find_all(config: Config) -> Iterator[Finding]:
         _listeners,
         _trust,
         _domains,
+        _auth,
+        _tls,
         _routes,
         _reach,
         _circles,
@@ -143,6 +146,41 @@ def _domains(config: Config) -> Iterator[Finding]:
                 "no route says where its mail goes; by its MX records it may come back here",
                 ("routes",),
             )
+
+
+def _tls(config: Config) -> Iterator[Finding]:
+    tls = config.tls
+    about: tuple[KeyPath, ...] = (("tls", "certificate"), ("listeners",))
+    uses = [
+        (index, listener)
+        for index, listener in enumerate(config.listeners)
+        if listener.tls in {"starttls", "implicit"}
+        or (listener.tls is None and listener.kind == "submissions")
+        or (listener.tls is None and tls.certificate and listener.kind != "lmtp")
+    ]
+    for index, listener in enumerate(config.listeners):
+        if listener.unix_path is not None and listener.tls in {"starttls", "implicit"}:
+            text = "a unix socket needs no TLS, and has none"
+            yield _error(("listeners", index, "tls"), text, ("listeners", index))
+    for index, listener in uses:
+        if not tls.certificate:
+            text = "there is no certificate: set [tls] certificate and key"
+            yield _error(("listeners", index, "tls"), text, *about)
+        wanted = listener.client_certificates or tls.client_certificates
+        if wanted == "require" and not tls.client_ca:
+            text = "is needed: it says who can vouch for client certificates"
+            yield _error(("tls", "client_ca"), text, ("tls", "client_certificates"), *about)
+    if tls.certificates and not tls.certificate and any(x.tls is None for x in config.listeners):
+        text = "nobody is shown these: [tls] certificate is not set"
+        yield _warning(("tls", "certificates"), text, *about)
+    if tls.key and not tls.certificate:
+        yield _warning(("tls", "key"), "is a key without [tls] certificate", *about)
+
+
+def _auth(config: Config) -> Iterator[Finding]:
+    kinds = {listener.kind for listener in config.listeners}
+    for path, text, is_error in find_faults(config.auth, set(kinds)):
+        yield Finding(path, text, is_error, about=(("auth",), ("listeners",)))
 
 
 def _matches(route: RouteConfig, domain: str) -> bool:

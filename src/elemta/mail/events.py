@@ -72,6 +72,31 @@ class TlsHandshakeFailed(Event, tag="tls_handshake_failed", frozen=True, omit_de
     reason: str
 
 
+class TlsAlert(Event, tag="tls_alert", frozen=True, omit_defaults=True):
+    """TLS is not as it should be: a number of `[tls.alerts]` was passed.
+
+    `kind` is "failures", "certificate_errors", "weak_ciphers", "old_versions" or "days_left".
+    """
+
+    LEVEL: ClassVar[str] = "warning"
+    kind: str
+    detail: str
+
+
+class CertificateChanged(Event, tag="certificate_changed", frozen=True, omit_defaults=True):
+    """A certificate, or the authorities of clients, have changed and are in use from now on."""
+
+    file: str
+
+
+class CertificateRefused(Event, tag="certificate_refused", frozen=True, omit_defaults=True):
+    """What lies in a file of TLS is not fit for use; what was there before stays in use."""
+
+    LEVEL: ClassVar[str] = "error"
+    file: str
+    error: str
+
+
 class AuthSucceeded(Event, tag="auth_succeeded", frozen=True, omit_defaults=True):
     """A client logged in."""
 

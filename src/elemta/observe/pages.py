@@ -73,6 +73,7 @@ FIELDS: Mapping[str, str] = {
     "detail": "what happened, in words",
     "changes": "what was changed, in words",
     "error": "what went wrong",
+    "file": "path of the file",
     "from_envelope": 'sender, "" for notifications',
     "hook": "the moment at which the plugin was asked",
     "kind": "what kind of event, one word",

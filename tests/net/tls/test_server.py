@@ -157,12 +157,15 @@ class TestClientCertificates:
 
     def test_nobody_is_asked(self, authority, clock, stranger):
         login = {f"sha256:{hashlib.sha256(stranger.der).hexdigest()}": "anna"}
-        assert not self.connect(authority, clock, "none", stranger, identities=login)
+        assert not self.connect(authority, clock, "none", stranger, identities=tuple(login.items()))
 
     def test_one_that_nobody_knows_does_not_block(self, authority, clock, stranger):
         login = {"dns:client.example.test": "anna"}
         assert self.connect(authority, clock, "request") == ""
-        assert self.connect(authority, clock, "request", stranger, identities=login) == ""
+        assert (
+            self.connect(authority, clock, "request", stranger, identities=tuple(login.items()))
+            == ""
+        )
 
     def test_whoever_has_the_key_of_a_known_one(self, authority, clock, stranger):
         spki = stranger.certificate.public_key().public_bytes(
@@ -173,25 +176,31 @@ class TestClientCertificates:
             f"spki:{hashlib.sha256(spki).hexdigest()}",
         ):
             login = {key: "anna@example.test"}
-            found = self.connect(authority, clock, "request", stranger, identities=login)
+            found = self.connect(
+                authority, clock, "request", stranger, identities=tuple(login.items())
+            )
             assert found == "anna@example.test"
 
     @pytest.mark.parametrize("mode", ["request", "require"])
     @pytest.mark.parametrize("key", ["dns:client.example.test", "email:Anna@example.test"])
     def test_names_that_an_authority_vouches_for(self, authority, clock, client, mode, key):
-        assert self.connect(authority, clock, mode, client, identities={key: "anna"}) == "anna"
+        assert self.connect(authority, clock, mode, client, identities=((key, "anna"),)) == "anna"
 
     def test_names_in_a_certificate_for_servers_alone(self, authority, clock):
         client = authority.issue(
             "client.example.test", usages=(ExtendedKeyUsageOID.SERVER_AUTH,), file="client"
         )
         login = {"dns:client.example.test": "anna"}
-        assert self.connect(authority, clock, "request", client, identities=login) == ""
+        assert (
+            self.connect(authority, clock, "request", client, identities=tuple(login.items())) == ""
+        )
 
     def test_names_in_an_expired_certificate(self, authority, clock):
         client = authority.issue("client.example.test", begin=-9, days=-1, file="client")
         login = {"dns:client.example.test": "anna"}
-        assert self.connect(authority, clock, "request", client, identities=login) == ""
+        assert (
+            self.connect(authority, clock, "request", client, identities=tuple(login.items())) == ""
+        )
 
     def test_required_is_required(self, authority, clock, client, stranger):
         assert self.connect(authority, clock, "require", client) == ""
@@ -207,7 +216,7 @@ class TestClientCertificates:
 
     @pytest.mark.parametrize("certificate", [b"", b"\x30", b"\x30\x82", b"x" * 20_000])
     def test_what_is_no_certificate_is_nobodys(self, issued, clock, certificate):
-        settings = ServerTlsSettings(files(issued), identities={"dns:a.test": "anna"})
+        settings = ServerTlsSettings(files(issued), identities=(("dns:a.test", "anna"),))
         assert ServerTls(settings, clock).identify(certificate) == ""
 
 

@@ -113,13 +113,16 @@ class _Named:
         os.close(self._fd)
 
 
-def read_certificate(files: CertificateFiles, level: Level, now: float) -> Certificate:
+def read_certificate(
+    files: CertificateFiles, level: Level, now: float, *, expired_too: bool = False
+) -> Certificate:
     """Read a certificate and its key, and see that both are fit for a level.
 
     Args:
         files: Where they are.
         level: What they must be good enough for.
         now: Seconds since 1970.
+        expired_too: Its time does not matter.
 
     Raises:
         ConfigError: They are not; it names the file, what is wrong, and what to do.
@@ -130,9 +133,9 @@ def read_certificate(files: CertificateFiles, level: Level, now: float) -> Certi
     if leaf.public_key() != public:
         problem = f"is not the key of the certificate in {files.certificate}"
         raise ConfigError(str(files.key), problem)
-    for trouble in (_time_trouble(leaf, now), _signature_trouble(leaf)):
-        if trouble:
-            raise ConfigError(str(files.certificate), trouble)
+    trouble = _signature_trouble(leaf) or ("" if expired_too else _time_trouble(leaf, now))
+    if trouble:
+        raise ConfigError(str(files.certificate), trouble)
     key_type = _judge_key(files.certificate, public, level)
     names = frozenset(files.names) or frozenset(_names_in(leaf))
     return Certificate(

@@ -5,8 +5,8 @@ not pass the checks changes nothing: the one before stays in use, and it is told
 """
 
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class ServerTlsSettings:
         groups: Of the key exchange, the best first; empty: those of the level.
         ticket_lifetime: How long a session may be resumed, seconds; 0: not at all.
         client_ca: Authorities of client certificates.
-        identities: Logins by "sha256:...", "spki:...", "dns:...", "email:...".
+        identities: What a certificate is known by ("sha256:...", "spki:...", "dns:...",
+            "email:..."), and the login.
     """
 
     certificates: tuple[CertificateFiles, ...]
@@ -57,7 +58,7 @@ class ServerTlsSettings:
     ticket_lifetime: float = 43200.0
     client_certificates: ClientCertificates = ClientCertificates.NONE
     client_ca: Path | None = None
-    identities: Mapping[str, str] = field(default_factory=dict)
+    identities: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,15 @@ class Reloaded:
 class ServerTls:
     """What handshakes of one or more listeners are made with."""
 
-    def __init__(self, settings: ServerTlsSettings, clock: Clock) -> None:
+    def __init__(
+        self, settings: ServerTlsSettings, clock: Clock, *, expired_too: bool = False
+    ) -> None:
         """Read all files.
+
+        Args:
+            settings: What to speak, and with which files.
+            clock: Tells what is expired.
+            expired_too: Take certificates whose time is over: what has begun with them goes on.
 
         Raises:
             ConfigError: Something is wrong with one of them, or with the groups.
@@ -87,10 +95,15 @@ class ServerTls:
         self._authorities = _read_authorities(settings.client_ca)
         now = clock.now()
         self._certificates = [
-            read_certificate(files, settings.level, now) for files in settings.certificates
+            read_certificate(files, settings.level, now, expired_too=expired_too)
+            for files in settings.certificates
         ]
         self._seen = self._used = self._stamps()
         self._rebuild()
+
+    @property
+    def settings(self) -> ServerTlsSettings:
+        return self._settings
 
     @property
     def certificates(self) -> Sequence[Certificate]:
@@ -158,7 +171,7 @@ class ServerTls:
         self._selection: Selection = select(
             self._certificates, self._make_context, is_strict=settings.strict_sni
         )
-        self._identities = Identities(settings.identities, self._authorities.certificates)
+        self._identities = Identities(dict(settings.identities), self._authorities.certificates)
         self._renew_at = self._clock.monotonic() + (settings.ticket_lifetime or float("inf"))
 
     def _make_context(self, certificates: Pair) -> ssl.SSLContext:

@@ -1,0 +1,140 @@
+"""From the configuration to the TLS of each listener, and certificates that change meanwhile.
+
+Every worker has its own: it reads the same files at the same time as the others, and the first
+one tells what it finds.
+"""
+
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from elemta.app.doors import tls_mode
+from elemta.config import Config
+from elemta.config.models import ListenerConfig
+from elemta.config.tls import CertificateConfig
+from elemta.mail import events as ev
+from elemta.mail.clock import Clock
+from elemta.mail.errors import ConfigError
+from elemta.net.tls.certificates import CertificateFiles
+from elemta.net.tls.levels import Level
+from elemta.net.tls.server import (
+    ClientCertificates,
+    Reloaded,
+    ServerTls,
+    ServerTlsSettings,
+)
+
+LOOK_EVERY = 3.0  # seconds between looks at the files
+
+
+class WorkerTls:
+    """The TLS of all listeners of a worker."""
+
+    def __init__(self, clock: Clock, emit: ev.Emit, *, tells: bool) -> None:
+        """Take who hears of changes; `tells` is false for all workers but one."""
+        self._clock = clock
+        self._emit = emit
+        self._tells = tells
+        self._is_started = False
+        self._by_settings: dict[ServerTlsSettings, ServerTls] = {}
+        self._by_address: dict[str, ServerTls] = {}
+        self._look_at = 0.0
+
+    def apply(self, config: Config) -> None:
+        """Take over what a configuration says, and read the files again.
+
+        Raises:
+            ConfigError: Something is wrong with what it says anew; nothing has changed then.
+        """
+        wanted = {
+            listener.address: listener_settings(config, listener)
+            for listener in config.listeners
+            if tls_mode(config, listener) != "none"
+        }
+        before = self._by_settings
+        # a server does not start with an expired certificate, but a worker that died may
+        late = not self._is_started
+        made = {
+            settings: before.get(settings) or ServerTls(settings, self._clock, expired_too=late)
+            for settings in dict.fromkeys(wanted.values())
+        }
+        self._is_started = True
+        self._by_settings = made
+        self._by_address = {address: made[settings] for address, settings in wanted.items()}
+        self._tell([tls.reload() for settings, tls in made.items() if settings in before])
+
+    def find(self, address: str) -> ServerTls | None:
+        """Give the TLS of a listener, by its address; None where it has none."""
+        return self._by_address.get(address)
+
+    def context(self, address: str) -> Callable[[], ssl.SSLContext] | None:
+        """Give what makes the context for each new handshake of a listener."""
+        tls = self.find(address)
+        return tls.context if tls is not None else None
+
+    def beat(self) -> None:
+        """Look at the files every few seconds; to be called every second."""
+        now = self._clock.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY
+        self._tell([tls.look() for tls in self._by_settings.values()])
+
+    def days_left(self) -> Mapping[str, float]:
+        """Tell how long each certificate in use is still good, by its file."""
+        now = self._clock.now()
+        return {
+            str(certificate.files.certificate): certificate.days_left(now)
+            for tls in self._by_settings.values()
+            for certificate in tls.certificates
+        }
+
+    def _tell(self, found: Sequence[Reloaded]) -> None:
+        """Tell each thing once, however many listeners use the file."""
+        if not self._tells:
+            return
+        for file in dict.fromkeys(file for each in found for file in each.changed):
+            self._emit(ev.CertificateChanged(file))
+        problems = (error for each in found for error in each.problems)
+        for error in {str(error): error for error in problems}.values():
+            self._emit(ev.CertificateRefused(error.where, error.problem))
+
+
+def listener_settings(config: Config, listener: ListenerConfig) -> ServerTlsSettings:
+    """How TLS is spoken at a listener that has it."""
+    tls = config.tls
+    strict_sni = tls.strict_sni if listener.strict_sni is None else listener.strict_sni
+    return ServerTlsSettings(
+        certificates=tuple(_files(config)),
+        level=Level(listener.tls_level or tls.level),
+        strict_sni=strict_sni,
+        strict_alpn=tls.strict_alpn,
+        groups=tls.groups,
+        ticket_lifetime=tls.ticket_lifetime,
+        client_certificates=ClientCertificates(
+            listener.client_certificates or tls.client_certificates
+        ),
+        client_ca=Path(tls.client_ca) if tls.client_ca else None,
+        identities=tuple(sorted(tls.identities.items())),
+    )
+
+
+def _files(config: Config) -> Iterator[CertificateFiles]:
+    first = CertificateConfig(certificate=config.tls.certificate, key=config.tls.key)
+    for each in (first, *config.tls.certificates):
+        certificate = Path(each.certificate)
+        yield CertificateFiles(certificate, Path(each.key or certificate), each.names)
+
+
+def find_problems(config: Config, clock: Clock) -> Iterator[ConfigError]:
+    """Try what each listener would use; tell what keeps it from being used."""
+    told: set[str] = set()
+    for listener in config.listeners:
+        if tls_mode(config, listener) == "none":
+            continue
+        try:
+            ServerTls(listener_settings(config, listener), clock)
+        except ConfigError as error:
+            if str(error) not in told:
+                told.add(str(error))
+                yield error
