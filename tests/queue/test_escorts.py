@@ -262,7 +262,7 @@ async def test_quarantine_keeps_the_recipients_until_they_are_released(tmp_path)
         await here.calm()
         recipient = await here.recipient(message)
         assert (recipient.state, recipient.attempts) == (State.QUARANTINE, 1)
-        assert recipient.reply == "450 4.7.1 kept in quarantine by journal"
+        assert recipient.reply == "450 4.7.1 kept in quarantine by journal (odd)"
         (told,) = here.of(ev.MessageQuarantined)
         assert (told.recipient, told.plugin, told.reason) == ("bob@there.test", "journal", "odd")
         await here.pass_time(2 * DAY)

@@ -10,6 +10,11 @@ from elemta.queue.admin import Order, Verb
 from elemta.queue.store import Filter
 
 
+async def replies(station, message):
+    stored = await station.store.get(message.queue_id)
+    return [recipient.reply for recipient in stored.recipients]
+
+
 @pytest.mark.parametrize("count", [1, 3])
 async def test_nothing_is_tried_until_it_is_released(tmp_path, count):
     async with Station(tmp_path) as station:
@@ -18,13 +23,14 @@ async def test_nothing_is_tried_until_it_is_released(tmp_path, count):
         draft.add(b"Subject: x\r\n\r\n")
         addresses = [parse_address(f"u{number}@there.test") for number in range(count)]
         message = await station.shard.submit(
-            draft, None, addresses, VERIFIED, state=State.QUARANTINE
+            draft, None, addresses, VERIFIED, state=State.QUARANTINE, reason="odd"
         )
         (enqueued,) = station.of(ev.MessageEnqueued)
         assert enqueued.queue == "quarantine"
         await station.pass_time(SETTINGS.max_age + 1)
         assert station.courier.jobs == []
         assert await station.states(message) == dict.fromkeys(range(count), State.QUARANTINE)
+        assert await replies(station, message) == ["odd"] * count
 
         order = Order(Verb.RELEASE, Filter(ids=(message.queue_id,)))
         assert await station.shard.apply_order(order) == count
@@ -44,3 +50,16 @@ async def test_it_stays_so_after_a_restart(tmp_path):
         await station.calm()
         assert station.courier.jobs == []
         assert await station.states(message) == {0: State.QUARANTINE}
+
+
+async def test_why_it_was_kept_is_not_for_the_sender(tmp_path):
+    async with Station(tmp_path) as station:
+        draft = station.shard.draft()
+        draft.add(b"Subject: x\r\n\r\n")
+        to = [parse_address("bob@there.test")]
+        given = {"state": State.QUARANTINE, "reason": "odd"}
+        message = await station.shard.submit(draft, None, to, VERIFIED, **given)
+        where = {message.queue_id: (0,)}
+        (moved,) = await station.store.move(where, State.ACTIVE, "looked at")
+        assert moved.recipients[0].reply == ""
+        assert await replies(station, message) == [""]

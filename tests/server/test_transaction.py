@@ -67,8 +67,8 @@ class Intake:
     def has_room(self) -> bool:
         return self.room
 
-    async def submit(self, draft, sender, recipients, facts, state) -> Message:
-        assert state is State.ACTIVE
+    async def submit(self, draft, sender, recipients, facts, state, reason) -> Message:
+        assert (state, reason) == (State.ACTIVE, "")
         if self.is_broken:
             raise SpoolError("the commit failed")
         self.facts, self.recipients = facts, recipients

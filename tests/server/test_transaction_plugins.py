@@ -568,3 +568,14 @@ async def test_what_a_plugin_wants_of_a_message_counts_once(station):
         decision = Decision(action, "one", note="why")
         take = Take(station, plugin(), marks=[decision] * 1000)
         assert take.transaction._marks == [decision]
+
+
+async def test_the_operator_sees_why_a_message_is_in_quarantine(station):
+    message = await Take(
+        station,
+        plugin("one", on_data=lambda _context: Result.quarantine(note="odd")),
+        plugin("two", on_filter=lambda _context: Result.quarantine()),
+    ).of(HEAD + SMALL)
+    stored = await station.store.get(message.queue_id)
+    (recipient,) = stored.recipients
+    assert recipient.reply == "kept in quarantine by one (odd); two"

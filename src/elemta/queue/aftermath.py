@@ -102,7 +102,8 @@ class Clerk:
             if ruling.end is End.DELIVERED or ruling.end is End.DISCARDED:
                 after.changes.append(ruling.change(None, now))
             elif ruling.end is End.QUARANTINED:
-                after.changes.append(ruling.change(State.QUARANTINE, now))
+                note = ruling.outcome.note
+                after.changes.append(ruling.change(State.QUARANTINE, now, note))
             elif ruling.silenced_by:  # kept for the operator: else nobody would know of it
                 after.changes.append(ruling.change(State.FAILED, now, _silence(ruling)))
             elif ruling.end is End.FAILED:

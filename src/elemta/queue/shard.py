@@ -69,6 +69,7 @@ class Shard:
         recipients: Sequence[Address],
         facts: Facts,
         state: State = State.ACTIVE,
+        reason: str = "",
     ) -> Message:
         """Make a message durable, and plan it.
 
@@ -78,6 +79,7 @@ class Shard:
             recipients: At least one.
             facts: What is known of it.
             state: Of all recipients; in any but `ACTIVE` they wait for an operator.
+            reason: Why they do, for the operator.
 
         Raises:
             SpoolError: It is not kept: the disk is full, or the shard is closed.
@@ -92,7 +94,7 @@ class Shard:
             settings.priority_of(sender, recipients) if settings.priorities else Priority.NORMAL,
             facts,
         )
-        planned, groups = self._sort(message, recipients, state)
+        planned, groups = self._sort(message, recipients, state, reason)
         submission = Submission(message, planned, content or await draft.finish())
         plan = self._plan
         plan.residents.apart.add(message.queue_id)
@@ -108,12 +110,13 @@ class Shard:
         return message
 
     def _sort(
-        self, message: Message, addresses: Sequence[Address], state: State
+        self, message: Message, addresses: Sequence[Address], state: State, reason: str
     ) -> tuple[tuple[Recipient, ...], list[Group]]:
         """The recipients as they are stored, and those among them to be tried."""
         now = message.received_at
         if state is not State.ACTIVE:
-            return tuple(Recipient(i, each, state, 0, now) for i, each in enumerate(addresses)), []
+            held = (Recipient(i, to, state, 0, now, reason) for i, to in enumerate(addresses))
+            return tuple(held), []
         if len(addresses) == 1:
             destination = self._courier.destination(addresses[0], message.sender)
             only = Recipient(0, addresses[0], destination.state, 0, now)

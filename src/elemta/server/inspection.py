@@ -18,7 +18,7 @@ from elemta.mail.content import Content
 from elemta.mail.errors import PluginError
 from elemta.mail.ids import QueueId
 from elemta.mail.message import Message, State
-from elemta.mail.reply import Reply
+from elemta.mail.reply import Reply, clean_text
 from elemta.net.tasks import spawn
 from elemta.plugins.asking.applying import EditLimits, Revision
 from elemta.plugins.asking.chain import Chain, Decision
@@ -30,6 +30,7 @@ from elemta.server.intake import Draft
 from elemta.server.settings import SessionSettings
 
 MAX_TOLD = 1000  # calls of `on_stored` under way; beyond them the sender waits for its own
+MAX_REASON = 1000  # characters
 MAX_CHANGES = 30  # named in the log, of one plugin
 _PIECE = 256 * 1024
 _telling: set[asyncio.Task[None]] = set()
@@ -158,6 +159,14 @@ class Inspection:
     def notes(self) -> dict[str, str] | None:
         """What plugins leave with the message; None where that is nothing."""
         return self._panel.info.gather_notes()
+
+    @property
+    def reason(self) -> str:
+        """Why it does not begin as other messages do, for the operator."""
+        if not self._marks:
+            return ""
+        whys = [mark.plugin + (f" ({mark.note})" if mark.note else "") for mark in self._marks]
+        return clean_text(f"kept in quarantine by {'; '.join(whys)}", MAX_REASON)
 
     async def carry_out(self) -> None:
         """Put into the draft what edits have made of the message.

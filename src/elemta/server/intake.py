@@ -47,7 +47,8 @@ class Intake(Protocol[D]):
         recipients: Sequence[Address],
         facts: Facts,
         state: State,
+        reason: str,
         /,
     ) -> Message:
-        """Make the message durable, all recipients in a state; SpoolError when that fails."""
+        """Make the message durable, all recipients in a state, and why; SpoolError if it fails."""
         ...

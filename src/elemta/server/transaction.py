@@ -220,10 +220,12 @@ class Transaction:
                 await self._inspect(inspection)
             if self._fault is not None or draft is None:
                 return self._refused()
-            state = State.ACTIVE if inspection is None else inspection.state
+            state, reason = State.ACTIVE, ""
+            if inspection is not None:
+                state, reason = inspection.state, inspection.reason
             recipients = tuple(self.recipients)
             message = await self._intake.submit(
-                draft, self.sender, recipients, self._facts(), state
+                draft, self.sender, recipients, self._facts(), state, reason
             )
         except SpoolError:
             self.discard()

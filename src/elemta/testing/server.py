@@ -102,6 +102,7 @@ class _Queue:
         recipients: Sequence[Address],
         facts: Facts,
         state: State,
+        _reason: str,
         /,
     ) -> Message:
         names = tuple(str(each) for each in recipients)

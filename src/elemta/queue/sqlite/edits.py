@@ -172,7 +172,11 @@ def take_due(connection: apsw.Connection, now: float, limit: int) -> list[Found]
 def move(
     connection: apsw.Connection, picked: Mapping[int, Collection[int]], to: State
 ) -> list[Stored]:
-    """Move recipients where the table of states allows it; give those, as they were."""
+    """Move recipients where the table of states allows it; give those, as they were.
+
+    Why they were in quarantine is forgotten when they are let go: it is not for the sender, who may
+    be told of the last reply.
+    """
     moved = []
     for found in _read_picked(connection, picked):
         recipients = tuple(
@@ -182,7 +186,9 @@ def move(
         )
         if recipients and not found.problem:
             moved.append(Stored(found.stored.message, recipients))
-    _for_keys(connection, "UPDATE recipient SET state = ?", (CODES[to],), _keys(moved))
+    kept = CODES[State.QUARANTINE] if to is State.ACTIVE else None
+    change = "UPDATE recipient SET state = ?, reply = iif(state = ?, '', reply)"
+    _for_keys(connection, change, (CODES[to], kept), _keys(moved))
     return moved
 
 

@@ -265,8 +265,14 @@ def _take_content(submissions: Iterable[Submission]) -> None:
 
 
 def _in_state(stored: Stored, state: State) -> Stored:
-    recipients = tuple(replace(recipient, state=state) for recipient in stored.recipients)
-    return Stored(stored.message, recipients)
+    is_let_go = state is State.ACTIVE
+    recipients = (
+        replace(recipient, state=state, reply="")
+        if is_let_go and recipient.state is State.QUARANTINE
+        else replace(recipient, state=state)
+        for recipient in stored.recipients
+    )
+    return Stored(stored.message, tuple(recipients))
 
 
 def _numbered(picked: Picked) -> dict[int, Collection[int]]:
