@@ -1,4 +1,4 @@
-"""Whether an IP address is one that mail should not be sent to: ours, or a prohibited one."""
+"""IP addresses: which network one lies in, and whether mail should be sent to it."""
 
 import contextlib
 import ipaddress
@@ -12,6 +12,40 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052 §2.1
 _DISCARD_PORT = 9  # any would do: nothing is sent
+
+
+def parse_ip(address: str) -> IpAddress:
+    """Read an address; an IPv4 address in IPv6 form counts as IPv4.
+
+    Raises:
+        ValueError: It is no address.
+    """
+    found = ipaddress.ip_address(address)
+    mapped = getattr(found, "ipv4_mapped", None)
+    return found if mapped is None else mapped
+
+
+@lru_cache(4096)
+def network_of(address: str, ipv4_prefix: int, ipv6_prefix: int) -> str:
+    """Give the network that an address lies in.
+
+    Raises:
+        ValueError: It is no address.
+    """
+    found = parse_ip(address)
+    prefix = ipv4_prefix if found.version == 4 else ipv6_prefix
+    return str(ipaddress.ip_network(f"{found}/{prefix}", strict=False))
+
+
+@lru_cache(4096)
+def lies_in(address: str, networks: Networks) -> bool:
+    """Whether a client's address lies in one of the networks.
+
+    Raises:
+        ValueError: It is no address.
+    """
+    found = parse_ip(address)
+    return any(found.version == each.version and found in each for each in networks)
 
 
 @lru_cache(4096)

@@ -4,12 +4,10 @@ The decision is made on the domain of the parsed recipient alone: a percent sign
 exclamation mark or an at sign in the local part is just a letter there.
 """
 
-from functools import lru_cache, partial
-from ipaddress import ip_address
-
 from elemta.mail.address import Address
 from elemta.mail.reply import Reply
-from elemta.server.settings import Network, RelaySettings
+from elemta.net.addresses import lies_in
+from elemta.server.settings import RelaySettings
 
 RELAY_DENIED = Reply(550, "Relaying denied", "5.7.1")
 
@@ -19,24 +17,15 @@ class RelayPolicy:
 
     def __init__(self, settings: RelaySettings) -> None:
         self._accepted = settings.local_domains | settings.relay_domains
-        self._is_trusted = lru_cache(maxsize=4096)(partial(_lies_in, settings.trusted_networks))
+        self._trusted = settings.trusted_networks
         self.postmaster = Address("postmaster", settings.postmaster_domain)
 
     def is_trusted(self, client_ip: str) -> bool:
         """Whether the client may relay anywhere; a unix socket ("") is this machine."""
-        return not client_ip or self._is_trusted(client_ip)
+        return not client_ip or lies_in(client_ip, self._trusted)
 
     def refusal(self, recipient: Address, *, trusted: bool) -> Reply | None:
         """Why the recipient is not accepted; None when it is."""
         if trusted or recipient.domain in self._accepted:
             return None
         return RELAY_DENIED
-
-
-def _lies_in(networks: tuple[Network, ...], address: str) -> bool:
-    """Whether an address lies in one of the networks; an IPv4-mapped one counts as IPv4."""
-    found = ip_address(address)
-    mapped = getattr(found, "ipv4_mapped", None)
-    if mapped is not None:
-        found = mapped
-    return any(found.version == network.version and found in network for network in networks)

@@ -1,6 +1,5 @@
 """What all sessions of a listener share."""
 
-import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from elemta.accounts import Authenticator
 from elemta.mail.clock import Clock
 from elemta.mail.events import Emit
+from elemta.net.tls.server import ServerTls
 from elemta.plugins.asking.table import NO_HOOKS, HookTable
 from elemta.server.intake import Intake
 from elemta.server.limits.gate import Gate
@@ -23,7 +23,7 @@ class Surroundings:
     """Replaced as a whole when settings change.
 
     Attributes:
-        tls: Gives the context for a new handshake; None where there is no TLS.
+        tls: What handshakes are made with; None where there is no TLS.
         accounts: Who may log in; None where nobody can.
         tells_commands: Somebody wants an event for each accepted MAIL and RCPT.
         hooks: The plugins of new sessions.
@@ -37,7 +37,7 @@ class Surroundings:
     clock: Clock
     emit: Emit
     door: Door = FRONT_DOOR
-    tls: Callable[[], ssl.SSLContext] | None = None
+    tls: ServerTls | None = None
     accounts: Authenticator | None = None
     tells_commands: bool = False
     hooks: HookTable = NO_HOOKS

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import msgspec
 
 from elemta.mail.reply import clean_text
-from elemta.server.limits.scope import network_of, parse_ip
+from elemta.net.addresses import network_of, parse_ip
 
 MAX_EVIDENCE = 20  # events kept with a ban
 LOGIN_LIMIT = 200  # characters

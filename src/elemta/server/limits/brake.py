@@ -20,10 +20,11 @@ from elemta.mail.clock import Clock
 from elemta.mail.errors import SpoolError
 from elemta.mail.rate import Rate
 from elemta.mail.reply import Reply, clean_text
+from elemta.net.addresses import lies_in
 from elemta.server.limits.bans import Ban, BanList, Failure, Kind, clean_login
 from elemta.server.limits.counters import Counters
 from elemta.server.limits.ledger import KEEP_BANS, Ledger, News
-from elemta.server.limits.scope import Scope, lies_in
+from elemta.server.limits.scope import Scope
 from elemta.server.limits.settings import BrakeSettings
 
 SYNC_EVERY = 0.4  # seconds: what an operator orders holds within a second
