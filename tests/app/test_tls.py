@@ -75,7 +75,7 @@ def look_twice(tls, clock):
 
 def test_which_listeners_have_it(tls, authority, config):
     tls.apply(config())
-    has = [tls.context(f"127.0.0.1:{port}") is not None for port in (2525, 2526, 2527, 2528)]
+    has = [tls.find(f"127.0.0.1:{port}") is not None for port in (2525, 2526, 2527, 2528)]
     assert has == [True, True, False, False]
 
 
@@ -106,24 +106,24 @@ def test_a_change_is_told_once_though_two_listeners_use_it(tls, told, authority,
 
 def test_a_broken_pair_is_told_once(tls, told, authority, config, clock, tmp_path):
     tls.apply(config())
-    before = tls.context("127.0.0.1:2525")()
+    before = tls.find("127.0.0.1:2525").context()
     (tmp_path / "certificate.pem").write_text("nothing")
     look_twice(tls, clock)
     look_twice(tls, clock)
     (event,) = told
     assert isinstance(event, ev.CertificateRefused)
     assert event.file == str(tmp_path / "certificate.pem")
-    assert tls.context("127.0.0.1:2525")() is before
+    assert tls.find("127.0.0.1:2525").context() is before
 
 
 def test_one_worker_speaks_for_all(told, authority, config, clock):
     tls = WorkerTls(clock, told.append, tells=False)
     tls.apply(config())
-    before = tls.context("127.0.0.1:2525")()
+    before = tls.find("127.0.0.1:2525").context()
     authority.issue("mx.example.test")
     look_twice(tls, clock)
     assert told == []
-    assert tls.context("127.0.0.1:2525")() is not before
+    assert tls.find("127.0.0.1:2525").context() is not before
 
 
 def test_a_reload_reads_the_files_at_once(tls, told, authority, config):
@@ -136,10 +136,10 @@ def test_a_reload_reads_the_files_at_once(tls, told, authority, config):
 def test_a_reload_that_cannot_be_changes_nothing(tls, told, authority, config):
     authority.issue("mx.example.test", key="rsa2048")
     tls.apply(config(BASE.replace('tls_level = "maximum"', "")))
-    before = tls.context("127.0.0.1:2525")()
+    before = tls.find("127.0.0.1:2525").context()
     with pytest.raises(ConfigError, match="3072"):
         tls.apply(config())
-    assert tls.context("127.0.0.1:2525")() is before
+    assert tls.find("127.0.0.1:2525").context() is before
     assert told == []
 
 
@@ -147,7 +147,7 @@ def test_a_worker_that_begins_again_takes_what_has_expired(tls, authority, confi
     authority.issue("mx.example.test", begin=-9, days=-1)
     assert "has expired" in str(next(find_problems(config(), SystemClock())))
     tls.apply(config())
-    assert tls.context("127.0.0.1:2525") is not None
+    assert tls.find("127.0.0.1:2525") is not None
     (left,) = tls.days_left().values()
     assert left == pytest.approx(-1, abs=0.01)
 

@@ -4,8 +4,7 @@ Every worker has its own: it reads the same files at the same time as the others
 one tells what it finds.
 """
 
-import ssl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from elemta.app.doors import tls_mode
@@ -66,11 +65,6 @@ class WorkerTls:
     def find(self, address: str) -> ServerTls | None:
         """Give the TLS of a listener, by its address; None where it has none."""
         return self._by_address.get(address)
-
-    def context(self, address: str) -> Callable[[], ssl.SSLContext] | None:
-        """Give what makes the context for each new handshake of a listener."""
-        tls = self.find(address)
-        return tls.context if tls is not None else None
 
     def beat(self) -> None:
         """Look at the files every few seconds; to be called every second."""

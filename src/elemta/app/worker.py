@@ -23,6 +23,7 @@ from elemta.app.doors import make_door
 from elemta.app.limits import WorkerLimits
 from elemta.app.plugins import WorkerPlugins, as_problems
 from elemta.app.shards import Figures, Shards
+from elemta.app.tls import WorkerTls
 from elemta.config import Config, changed, keep_fixed, load
 from elemta.config.problems import EX_CONFIG
 from elemta.delivery.courier import Delivery
@@ -111,7 +112,7 @@ async def _run(start: Start) -> int:
     try:
         await worker.start()
         await worker.wait_for_stop()
-    except PluginsError as error:
+    except (PluginsError, ConfigError) as error:
         worker.tell(error)
         return EX_CONFIG
     finally:
@@ -140,6 +141,7 @@ class Worker:
         self._plugins = WorkerPlugins(start.path, start.index, written, self._clock)
         self._emit = fan_out(self._log, self._metrics, self._plugins.heed)
         capture(self._emit)
+        self._tls = WorkerTls(self._clock, self._emit, tells=start.index == 0)
         dns = config.dns
         self._resolver = DnsResolver(
             DnsSettings(
@@ -189,6 +191,7 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_reader(self._start.lifeline, self._lose_supervisor)
         self._session_prefix = f"{self._start.index:x}-{os.getpid():x}-"
+        self._tls.apply(self._config)
         await self._plugins.start(self._config)
         await self._shards.open()
         await self._limits.start()
@@ -203,11 +206,14 @@ class Worker:
         self._emit(ev.WorkerStarted(self._start.index, os.getpid()))
         await self._plugins.started()
 
-    def tell(self, error: PluginsError) -> None:
-        """Say why plugins do not let the server start: in the log, and to the supervisor."""
-        lines = [clean_text(str(each), 2000) for each in as_problems(error.problems)]
+    def tell(self, error: PluginsError | ConfigError) -> None:
+        """Say what does not let the server start: in the log, and to the supervisor."""
+        subject, told = "configuration", [str(error)]
+        if isinstance(error, PluginsError):
+            subject, told = "plugins", [str(each) for each in as_problems(error.problems)]
+        lines = [clean_text(each, 2000) for each in told]
         for line in lines:
-            self._emit(ev.Notice("plugins", line))
+            self._emit(ev.Notice(subject, line))
         words = "!" + "".join(f"{line}\n" for line in lines)
         with contextlib.suppress(OSError):
             os.write(self._start.lifeline, words.encode()[:LAST_WORDS])
@@ -254,6 +260,7 @@ class Worker:
                 clock=self._clock,
                 emit=self._emit,
                 door=make_door(config, listener),
+                tls=self._tls.find(listener.address),
                 gate=self._limits.gate(listener.kind),
                 tells_commands=self._log.is_debug,
                 hooks=self._plugins.table(listener.kind),
@@ -308,8 +315,9 @@ class Worker:
         changes = changed(self._config, config)
         config = keep_fixed(self._config, config)
         try:
+            self._tls.apply(config)
             await self._plugins.reload(config, (*changes.live, *changes.restart))
-        except PluginsError as error:
+        except (PluginsError, ConfigError) as error:
             self._emit(ev.Notice(f"worker {self._start.index} not reloaded", str(error)))
             return False
         self._log.set_level(config.logging.level)
@@ -348,6 +356,7 @@ class Worker:
                 self._give_up(dead)
             await self._measure(lag)
             self._plugins.beat()
+            self._tls.beat()
             self._metrics.plugins(self._plugins.roster.tallies(), self._plugins.roster.figures())
             self._sample(lag)
             self._metrics.flush()
