@@ -12,8 +12,9 @@ from elemta.accounts.app_passwords import digest_of, make_secret
 from elemta.accounts.hashes import Argon2Settings
 from elemta.accounts.hashing import Workshop
 from elemta.accounts.passwords import Keeping
-from elemta.accounts.rules import Rule, parse_hours
+from elemta.accounts.rules import Rule
 from elemta.accounts.source import RegisterSource
+from elemta.mail.hours import parse_hours
 from elemta.testing.accounts import FakeDirectory, MemoryRegister
 
 NEW = Keeping(Argon2Settings(memory=128, passes=1), 8192)

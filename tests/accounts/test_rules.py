@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from elemta.accounts.rules import Rule, is_within, parse_hours
+from elemta.accounts.rules import Rule, is_within
+from elemta.mail.hours import parse_hours
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NEW_YORK = ZoneInfo("America/New_York")

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from elemta.config.auth import AuthConfig
 from elemta.config.limits import LimitsConfig
 from elemta.config.plugins import PluginsConfig
 from elemta.config.sections import Section, fixed, live
@@ -429,6 +430,7 @@ class Config(Section):
     )
     relay: RelayConfig = RelayConfig()
     tls: TlsConfig = TlsConfig()
+    auth: AuthConfig = AuthConfig()
     smtp: SmtpConfig = SmtpConfig()
     limits: LimitsConfig = LimitsConfig()
     routes: tuple[RouteConfig, ...] = ()
