@@ -45,7 +45,7 @@ class TestOrders:
         ("verb", "subject", "after"),
         [
             (Verb.HOLD, {"active", "deferred", "scheduled"}, State.HOLD),
-            (Verb.RELEASE, {"hold", "quarantine"}, State.ACTIVE),
+            (Verb.RELEASE, {"hold", "quarantine", "scheduled"}, State.ACTIVE),
             (Verb.RETRY, {"deferred", "failed", "corrupt"}, State.ACTIVE),
             (Verb.DELETE, set(State), None),
         ],

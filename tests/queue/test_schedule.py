@@ -82,7 +82,7 @@ def test_jitter_spreads_both_ways():
 
 
 def test_the_last_attempt_is_at_the_end_of_the_age_and_then_none():
-    assert next_attempt_at(now=100, delay=50, received_at=0, max_age=1000) == 150
-    assert next_attempt_at(now=980, delay=50, received_at=0, max_age=1000) == 1000
-    assert next_attempt_at(now=1000, delay=50, received_at=0, max_age=1000) is None
-    assert next_attempt_at(now=5000, delay=50, received_at=0, max_age=1000) is None
+    assert next_attempt_at(now=100, delay=50, expires_at=1000) == 150
+    assert next_attempt_at(now=980, delay=50, expires_at=1000) == 1000
+    assert next_attempt_at(now=1000, delay=50, expires_at=1000) is None
+    assert next_attempt_at(now=5000, delay=50, expires_at=1000) is None

@@ -17,7 +17,7 @@ from shards import (
 
 from elemta.mail import events as ev
 from elemta.mail.errors import SpoolError
-from elemta.mail.message import Priority, State
+from elemta.mail.message import NO_FACTS, Priority, State
 from elemta.queue.admin import Order, Verb
 from elemta.queue.settings import PriorityRule
 from elemta.queue.store import Filter
@@ -309,7 +309,7 @@ async def test_a_closed_shard_takes_nothing(tmp_path):
     draft.add(CONTENT)
     await station.stop()
     with pytest.raises(SpoolError):
-        await station.shard.submit(draft, ANN, [ANN], station.courier.jobs)
+        await station.shard.submit(draft, ANN, [ANN], NO_FACTS)
     with pytest.raises(SpoolError):
         station.shard.draft()
 

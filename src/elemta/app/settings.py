@@ -88,6 +88,7 @@ def queue_settings(config: Config, index: int) -> QueueSettings:
         failed_retention=queue.failed_retention,
         bounce_unverified=BounceUnverified(queue.bounce_unverified),
         dsn_per_domain_per_hour=share_or_none(queue.dsn_per_domain_per_hour, workers, index),
+        returned_size=queue.returned_size,
         max_resident=queue.max_resident,
         max_concurrency=share(delivery.max_connections, workers, index),
         max_per_destination=share(delivery.max_connections_per_destination, workers, index),

@@ -332,6 +332,13 @@ class QueueConfig(Section):
     dsn_per_domain_per_hour: Annotated[
         Whole, live("Most notifications an hour to one domain; more are not sent.", ge=0)
     ] = 1000
+    returned_size: Annotated[
+        Size,
+        live(
+            "A failed message up to this size comes back whole where its sender asks for that "
+            "(RET=FULL, RFC 3461); of others the header section does."
+        ),
+    ] = 1024 * 1024
     inline_size: Annotated[
         Size,
         fixed("Messages up to this size are kept in the database, larger ones in files.", le=2**24),

@@ -1,9 +1,9 @@
-"""Delivery status notifications: what a sender is told of a failure or a delay, as bytes.
+"""Delivery status notifications: what a sender is told of the fate of a message, as bytes.
 
 A notification is a multipart/report (RFC 6522) of three parts: words for people, the fields
-of RFC 3464 for programs, and the header section of the message it is about. Where an address
-is beyond ASCII the forms of RFC 6533 are used, which only a next hop with SMTPUTF8 accepts;
-everything else is plain 7-bit mail that reaches anyone.
+of RFC 3464 for programs, and the header section of the message it is about, or all of it.
+Where an address is beyond ASCII the forms of RFC 6533 are used, which only a next hop with
+SMTPUTF8 accepts; everything else of ours is plain 7-bit mail that reaches anyone.
 
 Text from outside (replies, host names, header fields) is cleaned, folded and capped here, so
 that no field, part or line can be broken out of. Nothing is asked of a clock or a random
@@ -14,6 +14,7 @@ contain it.
 import binascii
 import enum
 import ipaddress
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,6 +47,15 @@ Your message could not yet be delivered to the recipients listed
 below. It is kept, and delivery will be tried again until
 {until}.
 """
+DELIVERED_WORDS = """\
+Your message was successfully delivered to the recipients listed below.
+"""
+RELAYED_WORDS = """\
+Your message was passed on to hosts that may not be able to tell you of
+its delivery to the recipients listed below.
+"""
+
+_XTEXT_PAIR = re.compile(r"\+([0-9A-F]{2})")
 
 
 class Action(enum.StrEnum):
@@ -53,6 +63,23 @@ class Action(enum.StrEnum):
 
     FAILED = "failed"
     DELAYED = "delayed"
+    DELIVERED = "delivered"
+    RELAYED = "relayed"
+
+
+_SUBJECTS = {
+    Action.FAILED: "Undelivered mail returned to sender",
+    Action.DELAYED: "Delayed mail (still being retried)",
+    Action.DELIVERED: "Mail delivered",
+    Action.RELAYED: "Mail passed on",
+}
+_BAD_NEWS = (Action.FAILED, Action.DELAYED)
+_WORDS = {
+    Action.FAILED: FAILED_WORDS,
+    Action.DELAYED: DELAYED_WORDS,
+    Action.DELIVERED: DELIVERED_WORDS,
+    Action.RELAYED: RELAYED_WORDS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +91,7 @@ class RecipientStatus:
         reply: The last reply or reason.
         remote: The host that gave the reply, or "" where it is our own reason.
         attempted_at: When it was last tried.
+        original: What the sender gave as ORCPT (RFC 3461 §4.2), its address still as xtext; or "".
     """
 
     address: Address
@@ -71,6 +99,7 @@ class RecipientStatus:
     reply: str
     remote: str = ""
     attempted_at: float = 0.0
+    original: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +115,9 @@ class Report:
         made_at: When the notification was made.
         retry_until: For delays, when it will be given up.
         boundary: Separates the parts; letters, digits and "=_.-" only.
+        envelope_id: What the sender gave as ENVID (RFC 3461 §4.4), still as xtext; or "".
+        returned: The type and encoding of the message where all of it goes back; None where
+            `headers` do.
     """
 
     action: Action
@@ -100,6 +132,8 @@ class Report:
     made_at: float
     boundary: str
     retry_until: float = 0.0
+    envelope_id: str = ""
+    returned: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +141,9 @@ class Notification:
     """A notification, ready to be queued.
 
     Attributes:
-        data: The whole message, CRLF line ends.
+        data: The whole message, CRLF line ends; or all that comes before the message that goes
+            back, where that does.
+        tail: What follows that message then.
         message_id: Its Message-ID, brackets included.
         header_size: Octets of its header section, the empty line included.
         needs_smtputf8: It has addresses beyond ASCII in its header (RFC 6531, RFC 6533).
@@ -119,6 +155,7 @@ class Notification:
     header_size: int
     needs_smtputf8: bool
     has_8bit: bool
+    tail: bytes = b""
 
 
 def build_notification(report: Report) -> Notification:
@@ -129,7 +166,7 @@ def build_notification(report: Report) -> Notification:
     parts = (
         _human_part(report, wide=wide),
         _status_part(report, wide=wide),
-        _returned_part(report.headers, wide=wide),
+        _returned_part(report, wide=wide),
     )
     boundary = report.boundary
     while any(boundary.encode() in part for part in parts):
@@ -137,42 +174,45 @@ def build_notification(report: Report) -> Notification:
     message_id = f"<{report.notification_id}@{report.hostname}>"
     header = _header(report, message_id, boundary, wide=wide)
     delimiter = b"\r\n--" + boundary.encode()
-    data = b"".join(
+    begun = b"".join(
         (
             header,
             b"This is a MIME-encapsulated message.\r\n",
             *(delimiter + b"\r\n" + part for part in parts),
-            delimiter,
-            b"--\r\n",
         )
     )
-    return Notification(data, message_id, len(header), wide, not data.isascii())
+    end = delimiter + b"--\r\n"
+    has_8bit = not begun.isascii()
+    if report.returned is not None:
+        return Notification(begun, message_id, len(header), wide, has_8bit, end)
+    return Notification(begun + end, message_id, len(header), wide, has_8bit)
+
+
+def decode_xtext(text: str) -> str:
+    """Give what xtext stands for (RFC 3461 §4), octets as letters of the same number."""
+    return _XTEXT_PAIR.sub(lambda found: chr(int(found[1], 16)), text)
 
 
 def find_status(reply: str) -> str:
     """Find the status code in a reply as text, "450 4.2.1 try later".
 
-    Where it has none it gets the general one of its class: 5.0.0, or 4.0.0.
+    Where it has none it gets the general one of its class: 2.0.0, 4.0.0 or 5.0.0.
     """
     words = reply.split(" ", 2)
     if len(words) > 1:
         numbers = words[1].split(".")
         are_digits = all(n.isascii() and n.isdigit() and len(n) < 4 for n in numbers)
-        if len(numbers) == 3 and are_digits and numbers[0] in {"4", "5"}:
+        if len(numbers) == 3 and are_digits and numbers[0] in {"2", "4", "5"}:
             return words[1]
-    return "5.0.0" if reply.startswith("5") else "4.0.0"
+    return f"{reply[0]}.0.0" if reply[:1] in {"2", "5"} else "4.0.0"
 
 
 def _header(report: Report, message_id: str, boundary: str, *, wide: bool) -> bytes:
-    failed = report.action is Action.FAILED
-    subject = (
-        "Undelivered mail returned to sender" if failed else "Delayed mail (still being retried)"
-    )
     lines = [
         f"Date: {_date(report.made_at)}\r\n",
         f"From: Mail Delivery System <MAILER-DAEMON@{report.hostname}>\r\n",
         f"To: {_clean(str(report.to), wide=wide)}\r\n",
-        f"Subject: {subject}\r\n",
+        f"Subject: {_SUBJECTS[report.action]}\r\n",
         f"Message-ID: {message_id}\r\n",
     ]
     original = report.message_id
@@ -181,16 +221,15 @@ def _header(report: Report, message_id: str, boundary: str, *, wide: bool) -> by
     lines += ["Auto-Submitted: auto-replied\r\n", "MIME-Version: 1.0\r\n"]
     lines.append("Content-Type: multipart/report; report-type=delivery-status;\r\n")
     lines.append(f'\tboundary="{boundary}"\r\n')
-    if wide:
+    if wide or (report.returned is not None and report.returned[1] == "8bit"):
         lines.append("Content-Transfer-Encoding: 8bit\r\n")
     return ("".join(lines) + "\r\n").encode()
 
 
 def _human_part(report: Report, *, wide: bool) -> bytes:
-    if report.action is Action.FAILED:
-        words = FAILED_WORDS
-    else:
-        words = DELAYED_WORDS.format(until=_date(report.retry_until))
+    words = _WORDS[report.action]
+    if report.action is Action.DELAYED:
+        words = words.format(until=_date(report.retry_until))
     lines = [f"This is the mail system at host {report.hostname}.", "", *words.split("\n")]
     for recipient in report.recipients:
         said = f"host {recipient.remote} said: " if recipient.remote else ""
@@ -208,7 +247,10 @@ def _human_part(report: Report, *, wide: bool) -> bytes:
 def _status_part(report: Report, *, wide: bool) -> bytes:
     kind = "message/global-delivery-status" if wide else "message/delivery-status"
     encoding = "8bit" if wide else "7bit"
-    about = (
+    about = ""
+    if report.envelope_id:
+        about = _field("Original-Envelope-Id", decode_xtext(report.envelope_id), wide=False)
+    about += (
         f"Reporting-MTA: dns; {report.hostname}\r\n"
         f"X-Elemta-Queue-ID: {report.queue_id}\r\n"
         f"Arrival-Date: {_date(report.arrived_at)}\r\n"
@@ -224,11 +266,16 @@ def _status_part(report: Report, *, wide: bool) -> bytes:
 def _fate(report: Report, recipient: RecipientStatus, *, wide: bool) -> str:
     """The fields of one recipient (RFC 3464 §2.3).
 
-    There is no Original-Recipient: that is what a sender gives by ORCPT (RFC 3461 §6.3).
+    Original-Recipient is what the sender gave by ORCPT, and nothing else (RFC 3461 §6.3).
     """
     kind = "utf-8" if recipient.address.needs_smtputf8 else "rfc822"
     address = _clean(f"{kind}; {recipient.address}", wide=wide)
-    lines = [
+    lines = []
+    if recipient.original:
+        original_kind, _, original = recipient.original.partition(";")
+        text = f"{original_kind}; {decode_xtext(original)}"
+        lines.append(_field("Original-Recipient", text, wide=wide))
+    lines += [
         f"Final-Recipient: {address}\r\n",
         f"Action: {report.action}\r\n",
         f"Status: {recipient.status}\r\n",
@@ -256,9 +303,18 @@ def _host(name: str) -> str:
     return f"dns; [IPv6:{ip}]" if ip.version == 6 else f"dns; [{ip}]"
 
 
-def _returned_part(headers: bytes, *, wide: bool) -> bytes:
-    """The original header section: as it is where that is legal, else quoted-printable."""
-    section = cut_headers(headers, RETURNED_LIMIT)
+def _returned_part(report: Report, *, wide: bool) -> bytes:
+    """The original header section: as it is where that is legal, else quoted-printable.
+
+    Where the whole message goes back it is only what comes before it.
+    """
+    if report.returned is not None:
+        kind, encoding = report.returned
+        return (
+            "Content-Description: Undelivered message\r\n"
+            f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+        ).encode()
+    section = cut_headers(report.headers, RETURNED_LIMIT)
     lines = section.split(b"\r\n")
     is_clean = (
         max(map(len, lines)) <= LINE_LIMIT
@@ -271,8 +327,9 @@ def _returned_part(headers: bytes, *, wide: bool) -> bytes:
     elif not is_clean or not section.isascii():
         encoding = "quoted-printable"
         lines = [binascii.b2a_qp(line, istext=False).replace(b"=\n", b"=\r\n") for line in lines]
+    what = "Undelivered message" if report.action in _BAD_NEWS else "Message"
     head = (
-        "Content-Description: Undelivered message headers\r\n"
+        f"Content-Description: {what} headers\r\n"
         f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
     )
     return head.encode() + b"\r\n".join(lines)

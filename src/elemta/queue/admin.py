@@ -24,7 +24,7 @@ class Verb(enum.StrEnum):
     HOLD = "hold"
     """Try nothing until it is released."""
     RELEASE = "release"
-    """Let what is held or in quarantine go on."""
+    """Let what is held, in quarantine or to wait for a time that the sender chose go on."""
     RETRY = "retry"
     """Try now what waits for its next attempt, has failed, or was corrupt and is repaired."""
     DELETE = "delete"
@@ -41,7 +41,7 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="mail")
 
 _SUBJECT_TO = {
     Verb.HOLD: frozenset({State.ACTIVE, State.DEFERRED, State.SCHEDULED}),
-    Verb.RELEASE: frozenset({State.HOLD, State.QUARANTINE}),
+    Verb.RELEASE: frozenset({State.HOLD, State.QUARANTINE, State.SCHEDULED}),
     Verb.RETRY: frozenset({State.DEFERRED, State.FAILED, State.CORRUPT}),
     Verb.DELETE: frozenset(State),
 }

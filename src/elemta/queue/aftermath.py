@@ -1,5 +1,6 @@
 """What follows from an attempt: what the store is told, who is notified, which events say so."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -8,13 +9,17 @@ import msgspec
 from elemta.mail import events as ev
 from elemta.mail.content import Content
 from elemta.mail.dsn import Action, RecipientStatus, find_status
+from elemta.mail.errors import SpoolError
 from elemta.mail.message import Facts, Message, State
 from elemta.mail.outcome import Outcome
 from elemta.mail.reply import Reply
 from elemta.queue.notify import Notifier
+from elemta.queue.requests import original_of, wants, warns_at
 from elemta.queue.residents import Resident
 from elemta.queue.store import Change, Store, Submission
 from elemta.queue.verdict import End, Ruling, event_fields
+
+UNWANTED = "not wanted by the sender"
 
 _PLUGIN_EVENTS = {
     End.DISCARDED: ev.MessageDiscarded,
@@ -29,6 +34,7 @@ class Aftermath:
     Attributes:
         rulings: What becomes of each recipient.
         changes, submissions, facts: For `Store.settle`.
+        unwanted: Indexes of those that failed and whose sender does not want to know.
         failure: Id of the notification of failure, or why there is none.
         warning: Id of the delay warning, "" if there is none.
     """
@@ -37,6 +43,7 @@ class Aftermath:
     changes: list[Change] = field(default_factory=list)
     submissions: list[Submission] = field(default_factory=list)
     facts: Facts | None = None
+    unwanted: frozenset[int] = frozenset()
     failure: str = ""
     warning: str = ""
 
@@ -49,7 +56,9 @@ class Aftermath:
             elif ruling.end is End.DEFERRED:
                 yield ev.MessageDeferred(*fields, next_attempt_at=ruling.next_at)
             elif ruling.end is End.FAILED:
-                yield ev.MessageBounced(*fields, notification=_silence(ruling) or self.failure)
+                is_unwanted = ruling.recipient.index in self.unwanted
+                why = UNWANTED if is_unwanted else _silence(ruling) or self.failure
+                yield ev.MessageBounced(*fields, notification=why)
             elif ruling.end in _PLUGIN_EVENTS:
                 yield _PLUGIN_EVENTS[ruling.end](
                     message.facts.session_id,
@@ -96,6 +105,7 @@ class Clerk:
             SpoolError: A notification cannot be kept for now.
         """
         after = Aftermath(rulings)
+        message = resident.message
         failed = []
         is_deferred = False
         for ruling in rulings:
@@ -111,11 +121,49 @@ class Clerk:
             elif ruling.end is End.DEFERRED:
                 is_deferred = True
                 after.changes.append(ruling.change(State.DEFERRED, now))
+        if message.facts.requests is not None:
+            failed = self._leave_unwanted(after, message, failed, now)
+            await self._add_success(after, resident, now)
         if failed:
             await self._add_failure(after, resident, failed, now)
-        if is_deferred and self._notifier.due_warnings(resident.message, now):
+        notifier = self._notifier
+        if is_deferred and (
+            notifier.due_warnings(message, now) or notifier.is_deadline_due(message, now)
+        ):
             await self._add_warning(after, resident, now)
         return after
+
+    def _leave_unwanted(
+        self, after: Aftermath, message: Message, failed: Sequence[Ruling], now: float
+    ) -> list[Ruling]:
+        """Settle failures that the sender does not want to hear of; give the others."""
+        if message.sender is None:  # nobody hears of it anyway: it is kept for the operator
+            return list(failed)
+        wanted = [each for each in failed if wants(message, each.recipient.index, "FAILURE")]
+        unwanted = [each for each in failed if each not in wanted]
+        after.unwanted = frozenset(each.recipient.index for each in unwanted)
+        after.changes += [each.change(None, now) for each in unwanted]
+        return wanted
+
+    async def _add_success(self, after: Aftermath, resident: Resident, now: float) -> None:
+        """Tell who wants to know that recipients have the message (RFC 3461 §5.2).
+
+        It must not stand in the way of what is to be recorded: who has it would get it again.
+        """
+        message = resident.message
+        told = [
+            ruling
+            for ruling in after.rulings
+            if ruling.end is End.DELIVERED
+            and not ruling.outcome.notifies
+            and wants(message, ruling.recipient.index, "SUCCESS")
+        ]
+        if not told or message.sender is None or not self._notifier.may_tell(message, now):
+            return
+        action = Action.RELAYED if told[0].outcome.method == "smtp" else Action.DELIVERED
+        statuses = [_status(message, ruling, now) for ruling in told]
+        with contextlib.suppress(SpoolError):
+            after.submissions.append(await self._notify(action, resident, statuses, now))
 
     async def _add_failure(
         self, after: Aftermath, resident: Resident, failed: Sequence[Ruling], now: float
@@ -126,7 +174,7 @@ class Clerk:
             after.failure = note = withheld.reason
             state = withheld.state
         else:
-            statuses = [_status(ruling, now) for ruling in failed]
+            statuses = [_status(message, ruling, now) for ruling in failed]
             submission = await self._notify(Action.FAILED, resident, statuses, now)
             after.submissions.append(submission)
             after.failure = submission.message.queue_id
@@ -135,15 +183,12 @@ class Clerk:
     async def _add_warning(self, after: Aftermath, resident: Resident, now: float) -> None:
         """Warn once of all recipients that wait, not only of those that were just tried."""
         message = resident.message
-        due = self._notifier.due_warnings(message, now)
-        facts = msgspec.structs.replace(message.facts, delay_warnings=due)
+        facts = self._warned(message, now)
         # at once, so that an attempt that ends meanwhile does not warn too
         resident.message = replace(message, facts=facts)
         after.facts = facts
-        if not self._notifier.may_warn(message, now):
-            return
         statuses = {
-            ruling.recipient.index: _status(ruling, now)
+            ruling.recipient.index: _status(message, ruling, now)
             for ruling in after.rulings
             if ruling.end is End.DEFERRED
         }
@@ -157,11 +202,24 @@ class Clerk:
                     find_status(recipient.reply),
                     recipient.reply,
                     recipient.remote,
+                    original=original_of(message, recipient.index),
                 )
+        statuses = {at: each for at, each in statuses.items() if wants(message, at, "DELAY")}
+        if not statuses or not self._notifier.may_tell(message, now):
+            return
         in_order = [statuses[index] for index in sorted(statuses)]
         submission = await self._notify(Action.DELAYED, resident, in_order, now)
         after.submissions.append(submission)
         after.warning = submission.message.queue_id
+
+    def _warned(self, message: Message, now: float) -> Facts:
+        """The facts of a message when its sender has been told of all that is due."""
+        facts = message.facts
+        due = self._notifier.due_warnings(message, now) or facts.delay_warnings
+        requests = facts.requests
+        if requests is not None and 0.0 < warns_at(message) <= now:
+            requests = msgspec.structs.replace(requests, deliver_by=0.0)
+        return msgspec.structs.replace(facts, delay_warnings=due, requests=requests)
 
     async def _notify(
         self, action: Action, resident: Resident, statuses: Sequence[RecipientStatus], now: float
@@ -179,7 +237,13 @@ def _silence(ruling: Ruling) -> str:
     return f"silenced by {ruling.silenced_by}" if ruling.silenced_by else ""
 
 
-def _status(ruling: Ruling, now: float) -> RecipientStatus:
+def _status(message: Message, ruling: Ruling, now: float) -> RecipientStatus:
+    recipient = ruling.recipient
     return RecipientStatus(
-        ruling.recipient.address, ruling.status, ruling.reply, ruling.outcome.remote, now
+        recipient.address,
+        ruling.status or find_status(ruling.reply),
+        ruling.reply,
+        ruling.outcome.remote,
+        now,
+        original_of(message, recipient.index),
     )

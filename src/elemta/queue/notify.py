@@ -1,11 +1,15 @@
-"""Whom to tell of a failure or a delay, and with what message: never a stranger, never in a loop.
+"""Whom to tell of the fate of a message, and with what message: never a stranger, never in a loop.
 
 A notification has the null sender (RFC 5321 §4.5.5), and a message with the null sender never
 causes one: so there are no notifications about notifications. A failure whose sender is not
 known to be what it says is kept for the operator instead, unless the settings say otherwise:
-a notice would as a rule hit somebody whose address was forged (backscatter). Delays are told
-to local senders only, and not about automatic mail (RFC 3834 §2). No domain gets more than a
-set number of notifications an hour.
+a notice would as a rule hit somebody whose address was forged (backscatter). For the same
+reason only senders that are known hear of success. Delays are told to local senders and to those
+who have asked for it, and not about automatic mail (RFC 3834 §2). No domain gets more than a set
+number of notifications an hour.
+
+What a sender asked for by NOTIFY, RET and ENVID (RFC 3461) is heeded within these bounds. A
+notification about a message that demands TLS demands it too, and brings no content back.
 """
 
 import random
@@ -24,9 +28,10 @@ from elemta.mail.dsn import (
 )
 from elemta.mail.errors import CorruptError
 from elemta.mail.job import Courier
-from elemta.mail.message import Facts, Message, Priority, Recipient, State
+from elemta.mail.message import Facts, Message, Priority, Recipient, Requests, State
+from elemta.queue.requests import asks_for_delays, begins_at, warns_at
 from elemta.queue.settings import HOUR, BounceUnverified, QueueSettings
-from elemta.queue.spool import Spool
+from elemta.queue.spool import Draft, Spool
 from elemta.queue.store import Submission
 
 DOUBLE_BOUNCE = "double bounce"
@@ -85,19 +90,27 @@ class Notifier:
     def due_warnings(self, message: Message, now: float) -> int:
         """How many delay warnings a message is old enough for; 0 where none is to be sent now."""
         sender, facts = message.sender, message.facts
-        if sender is None or facts.auto_submitted:
+        if sender is None or facts.auto_submitted or not facts.verified:
             return 0
-        if not message.facts.verified or sender.domain not in self.settings.local_domains:
+        if sender.domain not in self.settings.local_domains and not asks_for_delays(message):
             return 0
-        age = now - message.received_at
+        age = now - begins_at(message)
         due = sum(age >= threshold for threshold in self.settings.delay_warnings)
         return due if due > facts.delay_warnings else 0
 
-    def may_warn(self, message: Message, now: float) -> bool:
-        """Take a warning from the hour's share of the sender's domain, if there is one left."""
+    def is_deadline_due(self, message: Message, now: float) -> bool:
+        """Whether a sender is to hear that its deadline has passed (RFC 2852 §4)."""
+        is_known = message.sender is not None and message.facts.verified
+        return is_known and 0.0 < warns_at(message) <= now
+
+    def may_tell(self, message: Message, now: float) -> bool:
+        """Take a warning or good news from the hour's share of the sender's domain."""
         sender, settings = message.sender, self.settings
-        if sender is not None and self._rate.take(
-            sender.domain, settings.dsn_per_domain_per_hour, now
+        is_known = message.facts.verified or settings.bounce_unverified is BounceUnverified.SEND
+        if (
+            sender is not None
+            and is_known
+            and self._rate.take(sender.domain, settings.dsn_per_domain_per_hour, now)
         ):
             return True
         self.withheld += 1
@@ -119,6 +132,35 @@ class Notifier:
             ValueError: The message has the null sender.
             SpoolError: There is no room for it.
         """
+        returned = self._returned(action, message)
+        try:
+            return await self._write(action, message, recipients, now, read, returned)
+        except CorruptError:  # its header section may be legible
+            return await self._write(action, message, recipients, now, read, None)
+
+    def _returned(self, action: Action, message: Message) -> tuple[str, str] | None:
+        """Type and encoding of a message that goes back whole; None: only its header section."""
+        facts = message.facts
+        requests = facts.requests
+        if action is not Action.FAILED or requests is None or requests.ret != "FULL":
+            return None
+        is_fit = facts.body != "BINARYMIME" and message.size <= self.settings.returned_size
+        if not is_fit or requests.require_tls:  # RFC 8689 §5: it would be content without TLS
+            return None
+        if not facts.has_8bit:
+            return "message/rfc822", "7bit"
+        return "message/global" if facts.smtputf8 else "message/rfc822", "8bit"
+
+    async def _write(
+        self,
+        action: Action,
+        message: Message,
+        recipients: Sequence[RecipientStatus],
+        now: float,
+        read: ReadContent,
+        returned: tuple[str, str] | None,
+    ) -> Submission:
+        requests = message.facts.requests
         if message.sender is None:
             raise ValueError("nobody is notified of the fate of a notification")
         draft = self._spool.draft()
@@ -129,16 +171,21 @@ class Notifier:
             queue_id=message.queue_id,
             arrived_at=message.received_at,
             message_id=message.facts.message_id,
-            headers=await _read_headers(read),
+            headers=b"" if returned is not None else await _read_headers(read),
             recipients=recipients,
             notification_id=draft.queue_id,
             made_at=now,
             boundary=f"={draft.queue_id}.{self._rng.getrandbits(64):016x}",
-            retry_until=message.received_at + self.settings.max_age,
+            retry_until=begins_at(message) + self.settings.max_age,
+            envelope_id="" if requests is None else requests.envid,
+            returned=returned,
         )
         notification = build_notification(report)
         try:
             draft.add(notification.data)
+            if returned is not None:
+                await _copy(read, draft)
+                draft.add(notification.tail)
             content = await draft.finish()
         except BaseException:
             draft.discard()
@@ -149,7 +196,7 @@ class Notifier:
             size=content.size,
             received_at=now,
             priority=Priority.NORMAL,
-            facts=_facts(notification),
+            facts=_facts(notification, message, returned),
         )
         return Submission(about, (self._recipient(message.sender, now),), content)
 
@@ -158,16 +205,36 @@ class Notifier:
         return Recipient(0, to, state, next_at=now)
 
 
-def _facts(notification: Notification) -> Facts:
+def _facts(notification: Notification, about: Message, returned: tuple[str, str] | None) -> Facts:
+    """What is known of a notification; `returned` is the type of what it brings back whole."""
+    requests = about.facts.requests
+    has_8bit = notification.has_8bit or (returned is not None and returned[1] == "8bit")
+    is_global = returned is not None and returned[0] == "message/global"
     return Facts(
-        body="8BITMIME" if notification.has_8bit else "7BIT",
-        smtputf8=notification.needs_smtputf8,
-        has_8bit=notification.has_8bit,
+        body="8BITMIME" if has_8bit else "7BIT",
+        smtputf8=notification.needs_smtputf8 or is_global,
+        has_8bit=has_8bit,
         verified=True,
         message_id=notification.message_id,
         header_size=notification.header_size,
         auto_submitted=True,
+        requests=Requests(require_tls=True)
+        if requests is not None and requests.require_tls
+        else None,
     )
+
+
+async def _copy(read: ReadContent, draft: Draft) -> None:
+    """Put a whole message into a draft, piece by piece.
+
+    Raises:
+        CorruptError: It cannot be read.
+        SpoolError: There is no room for it.
+    """
+    content = await read()
+    async for piece in content.chunks():
+        if draft.add(piece):
+            await draft.flush()
 
 
 async def _read_headers(read: ReadContent) -> bytes:

@@ -152,6 +152,11 @@ class Plan:
         """Look after a while whether a message is active and nobody has it."""
         self.backlog.revisit(queue_id, self._clock.now() + REVISIT_AFTER)
 
+    def expect(self, due_at: float) -> None:
+        """Note that something in the store is due at an instant."""
+        self.backlog.deferred(due_at)
+        self._wake()
+
     # ---- orders
 
     async def find(self, where: Filter, after: QueueId | None, limit: int) -> list[Stored]:

@@ -78,10 +78,9 @@ def with_jitter(delay: float, jitter: float, draw: float) -> float:
     return delay * (1.0 + jitter * (2.0 * draw - 1.0))
 
 
-def next_attempt_at(now: float, delay: float, received_at: float, max_age: float) -> float | None:
+def next_attempt_at(now: float, delay: float, expires_at: float) -> float | None:
     """Give the instant of the next attempt; None when the message is too old for another.
 
-    The last attempt is made when the message reaches `max_age`, not at the end of a long wait.
+    The last attempt is made when the message expires, not at the end of a long wait.
     """
-    expires_at = received_at + max_age
     return None if now >= expires_at else min(now + delay, expires_at)

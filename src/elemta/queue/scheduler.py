@@ -25,6 +25,7 @@ from elemta.plugins.asking.delivery import Answer, Escort, Escorts
 from elemta.queue.aftermath import Aftermath, Clerk, bare
 from elemta.queue.notify import Notifier
 from elemta.queue.plan import BATCH, REVISIT_AFTER, Parts, Plan, internal_error
+from elemta.queue.requests import LATE, is_late
 from elemta.queue.residents import Parcel
 from elemta.queue.schedule import Trouble, find_trouble
 from elemta.queue.settings import HOUR, MINUTE, QueueSettings
@@ -205,6 +206,8 @@ class Scheduler:
         """Make the attempt, and guard the others from whatever goes wrong with it."""
         resident = parcel.resident
         message = resident.message
+        if is_late(message, self._clock.now()):
+            return [LATE] * len(parcel.recipients)
         try:
             if escort is not None:
                 await escort.dequeue(parcel.recipients)

@@ -81,6 +81,7 @@ class QueueSettings:
         failed_retention: How long `failed` recipients are kept.
         bounce_unverified: What happens when a message of an unverified sender fails.
         dsn_per_domain_per_hour: Most notifications that go to one domain; 0 sends none.
+        returned_size: Messages up to this size come back whole where the sender wants that.
         max_resident: Recipients that are planned in memory; more wait in the database.
         resident_bytes: Content kept in memory from acceptance to delivery.
         max_concurrency: Attempts under way at once, `max_per_destination` of them to one
@@ -106,6 +107,7 @@ class QueueSettings:
     failed_retention: float = 7 * DAY
     bounce_unverified: BounceUnverified = BounceUnverified.KEEP
     dsn_per_domain_per_hour: int = 1000
+    returned_size: int = 1024 * 1024
     max_resident: int = 50_000
     resident_bytes: int = 64 * 1024 * 1024
     max_concurrency: int = 200
@@ -113,9 +115,11 @@ class QueueSettings:
     recipients_per_job: int = 100
     priorities: tuple[PriorityRule, ...] = ()
 
-    def priority_of(self, sender: Address | None, recipients: Iterable[Address]) -> Priority:
-        """Give the priority of a new message."""
+    def priority_of(
+        self, sender: Address | None, recipients: Iterable[Address], otherwise: Priority
+    ) -> Priority:
+        """Give the priority of a new message; `otherwise` where no rule matches."""
         for rule in self.priorities:
             if rule.matches(sender, recipients):
                 return rule.priority
-        return Priority.NORMAL
+        return otherwise

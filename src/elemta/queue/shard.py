@@ -18,6 +18,7 @@ from elemta.plugins.asking.delivery import no_hooks
 from elemta.plugins.asking.table import HookTable
 from elemta.queue.admin import Order, apply_order
 from elemta.queue.plan import Parts
+from elemta.queue.requests import class_of
 from elemta.queue.residents import Group
 from elemta.queue.scheduler import Scheduler
 from elemta.queue.settings import QueueSettings
@@ -85,15 +86,11 @@ class Shard:
             SpoolError: It is not kept: the disk is full, or the shard is closed.
         """
         content = draft.finish_inline()
-        settings = self._settings
-        message = Message(
-            draft.queue_id,
-            sender,
-            draft.size,
-            self._clock.now(),
-            settings.priority_of(sender, recipients) if settings.priorities else Priority.NORMAL,
-            facts,
-        )
+        settings, requests = self._settings, facts.requests
+        priority = Priority.NORMAL if requests is None else class_of(requests)
+        if settings.priorities:
+            priority = settings.priority_of(sender, recipients, priority)
+        message = Message(draft.queue_id, sender, draft.size, self._clock.now(), priority, facts)
         planned, groups = self._sort(message, recipients, state, reason)
         submission = Submission(message, planned, content or await draft.finish())
         plan = self._plan
@@ -107,6 +104,8 @@ class Shard:
             plan.revisit(message.queue_id)  # it may be kept all the same
             raise
         plan.announce(submission, groups)
+        if requests is not None and requests.not_before:
+            plan.expect(requests.not_before)
         return message
 
     def _sort(
@@ -117,6 +116,9 @@ class Shard:
         if state is not State.ACTIVE:
             held = (Recipient(i, to, state, 0, now, reason) for i, to in enumerate(addresses))
             return tuple(held), []
+        requests = message.facts.requests
+        if requests is not None and requests.not_before > now:
+            return self._scheduled(message, addresses, requests.not_before), []
         if len(addresses) == 1:
             destination = self._courier.destination(addresses[0], message.sender)
             only = Recipient(0, addresses[0], destination.state, 0, now)
@@ -129,6 +131,17 @@ class Shard:
         for other in others:
             recipients[other.index] = other
         return tuple(recipients), groups
+
+    def _scheduled(
+        self, message: Message, addresses: Sequence[Address], not_before: float
+    ) -> tuple[Recipient, ...]:
+        """The recipients of a message that must wait; those whose route holds them wait longer."""
+        recipients = []
+        for index, address in enumerate(addresses):
+            state = self._courier.destination(address, message.sender).state
+            state = State.SCHEDULED if state is State.ACTIVE else state
+            recipients.append(Recipient(index, address, state, 0, not_before))
+        return tuple(recipients)
 
     # ---- life
 

@@ -12,6 +12,7 @@ from elemta.mail.message import Message, Recipient, State
 from elemta.mail.outcome import Outcome, Result
 from elemta.mail.reply import Reply
 from elemta.plugins.asking.chain import Decision
+from elemta.queue.requests import DEADLINE, expires_at, is_late, warns_at
 from elemta.queue.schedule import (
     Trouble,
     find_trouble,
@@ -149,7 +150,7 @@ def heed(
         return replace(ruling, silenced_by=decision.plugin)
     if ruling.end is End.DEFERRED and decision.delay is not None:
         delay = max(decision.delay, SOONEST)
-        next_at = next_attempt_at(now, delay, message.received_at, settings.max_age)
+        next_at = next_attempt_at(now, delay, expires_at(message, settings))
         return ruling if next_at is None else replace(ruling, next_at=next_at)
     return ruling
 
@@ -170,11 +171,15 @@ def _defer(
     reply = str(outcome.reply)
     delay = retry_delay(settings.retry_schedule, recipient.attempts + 1, find_trouble(outcome))
     delay = with_jitter(delay, settings.jitter, draw())
-    next_at = next_attempt_at(now, delay, message.received_at, settings.max_age)
+    next_at = next_attempt_at(now, delay, expires_at(message, settings))
     if next_at is None:
-        expired = Reply(451, f"Delivery time expired, the last reply was: {reply}", EXPIRED)
+        code, status = (554, DEADLINE) if is_late(message, now) else (451, EXPIRED)
+        expired = Reply(code, f"Delivery time expired, the last reply was: {reply}", status)
         outcome = replace(outcome, reply=expired)
-        return Ruling(recipient, outcome, End.FAILED, str(expired), EXPIRED)
+        return Ruling(recipient, outcome, End.FAILED, str(expired), status)
+    deadline = warns_at(message)
+    if now < deadline < next_at:  # so that the sender hears of it then
+        next_at = deadline
     return Ruling(recipient, outcome, End.DEFERRED, reply, find_status(reply), next_at)
 
 
