@@ -251,6 +251,52 @@ async def test_the_nearer_place_of_a_setting_counts(workshop):
     assert workshop.plugin("a-b").settings.model_dump() == {"limit": 3, "name": "table"}
 
 
+REFERRING = """
+class Settings(Settings):
+    word: str = ""
+    words: list[str] = []
+    number: int = 0
+
+    @pydantic.field_validator("word")
+    @classmethod
+    def check(cls, value):
+        assert value != "wrong", f"{value} is wrong"
+        return value
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('word = "env:NO_SUCH"', "a.toml: plugin a: word: env:NO_SUCH: the variable is not set"),
+        ('words = ["file:no"]', "words.0: file:no: the file cannot be read: No such file or dir"),
+        ('word = "file:large"', "word: file:large: the file is larger than 64KiB"),
+        ('word = "file:odd"', "word: file:odd: the file is not UTF-8"),
+        ('word = "env:A_WORD"', "word: what a reference stands for is not allowed"),
+        ('number = "env:A_WORD"', "number: input should be a valid integer"),
+    ],
+)
+async def test_references_that_stand_for_nothing_good(workshop, monkeypatch, line, told):
+    monkeypatch.setenv("A_WORD", "wrong")
+    workshop.write("a.py", "import pydantic\n" + source("a", REFERRING))
+    workshop.write("large", "x" * 65537)
+    (workshop.folder / "odd").write_bytes(b"\xff")
+    workshop.write("a.toml", line)
+    [problem] = await workshop.problems()
+    assert told in problem
+    assert "wrong" not in problem
+
+
+async def test_a_reference_is_followed_once(workshop, monkeypatch):
+    monkeypatch.setenv("A_WORD", "env:ANOTHER")
+    workshop.write("a.py", "import pydantic\n" + source("a", REFERRING))
+    workshop.write("a.toml", 'word = "env:A_WORD"')
+    roster = await workshop.load()
+    settings = roster.find("a").settings
+    assert settings.word == "env:ANOTHER"
+    assert type(settings.word) is str
+
+
 @pytest.mark.parametrize("name", ["a.json", "a.toml"])
 async def test_settings_beside_the_plugin(workshop, name):
     workshop.write("a.py", source("a", SETTINGS))

@@ -11,6 +11,7 @@ import click
 from elemta.cli.output import Table, fail, json_option, put_json
 from elemta.cli.plugins_view import Plugins, config_option, find, hooks_in_order, load_plugins
 from elemta.mail.reply import clean_text
+from elemta.net.references import is_referred, unfollow
 from elemta.plugins.hooks import HOOKS, find_hook
 from elemta.plugins.loading.selection import Selected
 from elemta.plugins.settings import PluginSettings
@@ -89,6 +90,7 @@ def config(name: str, *, config_path: Path | None, as_json: bool) -> None:
     """Show how a plugin is set: how it is asked, and its own settings, defaults included."""
     one = find(load_plugins(config_path), name)
     own = one.options.values.model_dump(mode="json")
+    own |= {key: unfollow(each) for key, each in one.options.raw.items() if is_referred(each)}
     asked = _asked(one.settings)
     if as_json:
         put_json({"plugin": name, "where": one.settings.where, "asked": asked, "settings": own})

@@ -19,11 +19,11 @@ from typing import Any
 from elemta.config import locate
 from elemta.config.problems import Problem
 from elemta.config.settings import label
+from elemta.net.references import SCHEMES, follow
 
 TOO_DEEP = "nested too deeply"
 PREFIX = "ELEMTA_"
 FILE_LIMIT = 1 << 20  # octets; a larger file is no configuration
-REFERENCE_LIMIT = 1 << 16
 
 KeyPath = locate.Path
 
@@ -197,32 +197,17 @@ def _resolve(
         place = (*path, key)
         if isinstance(value, dict | list):
             _resolve(source, value, place, environ)
-        elif isinstance(value, str) and value.startswith(("env:", "file:")):
+        elif isinstance(value, str) and value.startswith(SCHEMES):
             source.references[place] = value
             at[key] = _referred(source, value, place, environ)
 
 
 def _referred(source: Source, reference: str, path: KeyPath, environ: Mapping[str, str]) -> str:
     """Give what a reference stands for; the reference itself where it cannot be had."""
-    scheme, _, rest = reference.partition(":")
-    if scheme == "env":
-        problem = "the variable is not set"
-        found = environ.get(rest)
-    else:
-        problem, found = "", None
-        try:
-            with Path(source.folder, rest).open("rb") as file:
-                raw = file.read(REFERENCE_LIMIT + 1)
-            if len(raw) > REFERENCE_LIMIT:
-                problem = "the file is larger than 64KiB"
-            else:
-                found = raw.decode().removesuffix("\n").removesuffix("\r")
-        except OSError as error:
-            problem = f"the file cannot be read: {error.strerror}"
-        except UnicodeDecodeError:
-            problem = "the file is not UTF-8"
-    if found is None:
+    try:
+        return follow(reference, source.folder, environ)
+    except ValueError as error:
         source.broken.add(path)
-        source.problems.append(Problem(source.where(path), label(path), f"{reference}: {problem}"))
+        text = f"{reference}: {error}"
+        source.problems.append(Problem(source.where(path), label(path), text))
         return reference
-    return found

@@ -1,10 +1,12 @@
 """The settings of one plugin: gathered from where they may be written, and judged by its model.
 
 What is beside the plugin (`NAME.toml`, `NAME.json`) comes first, `[plugins.NAME]` over it, and the
-`config` of its `[[plugins.plugin]]` over both.
+`config` of its `[[plugins.plugin]]` over both. References ("env:NAME", "file:PATH") stand for the
+same everywhere; relative paths begin at the folder of the file that has them.
 """
 
 import json
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from elemta.mail.reply import clean_text
+from elemta.net.references import follow, follow_all, forget, is_referred
 from elemta.plugins.asking.defects import describe
 from elemta.plugins.finding.files import strangers_at
 from elemta.plugins.finding.problems import PluginProblem, PluginsError, nearest
@@ -22,6 +25,7 @@ from elemta.plugins.loading.loader import Candidate
 from elemta.plugins.settings import PluginSettings, PluginsSettings
 
 LIMIT = 1 << 20  # octets of a file beside a plugin
+_OWN_CHECKS = frozenset({"value_error", "assertion_error"})  # their texts are the plugin's
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +76,20 @@ def gather(candidate: Candidate, settings: PluginSettings, all_: PluginsSettings
     places |= dict.fromkeys(settings.config, settings.where)
     default = settings.where or candidate.found.where
     try:
-        return Options(model.model_validate(values), values, enabled)
+        return Options(model.model_validate(forget(values)), values, enabled)
     except ValidationError as error:
-        raise PluginsError(list(_problems(error, candidate, places, default))) from error
+        raise PluginsError(list(_problems(error, candidate, places, values, default))) from error
     except (Exception, SystemExit) as error:  # of its own checks
         text = clean_text(f"its settings cannot be judged: {describe(error)}", 500)
         raise PluginsError([PluginProblem(name, default, text)]) from error
 
 
 def _problems(
-    error: ValidationError, candidate: Candidate, places: Mapping[str, str], default: str
+    error: ValidationError,
+    candidate: Candidate,
+    places: Mapping[str, str],
+    values: Mapping[str, Any],
+    default: str,
 ) -> Iterator[PluginProblem]:
     fields = candidate.model.model_fields
     for details in error.errors(include_url=False, include_input=False):
@@ -91,6 +99,10 @@ def _problems(
         if details["type"] == "extra_forbidden":
             hint = nearest(str(path[0]), fields) if len(path) == 1 else ""
             text = f"unknown setting{hint}"
+        elif details["type"] in _OWN_CHECKS and is_referred(
+            values.get(str(path[0])) if path else values
+        ):
+            text = "what a reference stands for is not allowed"  # words of ours: it is not shown
         else:
             text = details["msg"][:1].lower() + details["msg"][1:]
         shown = f"{name}: {text}" if name else text
@@ -120,4 +132,23 @@ def _read_beside(path: Path, name: str) -> list[tuple[str, Mapping[str, Any]]]:
         raise PluginsError([PluginProblem(name, str(file), f"cannot be read: {error}")]) from error
     if not isinstance(table, dict):
         raise PluginsError([PluginProblem(name, str(file), "a JSON object is expected")])
-    return [(str(file), table)]
+    return [(str(file), _follow(table, file, name))]
+
+
+def _follow(table: dict[str, Any], file: Path, name: str) -> dict[str, Any]:
+    """Replace the references in a file by what they stand for."""
+    problems: list[PluginProblem] = []
+
+    def read(reference: str, path: tuple[str | int, ...]) -> str:
+        try:
+            return follow(reference, file.parent, os.environ)
+        except ValueError as error:
+            key = ".".join(str(part) for part in path)
+            text = clean_text(f"{key}: {reference}: {error}", 500)
+            problems.append(PluginProblem(name, str(file), text))
+            return reference
+
+    followed = follow_all(table, read)
+    if problems:
+        raise PluginsError(problems)
+    return followed
