@@ -102,7 +102,7 @@ def _order(verb: Verb, options: OrderOptions) -> None:
         raise click.UsageError("give ids, conditions, or --all")
     config = load_config(options["config_path"])
     try:
-        order = Order(verb, where, options["reason"] or f"ordered by {_user()}")
+        order = Order(verb, where, options["reason"] or f"ordered by {user()}")
         order, matched = asyncio.run(_look(config, order, options["limit"]))
         if not matched.recipients or options["dry_run"]:
             _report(verb, matched, None, as_json=options["as_json"])
@@ -118,7 +118,7 @@ def _order(verb: Verb, options: OrderOptions) -> None:
     raise SystemExit(TEMPORARY if carried.silent else OK)
 
 
-def _user() -> str:
+def user() -> str:
     """Who gives the order."""
     try:
         return getpass.getuser()
