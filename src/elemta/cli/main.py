@@ -46,6 +46,7 @@ cli = LazyGroup(
             "elemta.cli.main:plugins",
             "Look at plugins, try them, give them orders.",
         ),
+        "bans": ("elemta.cli.main:bans", "Look at bans, lift them, give more."),
         "test-plugin": ("elemta.cli.plugins_try:test_plugin", "The same as `elemta plugins test`."),
         "version": ("elemta.cli.version:version", "Show the version."),
     },
@@ -82,6 +83,18 @@ plugins = LazyGroup(
         "metrics": ("elemta.cli.plugins_watch:metrics", "Show the figures of plugins."),
         "logs": ("elemta.cli.plugins_watch:logs", "Show what a plugin has said."),
         "header": ("elemta.cli.plugins_read:header", "Print the path of the C header."),
+    },
+)
+
+
+bans = LazyGroup(
+    name="bans",
+    help="Look at bans, lift them, give more, whether the server runs or not.",
+    places={
+        "list": ("elemta.cli.bans:list_bans", "List bans, the latest first."),
+        "show": ("elemta.cli.bans:show", "Show a ban and the events that caused it."),
+        "lift": ("elemta.cli.bans:lift", "End bans."),
+        "add": ("elemta.cli.bans:add", "Ban an address, a network or a login."),
     },
 )
 
