@@ -365,7 +365,8 @@ def refuse_strangers(state_dir: Path) -> None:
     """
     shards = (state_dir / "queue").glob("shard-*")
     files = (path for folder in shards for path in (folder, folder / "lock", folder / "queue.db"))
-    for path in (state_dir / "queue", state_dir / "control.db", *files):
+    databases = (state_dir / "control.db", state_dir / "bans.db")
+    for path in (state_dir / "queue", *databases, *files):
         if path.exists() and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
             raise PermissionError(errno.EACCES, "not writable for this user", str(path))
 
