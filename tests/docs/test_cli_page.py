@@ -8,7 +8,7 @@ import pytest
 from elemta.cli.main import LazyGroup, cli
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-GROUPS = ("elemta queue", "elemta plugins")
+GROUPS = ("elemta queue", "elemta plugins", "elemta bans")
 EVERYWHERE = {"--json", "--help", "--config"}
 
 
