@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from elemta import __version__
-from elemta.cli.main import LazyGroup, cli, plugins, queue
+from elemta.cli.main import LazyGroup, bans, cli, plugins, queue
 
 
 def elemta(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,7 +30,8 @@ def test_version():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["version"], ["--help"], ["queue", "--help"], ["plugins", "--help"]]
+    "arguments",
+    [["version"], ["--help"], ["queue", "--help"], ["plugins", "--help"], ["bans", "--help"]],
 )
 def test_nothing_is_imported_before_it_is_needed(arguments):
     script = (
@@ -48,7 +49,9 @@ def test_nothing_is_imported_before_it_is_needed(arguments):
     assert done.stderr.strip() == "[]"
 
 
-@pytest.mark.parametrize("group", [cli, queue, plugins], ids=["elemta", "queue", "plugins"])
+@pytest.mark.parametrize(
+    "group", [cli, queue, plugins, bans], ids=["elemta", "queue", "plugins", "bans"]
+)
 def test_each_command_is_where_the_table_says(group: LazyGroup):
     context = click.Context(group)
     for name, (_, text) in group.places.items():
@@ -60,12 +63,12 @@ def test_each_command_is_where_the_table_says(group: LazyGroup):
 
 
 def names(group: LazyGroup) -> list[str]:
-    return [name for name in group.places if name not in {"queue", "plugins"}]
+    return [name for name in group.places if name not in {"queue", "plugins", "bans"}]
 
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [(group, name) for group in (cli, queue, plugins) for name in names(group)],
+    [(group, name) for group in (cli, queue, plugins, bans) for name in names(group)],
     ids=lambda value: value if isinstance(value, str) else str(value.name),
 )
 def test_every_command_speaks_json(group: LazyGroup, name: str):
