@@ -6,11 +6,10 @@ from mailroom import read
 from elemta.mail.ids import QueueId
 from elemta.plugins import Context, Headers, MessageContext
 from elemta.plugins.contexts import (
-    MAX_METADATA,
-    MAX_METADATA_VALUE,
     CommandContext,
     ConnectionContext,
 )
+from elemta.plugins.contexts.context import MAX_METADATA, MAX_METADATA_VALUE
 from elemta.queue.spool import MemoryContent
 from tests.plugins.chains import session
 
