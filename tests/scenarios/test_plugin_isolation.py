@@ -207,6 +207,36 @@ def test_a_plugin_in_its_process_is_reloaded_and_leaves_nothing(tmp_path):
         assert list(sockets.iterdir()) == []
 
 
+LEAKY = """
+from elemta.plugins import Metadata, Plugin
+
+class Leaky(Plugin):
+    metadata = Metadata(name="leaky", version="1.0")
+    kept = []
+
+    def on_mail_from(self, ctx):
+        self.kept.append(bytearray(1_000_000))
+"""
+
+
+def test_what_leaks_is_found(tmp_path):
+    path = tmp_path / "leaky.py"
+    path.write_text(LEAKY)
+    with serving(tmp_path, path, name="leaky") as elemta:
+        elemta.cli("plugins", "memory", "leaky")
+        for _ in range(5):
+            assert try_sender(elemta, "a").startswith("250 ")
+        elemta.cli("plugins", "memory", "leaky")
+        said = elemta.cli("plugins", "logs", "leaky").stdout
+        assert "watched from now on" in said
+        [line] = [each for each in said.split("\n") if "leaky.py:9" in each]
+        assert float(line.partition("memory: ")[2].split()[0]) > 4000
+        elemta.reload('isolation = "process"', 'isolation = "none"')
+        done = elemta.cli("plugins", "memory", "leaky", check=False)
+        assert done.returncode == 1
+        assert "runs in the worker" in done.stderr
+
+
 def test_a_killed_server_takes_its_plugins_along(tmp_path):
     with serving(tmp_path, HOSTILE / "hostile.py", name="hostile") as elemta:
         hosts = elemta.wait_for(lambda: plugin_hosts(elemta), "a plugin host")

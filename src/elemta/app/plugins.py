@@ -12,6 +12,7 @@ from pathlib import Path
 
 from elemta import __version__
 from elemta.app import settings as derive
+from elemta.app.debugger import let_debugger_in
 from elemta.config import Config, Problem, read
 from elemta.mail import events as ev
 from elemta.mail.clock import Clock
@@ -104,6 +105,7 @@ class WorkerPlugins:
         Raises:
             PluginsError: They cannot be used, or one of them refuses.
         """
+        let_debugger_in(self._emit)
         self._hostname = config.server.hostname
         self._state_dir = config.server.state_dir
         settings = derive.plugins_settings(config, self._index, places(self._path))
@@ -164,6 +166,9 @@ class WorkerPlugins:
         if order.verb is PluginVerb.RELOAD:
             await roster.reload(order.name or None)
             return 1 if order.name else len(roster.info())
+        if order.verb is PluginVerb.MEMORY:
+            await roster.measure_memory(order.name)
+            return 1
         change = roster.enable if order.verb is PluginVerb.ENABLE else roster.disable
         await change(order.name)
         return 1

@@ -80,6 +80,7 @@ plugins = LazyGroup(
         "enable": ("elemta.cli.plugins_orders:enable", "Have a plugin asked."),
         "disable": ("elemta.cli.plugins_orders:disable", "Have a plugin asked no more."),
         "reload": ("elemta.cli.plugins_orders:reload", "Load a plugin again, or all of them."),
+        "memory": ("elemta.cli.plugins_orders:memory", "Have a plugin tell what memory it takes."),
         "metrics": ("elemta.cli.plugins_watch:metrics", "Show the figures of plugins."),
         "logs": ("elemta.cli.plugins_watch:logs", "Show what a plugin has said."),
         "header": ("elemta.cli.plugins_read:header", "Print the path of the C header."),

@@ -1,4 +1,4 @@
-"""`elemta plugins enable`, `disable` and `reload`: orders to a server that runs."""
+"""`elemta plugins enable`, `disable`, `reload`, `memory`: orders to a server that runs."""
 
 import asyncio
 from pathlib import Path
@@ -17,6 +17,7 @@ _DONE = {
     PluginVerb.ENABLE: "enabled",
     PluginVerb.DISABLE: "disabled",
     PluginVerb.RELOAD: "loaded again",
+    PluginVerb.MEMORY: "told in its log: elemta plugins logs",
 }
 
 
@@ -51,6 +52,19 @@ def reload(name: str | None, *, everything: bool, config_path: Path | None, as_j
     if (name is None) is not everything:
         raise click.UsageError("give a name, or --all")
     _order(PluginOrder(PluginVerb.RELOAD, name or ""), config_path, as_json=as_json)
+
+
+@click.command("memory")
+@click.argument("name", metavar="NAME")
+@config_option
+@json_option
+def memory(name: str, *, config_path: Path | None, as_json: bool) -> None:
+    """Have a plugin in its own process write into its log what memory it has taken.
+
+    The first time it begins to be watched, which makes it slower until it is loaded again; from
+    then on its log is told which lines of its code hold more memory than at first.
+    """
+    _order(PluginOrder(PluginVerb.MEMORY, name), config_path, as_json=as_json)
 
 
 def _order(order: PluginOrder, config_path: Path | None, *, as_json: bool) -> NoReturn:

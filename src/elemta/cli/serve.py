@@ -76,6 +76,9 @@ def serve(
 
 
 def _check_debugger() -> None:
+    _, colon, port = os.environ[DEBUG_VARIABLE].partition(":")
+    if colon and not (port.isdecimal() and 0 < int(port) < 65536):
+        fail(f"{DEBUG_VARIABLE}: attach or attach:PORT is expected")
     if importlib.util.find_spec("debugpy") is None:
         fail(f"{DEBUG_VARIABLE}=attach needs debugpy: pip install debugpy")
 

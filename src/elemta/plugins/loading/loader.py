@@ -42,6 +42,7 @@ class Candidate:
         adjust: Told how it is to be asked, before it is made and whenever that changes.
         patience: Seconds that a step of its life may take longer than its timeout: a process may
             have to be started first.
+        measure: Asks one that has been made what memory has grown; None where it has no process.
     """
 
     found: Found
@@ -53,6 +54,7 @@ class Candidate:
     watched: tuple[Path, ...] = ()
     adjust: Callable[[PluginSettings], None] = lambda _settings: None
     patience: float = 0.0
+    measure: Callable[[Any], Awaitable[list[str]]] | None = None
 
     @property
     def name(self) -> str:
@@ -164,6 +166,7 @@ async def read_outside(found: Found, host: Host) -> Candidate:
         watched,
         source.adjust,
         START_TIMEOUT,
+        cls.measure_memory,
     )
 
 

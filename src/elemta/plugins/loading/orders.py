@@ -12,6 +12,8 @@ class PluginVerb(enum.StrEnum):
     DISABLE = "disable"
     RELOAD = "reload"
     """Load it again from where it is, or all of them."""
+    MEMORY = "memory"
+    """Write into its log what memory has grown in its process since this was first ordered."""
 
 
 class PluginOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="plugin"):

@@ -226,6 +226,26 @@ class Roster(Families):
             self._rebuild()
             self._tell(running, "disabled")
 
+    async def measure_memory(self, name: str) -> None:
+        """Write into the log of a plugin what memory has grown in its process.
+
+        The first time it only begins to be watched.
+
+        Raises:
+            PluginError: There is none of this name, it has no process of its own, or fails.
+        """
+        running = self._get(name)
+        measure = running.candidate.measure
+        if measure is None:
+            raise PluginError(f'plugin {name}: runs in the worker; set isolation = "process"')
+        try:
+            lines = await measure(running.plugin)
+        except TimeoutError:
+            raise PluginError(f"plugin {name}: does not answer") from None
+        tell = running.plugin.tools.log.warning
+        for line in lines:
+            tell(line)
+
     async def close(self) -> None:
         """Close all plugins, the last first, whoever may still use them; idempotent."""
         async with self._changing:

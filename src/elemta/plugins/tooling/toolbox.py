@@ -29,7 +29,7 @@ class Toolbox:
         clock: The time, also for plugins.
         emit: Told what plugins say.
         debug: Write all that plugins say, whatever their settings are; None asks the environment
-            for `ELEMTA_PLUGIN_DEBUG=1`.
+            for `ELEMTA_PLUGIN_DEBUG`: "1", or "attach" where a debugger may come, too.
 
     Attributes:
         figures: Those that plugins keep themselves, by plugin.
@@ -40,7 +40,7 @@ class Toolbox:
     ) -> None:
         self._clock = clock
         self._emit = emit
-        self._is_debug = os.environ.get(DEBUG_VARIABLE) == "1" if debug is None else debug
+        self._is_debug = _asked_to_debug() if debug is None else debug
         self._files = LogFiles(state_dir)
         self._database = Database(state_dir / "plugins.db", clock)
         self._figures: dict[str, Figures] = {}
@@ -72,3 +72,8 @@ class Toolbox:
         """Write what waits, and close what is open; idempotent. Blocks as long as that takes."""
         self._database.close()
         self._files.close()
+
+
+def _asked_to_debug() -> bool:
+    word = os.environ.get(DEBUG_VARIABLE, "").partition(":")[0]
+    return word in {"1", "attach"}
