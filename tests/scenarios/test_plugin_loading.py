@@ -141,16 +141,16 @@ class Witness(Plugin[Place]):
         ctx.log.info(json.dumps([ctx.hook, await self.try_server(patience), *facts]))
 
     async def try_server(self, patience):
-        try:
+        async def greeting():
             reader, writer = await asyncio.open_connection("127.0.0.1", self.settings.port)
-        except OSError:
-            return "refused"
+            try:
+                return (await reader.readline())[:4].decode()
+            finally:
+                writer.close()
         try:
-            return (await asyncio.wait_for(reader.readline(), patience))[:4].decode()
-        except TimeoutError:
-            return "waits"  # in the line of those whom nobody has accepted yet
-        finally:
-            writer.close()
+            return await asyncio.wait_for(greeting(), patience)
+        except (OSError, TimeoutError):  # refused, or in the line of those whom nobody accepts
+            return ""
 
     async def on_config_loaded(self, ctx): await self.look(ctx)
     async def on_server_starting(self, ctx): await self.look(ctx)
@@ -182,11 +182,11 @@ def test_where_in_the_life_of_the_server_plugins_are_asked(tmp_path):
         about = ["mail.example.test", __version__, 0]
         life = [each for each in told if len(each) == 5 and each[0] != "on_security_event"]
         assert life == [
-            ["on_config_loaded", "waits", *about],
-            ["on_server_starting", "waits", *about],
+            ["on_config_loaded", "", *about],
+            ["on_server_starting", "", *about],
             ["on_server_started", "220 ", *about],
-            ["on_server_stopping", "refused", *about],
-            ["on_server_stopped", "refused", *about],
+            ["on_server_stopping", "", *about],
+            ["on_server_stopped", "", *about],
         ]
         session = server.events("connection_accepted")[-1]["session_id"]
         order = [each[0] for each in told if each in life[3:] or each[1] == session]
