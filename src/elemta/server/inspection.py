@@ -9,7 +9,7 @@ concern the header section, so that those asked later see them, and once in the 
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 from elemta.mail import events as ev
@@ -22,6 +22,7 @@ from elemta.mail.reply import Reply, clean_text
 from elemta.net.tasks import spawn
 from elemta.plugins.asking.applying import EditLimits, Revision
 from elemta.plugins.asking.chain import Chain, Decision
+from elemta.plugins.asking.edited import EditedContent
 from elemta.plugins.asking.table import HookTable
 from elemta.plugins.contexts import MessageContext, QueueContext, SessionInfo
 from elemta.plugins.headers import Headers
@@ -32,7 +33,6 @@ from elemta.server.settings import SessionSettings
 MAX_TOLD = 1000  # calls of `on_stored` under way; beyond them the sender waits for its own
 MAX_REASON = 1000  # characters
 MAX_CHANGES = 30  # named in the log, of one plugin
-_PIECE = 256 * 1024
 _telling: set[asyncio.Task[None]] = set()
 
 
@@ -262,7 +262,7 @@ class Inspection:
     def _revised_context(
         self, chain: Chain, revision: Revision, received: Content
     ) -> MessageContext:
-        content = RevisedContent(revision, received, len(self._section))
+        content = EditedContent(revision.section, received, len(self._section), revision.body)
         return self._context(chain, revision.sender, tuple(revision.recipients), content)
 
     def _heed_marks(self, recipients: Sequence[Address] | dict[Address, None]) -> Reply | None:
@@ -318,37 +318,6 @@ class Inspection:
         )
 
 
-class RevisedContent:
-    """A message as edits leave it, our own field left out: `elemta.mail.content.Content`."""
-
-    __slots__ = ("_body", "_head", "_received", "_skipped", "size")
-
-    data: bytes | None = None
-
-    def __init__(self, revision: Revision, received: Content, skipped: int) -> None:
-        """Put the new head, and body, in place of those received; `skipped` is the old head."""
-        self._head = revision.section
-        self._body = revision.body
-        self._received = received
-        self._skipped = skipped
-        rest = received.size - skipped if self._body is None else len(self._body)
-        self.size = len(self._head) + rest
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Read it in pieces of at most 256 KiB; as `Content.chunks`."""
-        for piece in _pieces(self._head):
-            yield piece
-        if self._body is not None:
-            for piece in _pieces(self._body):
-                yield piece
-            return
-        left = self._skipped
-        async for chunk in self._received.chunks():
-            if len(chunk) > left:
-                yield chunk[left:]
-            left = max(0, left - len(chunk))
-
-
 def add_mark(marks: list[Decision], mark: Decision) -> None:
     """Remember that a message is to be discarded or put into quarantine.
 
@@ -361,10 +330,6 @@ def add_mark(marks: list[Decision], mark: Decision) -> None:
 def queued(queue_id: QueueId) -> Reply:
     """Acknowledge a message: whether it is stored or thrown away, the words are the same."""
     return Reply(250, f"Ok: queued as {queue_id}", "2.0.0")
-
-
-def _pieces(data: bytes) -> list[bytes]:
-    return [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)]
 
 
 def _tell(hooks: HookTable, chain: Chain, context: QueueContext) -> None:

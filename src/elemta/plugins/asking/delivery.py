@@ -30,6 +30,7 @@ from elemta.mail.reply import Reply, clean_text
 from elemta.net.tasks import spawn
 from elemta.plugins.asking.applying import MAX_EDITS, EditLimits, Revision
 from elemta.plugins.asking.chain import Chain, Decision
+from elemta.plugins.asking.edited import EditedContent
 from elemta.plugins.asking.table import NO_HOOKS, HookTable
 from elemta.plugins.contexts import (
     AttemptContext,
@@ -47,7 +48,6 @@ MOST_TOLD = 200  # calls under way that nobody waits for
 MAX_SECTION = 2_097_152  # octets searched for the end of the header section; sessions allow half
 MAX_ADDED = 65_536  # octets that edits may add to it
 MAX_CHANGES = 30  # named in the log, of one plugin
-_PIECE = 262_144
 _HEADER_EDITS = AddHeader | InsertHeader | ReplaceHeader | RemoveHeader
 _DISCARDED = Reply(250, "discarded", "2.0.0")
 
@@ -241,31 +241,6 @@ class Escort:
                 message.facts.notes,
             )
             await self._teller.tell(self._table, chain, context)
-
-
-class EditedContent:
-    """A message with another header section: an `elemta.mail.content.Content`."""
-
-    __slots__ = ("_head", "_received", "_skipped", "data", "size")
-
-    def __init__(self, head: bytes, received: Content, skipped: int) -> None:
-        """Put `head` in place of the first `skipped` octets."""
-        self._head = head
-        self._received = received
-        self._skipped = skipped
-        data = received.data
-        self.data = None if data is None else head + data[skipped:]
-        self.size = received.size - skipped + len(head)
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Read it in pieces of at most 256 KiB; as `Content.chunks`."""
-        for start in range(0, len(self._head), _PIECE):
-            yield self._head[start : start + _PIECE]
-        left = self._skipped
-        async for chunk in self._received.chunks():
-            if len(chunk) > left:
-                yield chunk[left:]
-            left = max(0, left - len(chunk))
 
 
 class _Watched:
