@@ -18,7 +18,7 @@ install: $(VENV)/.installed
 run: install
 	$(BIN)/elemta serve $(ARGS)
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev $(VENV)/scan/.installed
 	.ci/install-servers
 	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
@@ -49,6 +49,7 @@ lock:
 	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(COMPILE) pyproject.toml -o requirements/run.txt
 	$(COMPILE) pyproject.toml --group test --group check -o requirements/dev.txt
+	printf 'sslyze\n' | $(COMPILE) - -o requirements/scan.txt
 	printf 'hatchling\neditables\n' | $(COMPILE) - -o requirements/build.txt
 	rm -rf $(VENV)/lock
 
@@ -65,4 +66,11 @@ $(VENV)/.installed: $(VENV)/pyvenv.cfg requirements/run.txt requirements/build.t
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements/dev.txt
 	$(PIP) --require-hashes -r requirements/dev.txt
+	touch $@
+
+# A scanner of TLS that wants other releases of our own libraries.
+$(VENV)/scan/.installed: $(VENV)/pyvenv.cfg requirements/scan.txt
+	$(PYTHON) -m venv $(VENV)/scan
+	$(VENV)/scan/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+		--require-hashes -r requirements/scan.txt
 	touch $@
