@@ -22,6 +22,9 @@ from elemta.plugins.settings import Limits, PluginSettings
 
 PLUGIN = """
     import asyncio
+    import resource
+    import signal
+    import threading
 
     from elemta.plugins import Metadata, Plugin, ReplaceBody, Result
 
@@ -37,6 +40,16 @@ PLUGIN = """
             bytearray(size)
 
         async def spin(self, ctx, size):
+            while True:
+                pass
+
+        async def escape(self, ctx, size):
+            signal.signal(signal.SIGXCPU, signal.SIG_IGN)
+            most = resource.getrlimit(resource.RLIMIT_CPU)[1]
+            resource.setrlimit(resource.RLIMIT_CPU, (most, most))
+            threading.Thread(target=self.spin_on, daemon=True).start()
+
+        def spin_on(self):
             while True:
                 pass
 
@@ -101,6 +114,15 @@ async def test_who_computes_too_long_is_ended(tmp_path, path):
             await it.plugin.on_mail_from(envelope("spin"))
         assert await it.plugin.on_mail_from(envelope("tell")) is None
         assert "SIGXCPU" in it.troubles()[0]
+
+
+async def test_who_takes_his_limit_away_is_ended_all_the_same(tmp_path, path):
+    async with outside(tmp_path, path, limits=Limits(cpu=1)) as it:
+        assert await it.plugin.on_mail_from(envelope("escape")) is None
+        async with asyncio.timeout(20):
+            await asyncio.shield(it.plugin._link.lost)
+        assert await it.plugin.on_mail_from(envelope("tell")) is None
+        assert it.troubles()[0].endswith("it has computed for more than 1 s")
 
 
 async def test_so_many_calls_are_under_way_and_no_more(tmp_path, path):

@@ -205,6 +205,7 @@ class RemotePlugin(Plugin[Any]):
         link: Link | None = None
         try:
             link = await self._await_link()
+            self._place.calls += 1
             result = await link.call(context, seconds)
         except asyncio.CancelledError:
             if loop.time() >= end - 0.01:  # it was too slow; else nobody wants to know any more

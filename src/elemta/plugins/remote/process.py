@@ -30,6 +30,8 @@ START_TIMEOUT = 20.0  # seconds until a process has loaded its plugin, on a busy
 CONNECT_TIMEOUT = 5.0  # seconds until an address answers
 MAX_PRINTED = 50  # lines a second that are passed on of what a process prints
 MAX_PRINTED_OCTETS = 1024 * 1024  # a second that are read of it: then it waits
+_LOOK_EVERY = 1.0  # seconds
+_TICKS = os.sysconf("SC_CLK_TCK")  # of computing, a second
 _MAX_SOCKET = 100  # octets of a path; the kernel takes 107
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "ELEMTA_PLUGIN_DEBUG")
 
@@ -56,9 +58,11 @@ class Place(Protocol):
 
     Attributes:
         channel: To it, while there is one.
+        calls: How many have gone there so far.
     """
 
     channel: grpc.aio.Channel | None
+    calls: int
 
     def hear(self, printed: Callable[[str], None]) -> None:
         """Have somebody told each line that a process there has printed, and prints."""
@@ -92,6 +96,7 @@ class Address:
     def __init__(self, address: str, options: tuple[tuple[str, int], ...]) -> None:
         self._address = address
         self._options = (*options, *_KEEPALIVE)
+        self.calls = 0
         self.channel: grpc.aio.Channel | None = None
 
     async def connect(self) -> grpc.aio.Channel:
@@ -141,6 +146,8 @@ class Process:
         self.channel: grpc.aio.Channel | None = None
         self._own: Path | None = None
         self._leaving = asyncio.Lock()
+        self._watcher: asyncio.Task[None] | None = None
+        self.calls = 0
         self._reader: asyncio.Task[None] | None = None
         self._last = ""
 
@@ -168,6 +175,7 @@ class Process:
             options = most_received(self.job.limits, self.job.body_size)
             self.channel = grpc.aio.insecure_channel(address, options=options)
             await self._await_ready(self.channel, self._process)
+            self._watcher = spawn(self._watch(self._process), "computing of a plugin")
         except BaseException:
             await self.leave()
             raise
@@ -217,6 +225,9 @@ class Process:
         channel, self.channel = self.channel, None
         if channel is not None:
             await channel.close()
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.cancel()
         process, self._process = self._process, None
         ending = ""
         if process is not None:
@@ -253,6 +264,19 @@ class Process:
         own, self._own = self._own, None
         if own is not None:
             shutil.rmtree(own, ignore_errors=True)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """End it where it has made the kernel's limit of computing for one call go away."""
+        calls, since = self.calls, _computed(process.pid)
+        while process.returncode is None:
+            await asyncio.sleep(_LOOK_EVERY)
+            computed = _computed(process.pid)
+            if self.calls != calls:
+                calls, since = self.calls, computed
+            elif computed - since > self.job.limits.cpu + _LOOK_EVERY:
+                self._last = f"it has computed for more than {self.job.limits.cpu} s"
+                _kill(process)
+                return
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         """Pass on what it prints: line by line, not too long, not too many."""
@@ -306,6 +330,15 @@ def _environment(ours: Mapping[str, str]) -> dict[str, str]:
         "MALLOC_ARENA_MAX": "2",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _computed(pid: int) -> float:
+    """Seconds that a process has computed; 0 where it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _readable(line: bytes) -> str:
