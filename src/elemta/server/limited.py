@@ -73,9 +73,11 @@ class LimitedSession(SecuredSession):
     def _limit_fault(self, event: smtp.Fault) -> Waiting:
         gate = self._gate
         refusal = gate.guard.error(self._ip, self._id) if gate is not None else None
-        self._on_fault(event)
-        if refusal is not None and not self._over:
+        if refusal is not None:
+            self._suspect(event.kind, event.reply)
             self._end("error rate", refusal)
+            return None
+        self._on_fault(event)
         self._punish()
         return self._pay()
 
