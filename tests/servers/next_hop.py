@@ -57,6 +57,7 @@ class NextHop:
         taken: What was accepted, in this order.
         sessions: Connections that got as far as EHLO.
         open, most_open: Such connections now, and at most.
+        commands: All command lines, as they came.
     """
 
     answer: Answer | None = None
@@ -69,6 +70,7 @@ class NextHop:
     sessions: int = 0
     open: int = 0
     most_open: int = 0
+    commands: list[str] = field(default_factory=list)
     _may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -148,6 +150,7 @@ class _Session:
             self._hop.open -= self._number > 0
 
     async def _obey(self, line: str) -> None:
+        self._hop.commands.append(line)
         verb, about = line[:4].upper(), line.rpartition(">")[0].partition("<")[2]
         if verb in {"EHLO", "LHLO"}:
             self._enter()

@@ -103,8 +103,8 @@ class Survey:
     def _encode(self, entity: Entity, end: int) -> None:
         gauge = entity.gauge
         is_text = entity.is_text and not gauge.is_binary
-        # every octet over 127 takes three in quoted-printable; base64 makes four of three
-        if is_text and gauge.wide * 6 <= gauge.size:
+        # quoted-printable can be read as it is, unless it is mostly "=C3=A4"
+        if is_text and gauge.wide * 3 <= gauge.size:
             encoding = Encoding.QUOTED_PRINTABLE
             self._growth += gauge.wide * 2 + gauge.size // 25
         else:
