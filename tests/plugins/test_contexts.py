@@ -37,6 +37,16 @@ def test_metadata_is_bounded():
         context.set_metadata("n" * 257, "")
 
 
+def test_metadata_is_bounded_as_a_whole():
+    context = Context("on_dequeue")
+    for number in range(15):
+        context.set_metadata(str(number), "y" * MAX_METADATA_VALUE)
+    with pytest.raises(ValueError, match="too much"):
+        context.set_metadata("one more", "y" * MAX_METADATA_VALUE)
+    context.set_metadata("0", "")
+    context.set_metadata("one more", "y" * MAX_METADATA_VALUE)
+
+
 def test_metadata_of_a_session_is_the_same_in_all_its_hooks():
     info = session()
     ConnectionContext("on_connect", info).set_metadata("a", "1")

@@ -41,24 +41,8 @@ class Context:
         Raises:
             ValueError: It is too long, or there are too many.
         """
-        self.check_metadata({name: value})
+        check_metadata(self.metadata, {name: value})
         self.metadata[name] = value
-
-    def check_metadata(self, more: Mapping[str, str]) -> None:
-        """Judge strings that are to be left, all together.
-
-        Raises:
-            ValueError: One is too long, or there would be too many, or too much of them.
-        """
-        if not more:
-            return
-        after = {**self.metadata, **more}
-        if any(len(name) > 256 or len(more[name]) > MAX_METADATA_VALUE for name in more):
-            raise ValueError("metadata is too long")
-        if len(after) > MAX_METADATA:
-            raise ValueError("there is too much metadata")
-        if sum(len(name) + len(value) for name, value in after.items()) > MAX_METADATA_SIZE:
-            raise ValueError("there is too much metadata")
 
     @property
     def log(self) -> "PluginLog":
@@ -84,3 +68,20 @@ class Context:
     def clock(self) -> "Clock":
         """The time; a test can set it."""
         return self.tools.clock
+
+
+def check_metadata(left: Mapping[str, str], more: Mapping[str, str]) -> None:
+    """Judge strings that are to be left beside those that have been, all together.
+
+    Raises:
+        ValueError: One is too long, or there would be too many, or too much of them.
+    """
+    if not more:
+        return
+    after = {**left, **more}
+    if any(len(name) > 256 or len(more[name]) > MAX_METADATA_VALUE for name in more):
+        raise ValueError("metadata is too long")
+    if len(after) > MAX_METADATA:
+        raise ValueError("there is too much metadata")
+    if sum(len(name) + len(value) for name, value in after.items()) > MAX_METADATA_SIZE:
+        raise ValueError("there is too much metadata")

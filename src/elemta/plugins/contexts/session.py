@@ -19,7 +19,8 @@ class SessionInfo(Remembered):
         protocol: "SMTP", "ESMTP" or "LMTP", "" before the greeting.
         tls_version: "TLSv1.3" and the like, "" in clear.
         username: Whose credentials were right, "" for nobody.
-        notes: Whatever Python plugins want to remember of it; no other plugin language sees it.
+        notes: Whatever Python plugins want to remember of it; of that, plugins in other processes
+            see numbers, text, octets, lists and tables.
         metadata: See `Context.metadata`.
         message: The message under way, or the last one: see `EnvelopeContext`.
     """

@@ -22,6 +22,7 @@ from elemta.mail.errors import ElemtaError, PluginError
 from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
 from elemta.plugins.contexts import ConnectionContext, Context
+from elemta.plugins.contexts.context import check_metadata
 from elemta.plugins.reading import Readable
 from elemta.plugins.remote.answers import AnswerError, from_answer
 from elemta.plugins.remote.calls import to_call
@@ -300,7 +301,7 @@ def _parse(raw: bytes) -> pb.FromPlugin:
 def _leave(answer: pb.Answer, call: pb.Call, context: Context) -> None:
     """Leave what an answer brings for others where they find it: all of it, or nothing."""
     try:
-        context.check_metadata(answer.metadata)
+        check_metadata(context.metadata, answer.metadata)
         if isinstance(context, ConnectionContext) and (answer.notes or answer.dropped_notes):
             notes = unpack_notes(answer.notes)
             check_notes({**call.session.notes, **answer.notes})
