@@ -175,3 +175,26 @@ def test_a_library_is_configured_as_it_was_made(tmp_path, socket):
             assert "init has returned 1" in notice["detail"]
     finally:
         server.kill()
+
+
+LIMITER = """
+[plugins]
+directory = "./plugins"
+[[plugins.plugin]]
+name = "rate-limiter"
+library = "librate_limiter.so"
+config = '{{ "limit": 2 }}'
+"""
+
+
+def test_a_library_that_limits_messages(tmp_path):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir(mode=0o755)
+    build(EXAMPLES / "rate_limiter.c", plugins)
+    with running(tmp_path, rest=MAILDIR + LIMITER) as server, Dialogue(server.port) as client:
+        client.hello()
+        replies = [client.deliver(b"\r\n", "a@b.test", "c@example.test") for _ in range(3)]
+        replies.append(client.deliver(b"\r\n", "a@other.test", "c@example.test"))
+        replies.append(client.deliver(b"\r\n", "", "c@example.test"))
+        assert [reply[:3] for reply in replies] == ["250", "250", "451", "250", "250"]
+        server.wait_mail("c", 4)
