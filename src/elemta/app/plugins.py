@@ -127,10 +127,10 @@ class WorkerPlugins:
         """Tell plugins that the server listens."""
         await ask(self.table(), self._server("on_server_started"))
 
-    async def stopping(self, timeout: float) -> None:  # noqa: ASYNC109 - all of a stop has one
-        """Tell plugins that shutdown begins; they have `timeout` seconds to take note."""
+    async def stopping(self, grace: float) -> None:
+        """Tell plugins that shutdown begins; they have `grace` seconds to take note."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(grace):
                 await ask(self.table(), self._server("on_server_stopping"))
 
     def beat(self) -> None:

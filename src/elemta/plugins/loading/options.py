@@ -122,17 +122,27 @@ def _read_beside(path: Path, name: str) -> list[tuple[str, Mapping[str, Any]]]:
     if trouble:
         raise PluginsError([PluginProblem(name, str(file), trouble)])
     try:
-        with file.open("rb") as opened:
-            raw = opened.read(LIMIT + 1)
-        if len(raw) > LIMIT:
-            raise ValueError("larger than 1MiB")  # noqa: TRY301 - told as all that is wrong with it
-        text = raw.decode()
+        text = _read_text(file)
         table = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise PluginsError([PluginProblem(name, str(file), f"cannot be read: {error}")]) from error
     if not isinstance(table, dict):
         raise PluginsError([PluginProblem(name, str(file), "a JSON object is expected")])
     return [(str(file), _follow(table, file, name))]
+
+
+def _read_text(file: Path) -> str:
+    """Read a whole file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is larger than `LIMIT`, or no UTF-8.
+    """
+    with file.open("rb") as opened:
+        raw = opened.read(LIMIT + 1)
+    if len(raw) > LIMIT:
+        raise ValueError("larger than 1MiB")
+    return raw.decode()
 
 
 def _follow(table: dict[str, Any], file: Path, name: str) -> dict[str, Any]:
