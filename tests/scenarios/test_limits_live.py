@@ -89,7 +89,7 @@ class TestLimits:
             assert client.say("NOOP").startswith("250")
         [event] = server.wait_event("limit_reached", client_ip="127.2.0.1")
         assert (event["limit"], event["listener"]) == ("message_rate", "mta")
-        limited = 'elemta_limits_reached_total{listener="mta",limit="message_rate"}'
+        limited = 'elemta_limits_reached_total{limit="message_rate",listener="mta"}'
         server.wait_for(lambda: server.metric(limited) >= 1, limited)
 
     def test_recipients_beyond_are_for_later_and_the_others_get_the_message(self, server):
