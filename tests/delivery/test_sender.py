@@ -1,19 +1,22 @@
 """Which target gets a message: the order, what is passed over, and what is left in the end."""
 
 import asyncio
+import ssl
 from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
-from servers.jobs import DEFERRED, DELIVERED, FAILED, SETTINGS, post, summary, to_port
+import trustme
+from servers.jobs import DEFERRED, DELIVERED, FAILED, SETTINGS, Text, post, summary, to_port
 from servers.process import free_port
 
 from elemta.delivery import Route, Via
 from elemta.delivery import mx as mx_module
 from elemta.delivery.mx import Target
 from elemta.mail.events import InternalError
+from elemta.mail.message import Facts, Requests
 from elemta.testing import FakeResolver
-from elemta.testing.peer import Drop, Peer, Slow
+from elemta.testing.peer import OFFERS, Drop, Peer, Slow
 
 ZONE = {
     "example.org": {"MX": [(10, "mx1.example.org"), (20, "mx2.example.org")]},
@@ -131,6 +134,35 @@ class TestOrder:
         async with Peer(offers=("PIPELINING",)) as first, post() as office:
             hosts += [first.port, free_port()]
             assert summary(await office.send("grün@example.org")) == [("deferred", "4.4.1")]
+
+    async def test_what_takes_the_content_as_it_is_goes_before_a_refusal(self, hosts) -> None:
+        content = Text("Subject: Grüße\r\n\r\n".encode())
+        async with Peer(offers=("PIPELINING",)) as first, Peer() as second, post() as office:
+            hosts += [first.port, second.port]
+            [outcome] = await office.send(content=content, facts=Facts(has_8bit=True))
+        assert (outcome.result, outcome.remote) == (DELIVERED, "mx1.example.org")
+
+    async def test_requiretls_is_looked_for_at_other_targets(self, hosts) -> None:
+        authority = trustme.CA()
+
+        def context(name: str) -> ssl.SSLContext:
+            found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.issue_cert(name).configure_cert(found)
+            return found
+
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        offers = (*OFFERS, "REQUIRETLS")
+        plain, old = Peer(), Peer(tls=context("mx1.example.org"))
+        good = Peer(tls=context("mx2.example.org"), offers=offers)
+        facts = Facts(requests=Requests(require_tls=True))
+        async with plain, old, good, post(authority=trusting) as office:
+            hosts += [plain.port, old.port]
+            assert summary(await office.send(facts=facts)) == [("failed", "5.7.30")]
+            hosts.append(good.port)
+            [outcome] = await office.send(facts=facts)
+        assert (outcome.result, outcome.remote) == (DELIVERED, "mx2.example.org")
+        assert plain.contents == old.contents == []
 
     async def test_helo_for_old_hosts(self) -> None:
         script = {"ehlo": "502 5.5.1 what?"}
