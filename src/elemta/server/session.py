@@ -5,7 +5,7 @@ command, a silence limit and a minimum rate within messages, a limit for the who
 Replies gather while more commands are at hand and go out in one write (RFC 2920 §3.2).
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, ClassVar
 
 from elemta.mail import events as ev
@@ -119,6 +119,8 @@ class Session:
             around.emit(ev.InternalError("session", repr(error), session_id=self._id))
             stream.write(DEFECT.encode())
         finally:
+            if isinstance(self._waiting, Coroutine):
+                self._waiting.close()  # nobody has come to wait for it, if it has not run
             if self._transaction is not None:
                 self._transaction.discard()
             stream.deadline = around.clock.monotonic() + 10.0  # for what is still unsent

@@ -4,9 +4,8 @@ It promises: a positive reply to the end of data only after the queue has said t
 is durable; a refused message leaves nothing behind.
 """
 
-from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,6 +21,9 @@ from elemta.server.relay import RelayPolicy
 from elemta.server.settings import SessionSettings
 from elemta.server.trace import received_field, session_part
 from elemta.smtp.events import Mail
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +243,6 @@ class Transaction:
 
     def discard(self) -> None:
         """Drop what has arrived."""
-        if isinstance(self._asking, Coroutine):
-            self._asking.close()
         self._asking = None
         if self._draft is not None:
             self._draft.discard()

@@ -13,7 +13,7 @@ import copy
 import inspect
 import operator
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +67,7 @@ class Decision:
 
 
 Call = Callable[[Any], Any]
+_Ask = Callable[[Context, int, object, float], Coroutine[Any, Any, Decision | None]]
 
 
 @dataclass(slots=True)
@@ -130,7 +131,7 @@ class Chain:
         except BaseException as error:  # noqa: BLE001 - a plugin's defect is its own, also `sys.exit()`
             answer = error
         at = len(self._calls) - operator.length_hint(calls) - 1
-        return self._ask(context, at, answer, self._monotonic())
+        return _Asking(self._ask, context, at, answer, self._monotonic())
 
     def blame(self, plugin: str, error: Exception, context: Context) -> Decision | None:
         """Treat what a plugin asked for in vain as any defect of it; None: it does not matter."""
@@ -155,7 +156,7 @@ class Chain:
             began = self._monotonic()
             answer = self._call(at, context)
             if answer is not None:
-                return self._ask(context, at, answer, began)
+                return _Asking(self._ask, context, at, answer, began)
             link.tally.took(self._monotonic() - began)
         return None
 
@@ -262,6 +263,27 @@ class Chain:
         text = str(result.reply) if result.reply is not None else ""
         self._emit(ev.PluginShadow(link.name, self.hook.name, what, text, result.note, *ids))
         return None
+
+
+class _Asking:
+    """Plugins that have begun to answer; they are given up where nobody waits for them."""
+
+    __slots__ = ("_answer", "_ask", "_at", "_began", "_context")
+
+    def __init__(self, ask: _Ask, context: Context, at: int, answer: object, began: float) -> None:
+        self._ask = ask
+        self._context = context
+        self._at = at
+        self._answer = answer
+        self._began = began
+
+    def __await__(self) -> Generator[Any, Any, Decision | None]:
+        answer, self._answer = self._answer, None
+        return self._ask(self._context, self._at, answer, self._began).__await__()
+
+    def __del__(self) -> None:
+        if isinstance(self._answer, Coroutine):  # a session has been cut off
+            self._answer.close()
 
 
 class _Gathered:
