@@ -16,6 +16,9 @@ def make_door(config: Config, listener: ListenerConfig) -> Door:
         tls=tls_mode(config, listener),
         requires_login=listener.kind in {"submission", "submissions"},
         clear_login=listener.clear_auth,
+        proxies=listener.proxy_protocol,
+        xclient=listener.xclient,
+        xforward=listener.xforward,
     )
 
 

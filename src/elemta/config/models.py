@@ -129,6 +129,20 @@ class ListenerConfig(Section):
             "one machine."
         ),
     ] = False
+    proxy_protocol: Annotated[
+        tuple[Network, ...],
+        fixed(
+            "Proxies in front of it: they begin with a header of the PROXY protocol (1 or 2) that "
+            "says whose connection it is, and nobody else gets in. Empty: there is none."
+        ),
+    ] = ()
+    xclient: Annotated[
+        tuple[Network, ...],
+        fixed("Who may say by XCLIENT that it speaks for another client, and who that is."),
+    ] = ()
+    xforward: Annotated[
+        tuple[Network, ...], fixed("Who may say so by XFORWARD, which only the log is told.")
+    ] = ()
 
     @property
     def host(self) -> str:

@@ -49,6 +49,15 @@ class ConnectionRefused(Event, tag="connection_refused", frozen=True, omit_defau
     reason: str
 
 
+class ClientForwarded(Event, tag="client_forwarded", frozen=True, omit_defaults=True):
+    """A proxy says for the log whose mail it passes on; addresses as it wrote them."""
+
+    session_id: str
+    client_ip: str
+    forwarded_for: str
+    helo: str
+
+
 class TlsHandshake(Event, tag="tls_handshake", frozen=True, omit_defaults=True):
     """A client changed to TLS. `group` is that of the key exchange, where the platform tells."""
 

@@ -127,6 +127,18 @@ class Stream(asyncio.BufferedProtocol):
                 finally:
                     self._take = None
 
+    def unread(self, data: bytes) -> None:
+        """Put octets back, to be read first."""
+        if data:
+            self._buffer.insert(0, data)
+            self._held += len(data)
+
+    def rename(self, client: str, client_port: int, server: str, server_port: int) -> None:
+        """Take other addresses for those of both ends: a proxy is between."""
+        self.peer, self.peer_ip = _ends((client, client_port))
+        if server:
+            self.local, _ = _ends((server, server_port))
+
     async def _next_arrival(self) -> bool:
         """Wait for input, an end or a fault; True if `_take` got the input and has enough."""
         self._reader = asyncio.get_running_loop().create_future()

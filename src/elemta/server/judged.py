@@ -31,6 +31,7 @@ from elemta.plugins.contexts import (
 from elemta.plugins.result import Action
 from elemta.server.inspection import Panel, add_mark
 from elemta.server.limited import LimitedSession
+from elemta.server.proxies import Identity
 from elemta.server.session import Handler
 from elemta.server.surroundings import Surroundings
 from elemta.server.transaction import Client
@@ -56,13 +57,7 @@ class JudgedSession(LimitedSession):
         super().__init__(stream, session_id, around)
         self._hooks = around.hooks
         self._hooks.enter()  # now: a reload before `run` begins must not close its plugins
-        self._info = SessionInfo(
-            session_id,
-            stream.peer_ip,
-            stream.local,
-            around.listener,
-            is_trusted=self._trusted,
-        )
+        self._info = self._introduce()
         self._marks: list[Decision] = []  # what becomes of all messages
         self._chunk_refusal: Reply | None = None
         if around.hooks.on_command is not None or around.hooks.on_command_validated is not None:
@@ -79,15 +74,38 @@ class JudgedSession(LimitedSession):
         finally:
             hooks.leave()
 
-    async def _hold(self) -> None:
+    def _introduce(self) -> SessionInfo:
+        stream, listener = self._stream, self._around.listener
+        return SessionInfo(
+            self._id, stream.peer_ip, stream.local, listener, is_trusted=self._trusted
+        )
+
+    def _become(self, identity: Identity) -> Waiting:
+        return self._meet(identity)
+
+    async def _meet(self, identity: Identity) -> None:
+        """Take the client for another: to plugins it is a new connection (XCLIENT)."""
+        super()._become(identity)
+        self._info = self._introduce()
+        self._info.tls_version, self._info.username = self._stream.tls_version, self._login
+        self._marks.clear()
+        await self._is_let_in()
+
+    async def _is_let_in(self) -> bool:
+        """Ask about a client that has connected; False when it is turned away."""
         chain = self._hooks.on_connect
-        if chain is not None:
-            waiting = chain(ConnectionContext("on_connect", self._info))
-            decision = await waiting if waiting is not None else None
-            reply = self._refusal(decision)
-            if reply is not None:
-                self._turn_away(reply, decision)
-                return
+        if chain is None:
+            return True
+        waiting = chain(ConnectionContext("on_connect", self._info))
+        decision = await waiting if waiting is not None else None
+        reply = self._refusal(decision)
+        if reply is not None:
+            self._turn_away(reply, decision)
+        return reply is None
+
+    async def _hold(self) -> None:
+        if not await self._is_let_in():
+            return
         if self._stream.tls is None or await self._welcome_tls():
             await super()._hold()
 

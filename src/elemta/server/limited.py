@@ -8,6 +8,7 @@ from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
 from elemta.server.limits.guard import HANDSHAKES
+from elemta.server.proxies import Identity
 from elemta.server.secured import SecuredSession
 from elemta.server.session import REFUSALS_PER_ERROR, Handler
 from elemta.server.surroundings import Surroundings
@@ -31,6 +32,11 @@ class LimitedSession(SecuredSession):
         """Wait no longer than this for a command that is under way."""
         if self._transaction is None:
             self._stream.deadline = min(self._stream.deadline, deadline)
+
+    def _become(self, identity: Identity) -> Waiting:
+        waiting = super()._become(identity)
+        self._ip = self._stream.peer_ip
+        return waiting
 
     # ---- commands
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from elemta.mail import events as ev
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
+from elemta.net.addresses import lies_in
+from elemta.net.proxy import ProxyError
 from elemta.net.stream import Stream
 from elemta.net.tasks import spawn
 from elemta.server.judged import JudgedSession
 from elemta.server.limited import LimitedSession
 from elemta.server.limits.guard import Refusal
+from elemta.server.proxies import PROXY_TIMEOUT, receive_header
 from elemta.server.surroundings import Surroundings
 
 TOO_BUSY = Refusal(Reply(421, "Too many connections, try again later", "4.3.2"), "connections")
@@ -43,6 +46,7 @@ class Listeners:
         self._next_session_id = next_session_id
         self._servers: list[asyncio.AbstractServer] = []
         self._sessions: set[LimitedSession] = set()
+        self._unwrapping: set[Stream] = set()  # connections of proxies that have not said for whom
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -74,6 +78,8 @@ class Listeners:
         """Accept no more; let messages under way finish for `timeout` seconds, then cut off."""
         for server in self._servers:
             server.close()
+        for stream in self._unwrapping:
+            stream.abort()
         for session in self._sessions:
             session.close_soon()
         try:
@@ -91,6 +97,34 @@ class Listeners:
         return lambda: Stream(accepted)
 
     def _accept(self, stream: Stream, bound: Bound) -> None:
+        around = self._surroundings(bound.address)
+        if not around.door.proxies:
+            self._begin(stream, bound)
+        elif len(self._unwrapping) < self._max_connections and lies_in(
+            stream.peer_ip or "::1", around.door.proxies
+        ):
+            self._unwrapping.add(stream)
+            _ = spawn(self._unwrap(stream, bound), "proxy header")
+        else:
+            around.emit(ev.ConnectionRefused(stream.peer_ip or "unix", bound.kind, "proxy"))
+            stream.abort()
+
+    async def _unwrap(self, stream: Stream, bound: Bound) -> None:
+        """Learn from a proxy whose connection it passes on; one that does not say is cut off."""
+        around = self._surroundings(bound.address)
+        stream.deadline = around.clock.monotonic() + PROXY_TIMEOUT
+        try:
+            await receive_header(stream)
+        except (ProxyError, OSError) as error:
+            detail, ip = str(error) or type(error).__name__, stream.peer_ip
+            around.emit(ev.SecurityEvent("proxy_header", detail, client_ip=ip))
+            stream.abort()
+        else:
+            self._begin(stream, bound)
+        finally:
+            self._unwrapping.discard(stream)
+
+    def _begin(self, stream: Stream, bound: Bound) -> None:
         around = self._surroundings(bound.address)
         held = self._admit(stream, around)
         if isinstance(held, Refusal):

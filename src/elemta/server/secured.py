@@ -9,6 +9,7 @@ login look the same to it.
 import ssl
 from binascii import b2a_base64
 from collections.abc import Awaitable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from elemta.accounts import (
@@ -25,9 +26,13 @@ from elemta.mail import events as ev
 from elemta.mail.errors import LocalProtocolError
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply, clean_text
+from elemta.net.addresses import lies_in
 from elemta.net.stream import Stream
 from elemta.server.offers import make_offer
+from elemta.server.proxies import Identity, read_identity
+from elemta.server.replies import OK
 from elemta.server.session import Handler, Session
+from elemta.server.settings import Door
 from elemta.server.surroundings import Surroundings
 from elemta.smtp import Offer, commands
 from elemta.smtp import events as smtp
@@ -49,6 +54,7 @@ class SecuredSession(Session):
         self._exchange: Exchange | None = None
         self._mechanism = ""
         self._failed_logins = 0
+        self._speaks_for = _find_powers(around.door, stream.peer_ip)
         super().__init__(stream, session_id, around)
 
     def _offer(self) -> Offer:
@@ -58,7 +64,7 @@ class SecuredSession(Session):
         tls = "up" if is_encrypted else "offered" if around.tls is not None else ""
         may_hold = around.door.is_submission and self._is_privileged
         mechanisms = self._mechanisms()
-        return make_offer(
+        offer = make_offer(
             settings.max_recipients,
             int(settings.max_hold) if may_hold else 0,
             tls,
@@ -66,6 +72,10 @@ class SecuredSession(Session):
             smtputf8=settings.smtputf8,
             auth_needs_tls=not mechanisms and around.accounts is not None and not is_encrypted,
         )
+        if self._speaks_for is None:
+            return offer
+        xclient, xforward = self._speaks_for
+        return replace(offer, xclient=xclient, xforward=xforward)
 
     # ---- TLS
 
@@ -111,6 +121,36 @@ class SecuredSession(Session):
             words = tls.version, tls.cipher, tls.group, tls.is_resumed
             around.emit(ev.TlsHandshake(self._id, ip, around.listener, *words))
         return True
+
+    # ---- proxies
+
+    def _on_xclient(self, event: smtp.XClient) -> Awaitable[None] | None:
+        identity = read_identity(event.attributes)
+        if identity is None:
+            self._on_fault(commands.BAD_ATTRIBUTES)
+            return None
+        return self._become(identity)
+
+    def _become(self, identity: Identity) -> Awaitable[None] | None:
+        """Take the client for another from now on, and begin anew (XCLIENT)."""
+        stream, client = self._stream, identity.client or self._stream.peer_ip
+        stream.rename(client, identity.client_port, identity.server or "", identity.server_port)
+        self._trusted = self._around.policy.is_trusted(client)
+        self._client = None
+        if identity.login is not None:
+            self._account = Account(identity.login) if identity.login else None
+            self._login = identity.login
+        self._machine.change_offer(self._offer())
+        self._answer(self._banner())
+        return None
+
+    def _on_xforward(self, event: smtp.XForward) -> None:
+        said = {name: value or "" for name, value in event.attributes.items()}
+        ip = self._stream.peer_ip or "unix"
+        self._around.emit(
+            ev.ClientForwarded(self._id, ip, said.get("ADDR", ""), said.get("HELO", ""))
+        )
+        self._answer_junk(OK)
 
     # ---- AUTH
 
@@ -214,7 +254,16 @@ class SecuredSession(Session):
         smtp.Auth: _on_auth,
         smtp.AuthResponse: _on_response,
         smtp.Fault: _on_fault,
+        smtp.XClient: _on_xclient,
+        smtp.XForward: _on_xforward,
     }
+
+
+def _find_powers(door: Door, ip: str) -> tuple[bool, bool] | None:
+    """Say whether a client may use XCLIENT, and XFORWARD; None where nobody may."""
+    if not (door.xclient or door.xforward) or not ip:
+        return None
+    return lies_in(ip, door.xclient), lies_in(ip, door.xforward)
 
 
 def _reason(error: OSError) -> str:

@@ -136,8 +136,7 @@ class Session:
             )
 
     async def _open(self) -> bool:
-        """Do what comes before the banner; False ends the session."""
-        return True
+        return True  # what comes before the banner has been done
 
     async def _hold(self) -> None:
         stream = self._stream
@@ -199,14 +198,16 @@ class Session:
             self._over = "early_talk"
             stream.write(EARLY_TALK.encode())
             return False
-        name = "LMTP" if around.door.is_lmtp else "ESMTP"
-        self._out.append(Reply(220, f"{settings.hostname} {name} Elemta").encode())
+        self._out.append(self._banner().encode())
         return True
 
+    def _banner(self) -> Reply:
+        name = "LMTP" if self._around.door.is_lmtp else "ESMTP"
+        return Reply(220, f"{self._settings.hostname} {name} Elemta")
+
     def _flush(self) -> None:
-        out = self._out
-        self._stream.write(out[0] if len(out) == 1 else b"".join(out))
-        out.clear()
+        self._stream.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+        self._out.clear()
 
     def _data_deadline(self, now: float) -> float:
         """When a message must have gone on: no long silence, and no less than the minimum rate."""

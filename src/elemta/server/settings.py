@@ -35,12 +35,17 @@ class Door:
         tls: How TLS begins, where it is on offer at all: "none", "starttls" or "implicit".
         requires_login: Nobody sends without AUTH (RFC 6409 §4.3).
         clear_login: AUTH is on offer in clear, too: for development on one machine.
+        proxies: Who must begin with a header of the PROXY protocol; empty: nobody does.
+        xclient, xforward: Who may speak for other clients by these commands.
     """
 
     kind: str = "mta"
     tls: Literal["none", "starttls", "implicit"] = "none"
     requires_login: bool = False
     clear_login: bool = False
+    proxies: tuple[Network, ...] = ()
+    xclient: tuple[Network, ...] = ()
+    xforward: tuple[Network, ...] = ()
 
     @property
     def is_lmtp(self) -> bool:
