@@ -60,7 +60,7 @@ ARGUMENTS = {
 
 
 def queued(hook):
-    return (hook, QueueId("q1"), None, RECIPIENTS, 17, State.DEFERRED, "s1")
+    return (hook, QueueId("q1"), None, RECIPIENTS, 17, State.DEFERRED, "s1", {"a": "b"})
 
 
 def attempted(hook):

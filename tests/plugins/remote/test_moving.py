@@ -158,9 +158,13 @@ NOTES = """
             elif deed == "drop":
                 del notes["count"]
             elif deed == "tell":
-                return Result.quarantine(note=repr(notes))
+                return Result.quarantine(note=repr(sorted(notes.items())))
             elif deed == "object":
                 notes["object"] = self
+            elif deed == "message":
+                of_message = ctx.message.notes
+                of_message["seen"] = of_message.get("seen", "") + "x"
+                of_message.pop("gone", None)
             elif deed == "large":
                 notes["large"] = "x" * 70_000
 """
@@ -189,11 +193,34 @@ async def test_notes_last_as_long_as_the_session(tmp_path, noter):
         assert notes.pop("connection") is it
         assert notes == {"seen": ("a", 1), "count": 2, "list": [{"b": b"x"}] * 2}
         result = await it.plugin.on_mail_from(again(first, "tell"))
-        assert result.note == "{'seen': ['a', 1], 'count': 2, 'list': [{'b': b'x'}, {'b': b'x'}]}"
+        assert result.note == (
+            "[('count', 2), ('list', [{'b': b'x'}, {'b': b'x'}]), ('seen', ['a', 1])]"
+        )
         await it.plugin.on_mail_from(again(first, "drop"))
         assert "count" not in first.session.notes
         other = await it.plugin.on_mail_from(envelope("tell"))
-        assert other.note == "{}"
+        assert other.note == "[]"
+
+
+async def test_notes_of_a_message_go_there_and_back(tmp_path, noter):
+    async with outside(tmp_path, noter) as it:
+        context = envelope("message")
+        context.message.notes["gone"] = "soon"
+        for _ in range(2):
+            await it.plugin.on_mail_from(again(context, "message"))
+        assert dict(context.message.notes) == {"seen": "xx"}
+
+
+@pytest.mark.parametrize("notes", [{"a": "x" * 9000}, {str(n): "" for n in range(65)}])
+async def test_notes_of_a_message_are_judged_as_a_whole(tmp_path, notes):
+    answer = saying(message_notes={"fine": "x", **notes}, metadata={"left": "behind"})
+    async with stranger(answer) as there, outside(tmp_path, there.address) as it:
+        context = envelope()
+        context.message.notes["before"] = "x"
+        with pytest.raises(AnswerError, match="notes"):
+            await it.plugin.on_mail_from(context)
+        assert dict(context.message.notes) == {"before": "x"}
+        assert context.metadata == {}
 
 
 @pytest.mark.parametrize(("deed", "trouble"), [("object", "cannot leave"), ("large", "at most")])

@@ -25,6 +25,8 @@ def to_call(context: ctx.Context, call_id: int, timeout: float) -> pb.Call:
     )
     if isinstance(context, ctx.ConnectionContext):
         call.session.CopyFrom(_session(context.session))
+    if isinstance(context, ctx.EnvelopeContext | ctx.QueueContext):
+        call.message_notes.update(context.message.notes)
     for kind, write in _WRITERS:
         if isinstance(context, kind):
             write(call, context)
@@ -155,6 +157,8 @@ def from_call(call: pb.Call, content: Content | None) -> ctx.Context:
     context.metadata = dict(call.metadata)
     if isinstance(context, ctx.ConnectionContext):
         context.session.metadata = context.metadata
+    if isinstance(context, ctx.EnvelopeContext):
+        context.message.notes.update(call.message_notes)
     return context
 
 
@@ -253,6 +257,7 @@ def _read_entry(call: pb.Call, content: Content | None) -> ctx.Context:
         told.size,
         State(told.state),
         told.session_id,
+        dict(call.message_notes),
     )
     if isinstance(context, ctx.AttemptContext):
         context.destination, context.attempts = told.destination, told.attempts

@@ -11,9 +11,9 @@ Raises:
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -21,8 +21,9 @@ from google.protobuf.message import DecodeError
 from elemta.mail.errors import ElemtaError, PluginError
 from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
-from elemta.plugins.contexts import ConnectionContext, Context
+from elemta.plugins.contexts import ConnectionContext, Context, EnvelopeContext
 from elemta.plugins.contexts.context import check_metadata
+from elemta.plugins.notes import Notes
 from elemta.plugins.reading import Readable
 from elemta.plugins.remote.answers import AnswerError, from_answer
 from elemta.plugins.remote.calls import to_call
@@ -35,6 +36,8 @@ from elemta.plugins.remote.slots import Slots
 from elemta.plugins.result import Result
 from elemta.plugins.settings import Limits
 from elemta.plugins.tools import Tools
+
+T = TypeVar("T")
 
 SESSION = "/elemta.plugin.v1.PluginHost/Session"
 MAX_PREFETCH = 1024 * 1024  # octets
@@ -302,12 +305,28 @@ def _leave(answer: pb.Answer, call: pb.Call, context: Context) -> None:
     """Leave what an answer brings for others where they find it: all of it, or nothing."""
     try:
         check_metadata(context.metadata, answer.metadata)
-        if isinstance(context, ConnectionContext) and (answer.notes or answer.dropped_notes):
-            notes = unpack_notes(answer.notes)
-            check_notes({**call.session.notes, **answer.notes})
-            context.session.notes.update(notes)
-            for name in answer.dropped_notes:
-                context.session.notes.pop(name, None)
-    except ValueError as error:
+        notes = unpack_notes(answer.notes)
+        check_notes({**call.session.notes, **answer.notes})
+        of_message = _message_notes(answer, context)
+    except (ValueError, TypeError) as error:
         raise AnswerError(str(error)) from error
     context.metadata.update(answer.metadata)
+    if isinstance(context, ConnectionContext):
+        _replace(context.session.notes, notes, answer.dropped_notes)
+    if isinstance(context, EnvelopeContext):
+        _replace(context.message.notes, of_message, answer.dropped_message_notes)
+
+
+def _message_notes(answer: pb.Answer, context: Context) -> Mapping[str, str]:
+    """Give the notes for a message, if they can be stored with those that it has."""
+    if answer.message_notes and isinstance(context, EnvelopeContext):
+        after = dict(context.message.notes)
+        _replace(after, answer.message_notes, answer.dropped_message_notes)
+        Notes().update(after)
+    return dict(answer.message_notes)
+
+
+def _replace(notes: MutableMapping[str, T], more: Mapping[str, T], gone: Iterable[str]) -> None:
+    for name in gone:
+        notes.pop(name, None)
+    notes.update(more)

@@ -15,7 +15,7 @@ from elemta.mail.errors import PluginError
 from elemta.net.clock import SystemClock
 from elemta.net.tasks import spawn
 from elemta.plugins.asking.defects import describe
-from elemta.plugins.contexts import ConnectionContext, Context
+from elemta.plugins.contexts import ConnectionContext, Context, EnvelopeContext
 from elemta.plugins.finding.inspection import hooks_of
 from elemta.plugins.plugin import Plugin
 from elemta.plugins.remote.answers import judge_size, to_answer
@@ -236,6 +236,11 @@ class _Session:
                 notes, gone = changed_notes(call.session.notes, context.session.notes)
                 answer.notes.update(notes)
                 answer.dropped_notes.extend(gone)
+            if isinstance(context, EnvelopeContext):
+                before, after = call.message_notes, context.message.notes
+                left = {name: text for name, text in after.items() if before.get(name) != text}
+                answer.message_notes.update(left)
+                answer.dropped_message_notes.extend(name for name in before if name not in after)
             judge_size(answer, self._limits.reply_size, self._body_size)
         except Exception as error:  # noqa: BLE001 - no result at all
             answer = _failure(call.id, error)

@@ -110,8 +110,15 @@ class Ready(_message.Message):
     def __init__(self, error: _Optional[str] = ...) -> None: ...
 
 class Call(_message.Message):
-    __slots__ = ("id", "hook", "timeout_ms", "metadata", "session", "envelope", "message", "entry", "server", "command", "helo", "credentials", "security")
+    __slots__ = ("id", "hook", "timeout_ms", "metadata", "session", "envelope", "message", "entry", "server", "command", "helo", "credentials", "security", "message_notes")
     class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class MessageNotesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -131,6 +138,7 @@ class Call(_message.Message):
     HELO_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
     SECURITY_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_NOTES_FIELD_NUMBER: _ClassVar[int]
     id: int
     hook: str
     timeout_ms: int
@@ -144,7 +152,8 @@ class Call(_message.Message):
     helo: str
     credentials: Credentials
     security: Security
-    def __init__(self, id: _Optional[int] = ..., hook: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., metadata: _Optional[_Mapping[str, str]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., envelope: _Optional[_Union[Envelope, _Mapping]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., entry: _Optional[_Union[Entry, _Mapping]] = ..., server: _Optional[_Union[Server, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., helo: _Optional[str] = ..., credentials: _Optional[_Union[Credentials, _Mapping]] = ..., security: _Optional[_Union[Security, _Mapping]] = ...) -> None: ...
+    message_notes: _containers.ScalarMap[str, str]
+    def __init__(self, id: _Optional[int] = ..., hook: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., metadata: _Optional[_Mapping[str, str]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., envelope: _Optional[_Union[Envelope, _Mapping]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., entry: _Optional[_Union[Entry, _Mapping]] = ..., server: _Optional[_Union[Server, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., helo: _Optional[str] = ..., credentials: _Optional[_Union[Credentials, _Mapping]] = ..., security: _Optional[_Union[Security, _Mapping]] = ..., message_notes: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("id", "client_ip", "server", "listener", "is_trusted", "helo", "protocol", "tls_version", "username", "notes")
@@ -326,7 +335,7 @@ class Chunk(_message.Message):
     def __init__(self, id: _Optional[int] = ..., reading: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ..., error: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("id", "action", "code", "enhanced", "text", "note", "edits", "metadata", "delay", "silent", "error", "notes", "dropped_notes")
+    __slots__ = ("id", "action", "code", "enhanced", "text", "note", "edits", "metadata", "delay", "silent", "error", "notes", "dropped_notes", "message_notes", "dropped_message_notes")
     class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         CONTINUE: _ClassVar[Answer.Action]
@@ -355,6 +364,13 @@ class Answer(_message.Message):
         key: str
         value: bytes
         def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    class MessageNotesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     ID_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -368,6 +384,8 @@ class Answer(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
     DROPPED_NOTES_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_NOTES_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_MESSAGE_NOTES_FIELD_NUMBER: _ClassVar[int]
     id: int
     action: Answer.Action
     code: int
@@ -381,7 +399,9 @@ class Answer(_message.Message):
     error: str
     notes: _containers.ScalarMap[str, bytes]
     dropped_notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[int] = ..., action: _Optional[_Union[Answer.Action, str]] = ..., code: _Optional[int] = ..., enhanced: _Optional[str] = ..., text: _Optional[str] = ..., note: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., delay: _Optional[float] = ..., silent: _Optional[bool] = ..., error: _Optional[str] = ..., notes: _Optional[_Mapping[str, bytes]] = ..., dropped_notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    message_notes: _containers.ScalarMap[str, str]
+    dropped_message_notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[int] = ..., action: _Optional[_Union[Answer.Action, str]] = ..., code: _Optional[int] = ..., enhanced: _Optional[str] = ..., text: _Optional[str] = ..., note: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., delay: _Optional[float] = ..., silent: _Optional[bool] = ..., error: _Optional[str] = ..., notes: _Optional[_Mapping[str, bytes]] = ..., dropped_notes: _Optional[_Iterable[str]] = ..., message_notes: _Optional[_Mapping[str, str]] = ..., dropped_message_notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Edit(_message.Message):
     __slots__ = ("add_header", "insert_header", "replace_header", "remove_header", "replace_body", "add_recipient", "remove_recipient", "change_sender")
