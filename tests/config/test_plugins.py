@@ -285,3 +285,16 @@ def test_libraries_with_settings_in_json(settings):
             {"clamav_socket": "/var/run/clamav/clamd.sock"},
         ),
     ]
+
+
+def test_references_in_json_text_stand_for_what_they_do_in_a_table(settings):
+    config = '{"password": "env:A_WORD", "words": ["env:A_WORD", "plain"]}'
+    text = f"[[plugins.plugin]]\nname = 'a'\nconfig = '{config}'\n"
+    (plugin,) = settings(text, A_WORD="open").plugins
+    assert plugin.config == {"password": "open", "words": ["open", "plain"]}
+
+
+def test_a_reference_in_json_text_that_stands_for_nothing(told):
+    config = '{"password": "env:NO_SUCH"}'
+    [problem] = told(f"[[plugins.plugin]]\nname = 'a'\nconfig = '{config}'\n")
+    assert "config.password: env:NO_SUCH: the variable is not set" in problem

@@ -9,6 +9,7 @@ Any text may be a reference: "env:NAME" stands for the value of a variable, "fil
 content of a file without its last line end. What a reference stands for is never shown.
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -193,13 +194,24 @@ def _resolve(
     at: Any = node
     keys = list(node) if isinstance(node, dict) else range(len(node))
     for key in keys:
-        value = at[key]
         place = (*path, key)
+        value = at[key] = _unpacked(at[key], place)
         if isinstance(value, dict | list):
             _resolve(source, value, place, environ)
         elif isinstance(value, str) and value.startswith(SCHEMES):
             source.references[place] = value
             at[key] = _referred(source, value, place, environ)
+
+
+def _unpacked(value: Any, path: KeyPath) -> Any:  # noqa: ANN401 - any value of the file
+    """Give the settings of a plugin that are written as JSON text as the table they mean."""
+    if path[:2] != ("plugins", "plugin") or path[3:] != ("config",) or not isinstance(value, str):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):  # whoever judges it says what is wrong
+        return value
+    return found if isinstance(found, dict) else value
 
 
 def _referred(source: Source, reference: str, path: KeyPath, environ: Mapping[str, str]) -> str:

@@ -91,6 +91,7 @@ class Condition:
     def holds(self, session: SessionInfo, tell: Callable[[str], None]) -> bool:
         """Whether it is true of a session; if it fails it counts as true, and `tell` is told."""
         now = (
+            session.server,
             session.client_ip,
             session.is_trusted,
             session.helo,
