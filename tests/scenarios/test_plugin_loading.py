@@ -358,3 +358,56 @@ def test_a_worker_that_cannot_load_plugins_again_is_tried_again(tmp_path):
         path.write_text(CLOSED)
         server.wait_event("worker_started", 2)
         assert mail_from(server.port) == "550 5.7.1 We are closed"
+
+
+PICKY = """
+from elemta.plugins import Metadata, Plugin, Result
+
+
+class Picky(Plugin):
+    metadata = Metadata(name="picky")
+
+    def on_config_changed(self, ctx):
+        if ctx.worker in WORKERS:
+            return Result.reject(note="not on a Friday")
+"""
+
+
+@pytest.mark.parametrize(
+    ("workers", "applied", "error"),
+    [
+        ("()", ["smtp.max_errors"], None),
+        ("(1,)", ["smtp.max_errors"], "worker 1 refuses it, as the log says"),
+        (
+            "(0, 1)",
+            [],
+            "worker 0 refuses it, as the log says; worker 1 refuses it, as the log says",
+        ),
+    ],
+)
+def test_what_workers_make_of_a_changed_configuration_is_told(tmp_path, workers, applied, error):
+    plugin = PICKY.replace("WORKERS", workers)
+    rest = with_plugins(tmp_path, {"picky.py": plugin}, "[smtp]\nmax_errors = 7\n")
+    with running(tmp_path, rest=rest, workers=2) as server:
+        server.wait_event("worker_started", 2)
+        server.reload("max_errors = 7", "max_errors = 8")
+        [event] = server.events("config_changed")
+        assert event["applied"] == applied
+        assert event.get("error") == error
+        assert server.stop() == 0
+        told = [each["detail"] for each in server.events("notice")]
+        assert len(told) == workers.count("0") + workers.count("1")
+        assert all("not on a Friday" in each for each in told)
+
+
+def test_workers_of_a_server_that_was_killed_are_not_listed(tmp_path):
+    rest = with_plugins(tmp_path, {"closed.py": CLOSED})
+    with running(tmp_path, rest=rest) as server:
+        server.wait_for(lambda: read_listings(server.state), "the list")
+        server.kill()
+        left = server.state / "run" / "plugins-0.json"
+        left.rename(left.with_stem("plugins-1"))  # there were more of them
+        server.start()
+        server.wait_for(lambda: 0 in read_listings(server.state), "the list")
+        assert list(read_listings(server.state)) == [0]
+        assert server.stop() == 0

@@ -1,5 +1,6 @@
 """What a plugin is: metadata, settings, a life, and methods named after hooks."""
 
+import re
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
@@ -8,6 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     from elemta.plugins.tools import Tools
+
+
+PLUGIN_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
+"""What a plugin may be called: its name becomes one of files, of figures and of rows."""
 
 
 class Settings(BaseModel):

@@ -41,6 +41,7 @@ from elemta.mail.errors import ConfigError
 from elemta.net.binding import bind_tcp, bind_unix
 from elemta.observe import Log, Metrics, capture, describe_error, fan_out, prepare_metrics
 from elemta.observe.exposition import Exposition
+from elemta.plugins.loading.listing import clear_listings
 from elemta.server import Bound
 from elemta.server.limits import Counters
 from elemta.supervisor.children import Child, Reload, describe_status, listen, make_lifeline
@@ -351,6 +352,7 @@ def prepare(config: Config) -> None:
         refuse_strangers(state_dir)
         take_lock(state_dir / "run" / "lock")
         prepare_metrics(state_dir)
+        clear_listings(state_dir)
     except BlockingIOError as error:
         raise ConfigError("server.state_dir", f"{state_dir} is in use by another server") from error
     except OSError as error:

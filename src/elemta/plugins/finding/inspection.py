@@ -1,7 +1,6 @@
 """Looks at the class of a plugin before it is used: everything that is wrong, at once."""
 
 import inspect
-import re
 from collections.abc import Iterator
 from types import FunctionType, ModuleType
 from typing import Any
@@ -12,9 +11,8 @@ from pydantic import BaseModel
 
 from elemta.plugins.finding.problems import nearest
 from elemta.plugins.hooks import HOOKS, find_hook
-from elemta.plugins.plugin import Metadata, Plugin
+from elemta.plugins.plugin import PLUGIN_NAME, Metadata, Plugin
 
-NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
 _LIFE = ("setup", "self_check", "enable", "disable", "close")
 
 Found = tuple[int, str]
@@ -81,7 +79,7 @@ def _metadata(cls: type[Plugin[Any]]) -> Iterator[Found]:
 def judge_metadata(metadata: Metadata) -> Iterator[str]:
     """Find what is wrong with metadata, wherever they come from."""
     name: object = metadata.name
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    if not isinstance(name, str) or not PLUGIN_NAME.fullmatch(name):
         yield (
             f"metadata: name {name!r}: lower-case letters, digits and hyphens, "
             "at most 64, a letter first"
@@ -126,7 +124,13 @@ def parse_dependency(text: str) -> Requirement:
         found = Requirement(text)
     except InvalidRequirement:
         found = None
-    if found is None or found.extras or found.url or found.marker or not NAME.fullmatch(found.name):
+    if (
+        found is None
+        or found.extras
+        or found.url
+        or found.marker
+        or not PLUGIN_NAME.fullmatch(found.name)
+    ):
         raise ValueError('a name with or without versions is expected, such as "spf>=1.2,<2"')
     return found
 

@@ -68,6 +68,16 @@ def write_listing(path: Path, plugins: tuple[PluginInfo, ...]) -> None:
     fresh.replace(path)
 
 
+def clear_listings(state_dir: Path) -> None:
+    """Remove what the workers of a server that was killed have left.
+
+    Raises:
+        OSError: Something cannot be removed.
+    """
+    for path in (state_dir / "run").glob("plugins-*"):
+        path.unlink(missing_ok=True)
+
+
 def read_listings(state_dir: Path) -> Mapping[int, tuple[PluginInfo, ...]]:
     """Read what each worker has last written; what cannot be read is left out."""
     found: dict[int, tuple[PluginInfo, ...]] = {}

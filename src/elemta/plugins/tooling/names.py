@@ -1,11 +1,8 @@
 """The names of plugins: they become names of files, of figures and rows of a database."""
 
-import re
-
 from elemta.mail.errors import PluginError
 from elemta.mail.reply import clean_text
-
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}", re.ASCII)
+from elemta.plugins.plugin import PLUGIN_NAME
 
 
 def check_name(name: str) -> str:
@@ -15,7 +12,7 @@ def check_name(name: str) -> str:
         PluginError: It is not made of lower-case letters, digits and hyphens, does not begin with
             a letter, or is longer than 64.
     """
-    if _NAME.fullmatch(name) is None:
+    if PLUGIN_NAME.fullmatch(name) is None:
         raise PluginError(
             f"{clean_text(name, 80)!r} cannot name a plugin: lower-case letters, digits and"
             " hyphens can, at most 64 of them, a letter first"
