@@ -7,10 +7,11 @@ from elemta.accounts import Account, Claim
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
+from elemta.server.answering import REFUSALS_PER_ERROR
 from elemta.server.limits.guard import HANDSHAKES
 from elemta.server.proxies import Identity
 from elemta.server.secured import SecuredSession
-from elemta.server.session import REFUSALS_PER_ERROR, Handler
+from elemta.server.session import Handler
 from elemta.server.surroundings import Surroundings
 from elemta.smtp import events as smtp
 

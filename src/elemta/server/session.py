@@ -14,7 +14,7 @@ from elemta.mail.ids import SessionId
 from elemta.mail.message import Message, Requests
 from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
-from elemta.plugins.asking.chain import Decision
+from elemta.server.answering import Answering
 from elemta.server.inspection import queued
 from elemta.server.offers import make_requests
 from elemta.server.replies import (
@@ -33,7 +33,6 @@ from elemta.server.replies import (
     SENDER_OK,
     SHUTDOWN,
     TIMEOUT,
-    TOO_MANY_COMMANDS,
     TOO_MANY_ERRORS,
 )
 from elemta.server.surroundings import Surroundings
@@ -41,38 +40,26 @@ from elemta.server.transaction import NO_ROOM, Client, Transaction
 from elemta.smtp import Offer, ServerMachine
 from elemta.smtp import events as smtp
 
-ATTACKS = frozenset(
-    {"sync", "cross_protocol", "bare_newline", "nul", "starttls_injection"}
-)  # no client that means well does these
-REFUSALS_PER_ERROR = 10  # a mailing to stale addresses is no attack: ten refusals are one error
 OVERSHOOT = 1000  # surplus recipients are no errors: they come again (RFC 5321 §4.5.3.1.10)
 
 Handler = Callable[[Any, Any], Awaitable[None] | None]
 
 
-class Session:
+class Session(Answering):
     """A session; `run` holds it from banner to close."""
 
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
-        self._stream = stream
-        self._id = session_id
-        self._around = around
-        self._settings = around.settings
+        super().__init__(stream, session_id, around)
         self._trusted = around.policy.is_trusted(stream.peer_ip)
         self._transaction: Transaction | None = None
         self._client: Client | None = None
         self._login = ""  # the account, once the client has proved that it may use it
         self._machine = self._make_machine()
         self._handlers: Mapping[type[Any], Handler] = self.HANDLERS
-        self._out: list[bytes] = []
         self._waiting: Awaitable[None] | None = None
         self._ends_at = 0.0
         self._command_ends_at = 0.0  # 0: none has begun
-        self._over = ""
         self._is_closing = False
-        self._errors = 0
-        self._refused = 0
-        self._junk = 0
         self._messages = 0
         self._received = 0  # octets, ever
         self._data_began = 0.0
@@ -201,36 +188,12 @@ class Session:
         self._out.append(self._banner().encode())
         return True
 
-    def _banner(self) -> Reply:
-        name = "LMTP" if self._around.door.is_lmtp else "ESMTP"
-        return Reply(220, f"{self._settings.hostname} {name} Elemta")
-
-    def _flush(self) -> None:
-        self._stream.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
-        self._out.clear()
-
     def _data_deadline(self, now: float) -> float:
         """When a message must have gone on: no long silence, and no less than the minimum rate."""
         settings = self._settings
         received = self._received - self._data_from  # refused content counts: it is on its way out
         allowance = settings.data_grace + received / settings.min_data_rate
         return min(now + settings.data_timeout, self._data_began + allowance)
-
-    def _answer(self, reply: Reply) -> None:
-        """Answer the last event; the machine repeats it where LMTP wants that (RFC 2033 §4.2)."""
-        self._out.append(self._machine.reply(reply))
-
-    def _answer_junk(self, reply: Reply) -> None:
-        """Answer a command that moves no mail; too many of them end the session."""
-        self._junk += 1
-        if self._junk > self._settings.max_junk_commands:
-            self._end("too many commands", TOO_MANY_COMMANDS)
-        else:
-            self._answer(reply)
-
-    def _end(self, reason: str, reply: Reply) -> None:
-        self._over = reason
-        self._out.append(reply.encode())
 
     def _on_hello(self, event: smtp.Hello) -> Awaitable[None] | None:
         self._drop_transaction()
@@ -429,42 +392,9 @@ class Session:
         else:
             self._refuse(event.kind, event.reply)
 
-    def _suspect(self, kind: str, reply: Reply) -> None:
-        if kind in ATTACKS:
-            ip = self._stream.peer_ip
-            self._around.emit(ev.SecurityEvent(kind, str(reply), self._id, ip))
-
-    def _refuse(
-        self, stage: str, reply: Reply, *, mail_from: str = "", rcpt_to: str = "", cost: int = 1
-    ) -> None:
-        self._report(stage, reply, mail_from, rcpt_to)
-        self._answer_refusal(reply, cost)
-
-    def _answer_refusal(self, reply: Reply, cost: int = 1) -> None:
-        self._refused += cost
-        if self._refused >= self._settings.max_errors * REFUSALS_PER_ERROR:
-            self._end("too many refused commands", TOO_MANY_ERRORS)
-        else:
-            self._answer(reply)
-
     def _rejected(self, transaction: Transaction, reply: Reply) -> Reply:
         self._report("message", reply, str(transaction.sender or ""), "")
         return reply
-
-    def _report(
-        self,
-        stage: str,
-        reply: Reply,
-        mail_from: str,
-        rcpt_to: str,
-        decided: Decision | None = None,
-    ) -> None:
-        """Log a refusal, and which plugin wanted it."""
-        ip = self._stream.peer_ip or "unix"
-        plugin, reason = ("", "") if decided is None else (decided.plugin, decided.note)
-        self._around.emit(
-            ev.MessageRejected(self._id, ip, stage, str(reply), reason, mail_from, rcpt_to, plugin)
-        )
 
     def _drop_transaction(self) -> None:
         if self._transaction is not None:
