@@ -61,6 +61,32 @@ async def test_a_long_story_ends_the_session(tmp_path):
             await it.plugin.on_mail_from(envelope())
 
 
+async def test_an_answer_at_the_last_moment_is_one(tmp_path):
+    """It comes after the call was given up, and before whoever waits for it knows."""
+    async with stranger(lambda _: []) as there, outside(tmp_path, there.address) as it:
+        link = it.plugin._link
+        call = asyncio.create_task(link.call(envelope(), 0.1))
+        await asyncio.sleep(0)
+        [number] = link._calls
+        call.cancel()
+        link._take_answer(pb.Answer(id=number))
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert link._overdue == {}
+        assert link._slots._free == it.plugin.route.settings.limits.calls
+
+
+async def test_two_answers_are_one_too_many(tmp_path):
+    async with (
+        stranger(lambda call: saying()(call) * 2) as there,
+        outside(tmp_path, there.address) as it,
+    ):
+        lost = it.plugin._link.lost
+        await it.plugin.on_mail_from(envelope())
+        async with asyncio.timeout(10):
+            assert "not under way" in await asyncio.shield(lost)
+
+
 async def test_who_asks_too_often_is_made_to_wait(monkeypatch, tmp_path):
     monkeypatch.setattr("elemta.plugins.remote.link.MAX_READS_RATE", 50)
     wishes = [pb.FromPlugin(read=pb.Read(id=77, reading=1, pieces=1))] * 120

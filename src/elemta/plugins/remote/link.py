@@ -60,6 +60,7 @@ class _Asked:
 
     context: Context
     answer: "asyncio.Future[pb.Answer]"
+    is_answered: bool = False
     reading: int = 0
     pieces: AsyncIterator[bytes] | None = None
     reads: set["asyncio.Task[None]"] = field(default_factory=set)
@@ -150,7 +151,7 @@ class Link:
         try:
             answer = await asked.answer
         except asyncio.CancelledError:
-            if not self.lost.done():
+            if not self.lost.done() and not asked.is_answered:
                 latest = max(end, loop.time()) + GRACE
                 self._overdue[number] = loop.call_at(latest, self._hangs)
                 self._outbox.put(pb.FromServer(cancel=pb.Cancel(id=number)))
@@ -241,7 +242,8 @@ class Link:
 
     def _take_answer(self, answer: pb.Answer) -> None:
         asked = self._calls.get(answer.id)
-        if asked is not None:
+        if asked is not None and not asked.is_answered:
+            asked.is_answered = True  # also where nobody waits any more since a moment ago
             if not asked.answer.done():
                 asked.answer.set_result(answer)
             return

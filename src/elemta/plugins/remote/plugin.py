@@ -190,7 +190,9 @@ class RemotePlugin(Plugin[Any]):
         if self.route.settings.address:
             raise PluginError("it runs elsewhere: measure it there")
         report = (await self._order(pb.Order.MEMORY)).report
-        return [clean_text(f"memory: {line}") for line in report.split("\n")[:MAX_REPORT]]
+        return [
+            clean_text(f"memory: {line}") for line in report.split("\n", MAX_REPORT)[:MAX_REPORT]
+        ]
 
     async def ask(self, context: Context) -> Result | None:
         """Ask the plugin.
