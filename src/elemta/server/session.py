@@ -134,7 +134,7 @@ class Session(Answering):
         while not self._over:
             if waiting is not None:
                 await waiting
-                waiting = self._advance()
+                waiting = None if self._over else self._advance()
             elif await stream.pump(self._receive):
                 waiting = self._waiting
             else:
