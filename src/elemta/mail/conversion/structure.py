@@ -13,7 +13,7 @@ from elemta.mail.conversion.gauge import Gauge
 
 MAX_PARTS = 1000
 MAX_DEPTH = 50
-HEADER_LIMIT = 2 * 1024 * 1024  # octets of a header section; the server takes half of it
+HEADER_LIMIT = 1024 * 1024  # octets of a header section; the server takes no more by default
 
 _DELIMITER_LIMIT = 400  # octets of the line: a boundary and some space
 
