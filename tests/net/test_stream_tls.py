@@ -153,3 +153,15 @@ async def test_a_certificate_that_nobody_trusts_ends_both_sides(pair, contexts):
         await client.start_tls(ssl.create_default_context(), server_hostname="mx.example.test")
     with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
         await shaking
+
+
+async def test_a_handshake_that_has_begun_before_we_look(pair, contexts):
+    server, client = pair
+    inbound, outbound = contexts
+    begun = asyncio.create_task(client.start_tls(outbound, server_hostname="mx.example.test"))
+    while not server.has_input:
+        await asyncio.sleep(0)
+    await server.start_tls(inbound, server_side=True, is_first=True)
+    await begun
+    client.write(b"EHLO there\r\n")
+    assert await server.read() == b"EHLO there\r\n"

@@ -207,8 +207,15 @@ class Stream(asyncio.BufferedProtocol):
         *,
         server_hostname: str | None = None,
         server_side: bool = False,
+        is_first: bool = False,
     ) -> None:
         """Continue under TLS, until `deadline`.
+
+        Args:
+            context: Versions, suites, certificates.
+            server_hostname: Whom a client wants to speak to.
+            server_side: The peer begins.
+            is_first: Nothing has been said in clear: what has arrived belongs to the handshake.
 
         Raises:
             ssl.SSLError: The handshake failed.
@@ -216,12 +223,14 @@ class Stream(asyncio.BufferedProtocol):
             TimeoutError: The deadline has passed.
             ValueError: TLS cannot say this host name.
         """
-        if self._transport is None or self._held:
+        if self._transport is None or (self._held and not is_first):
             raise ConnectionAbortedError("plaintext arrived before the TLS handshake")
         self._check_open()
         tls = self._tls = Encryption(
             context, server_side=server_side, server_hostname=server_hostname
         )
+        if self._held:
+            tls.receive(self._give())
         self._shake_hands(tls)
         while not tls.is_established:
             self._check_open()

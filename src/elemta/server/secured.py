@@ -80,7 +80,7 @@ class SecuredSession(Session):
     # ---- TLS
 
     async def _open(self) -> bool:
-        return self._around.door.tls != "implicit" or await self._encrypt()
+        return self._around.door.tls != "implicit" or await self._encrypt(is_first=True)
 
     def _on_starttls(self, _event: smtp.StartTls) -> Awaitable[None]:
         return self._start_tls()
@@ -102,7 +102,7 @@ class SecuredSession(Session):
     async def _secured(self) -> None:
         """Do what is due once TLS has come up in a session."""
 
-    async def _encrypt(self) -> bool:
+    async def _encrypt(self, *, is_first: bool = False) -> bool:
         """Shake hands; a client that fails gets no second chance, in clear least of all."""
         around, stream = self._around, self._stream
         if around.tls is None:
@@ -110,7 +110,7 @@ class SecuredSession(Session):
         stream.deadline = around.clock.monotonic() + self._settings.handshake_timeout
         ip = stream.peer_ip or "unix"
         try:
-            await stream.start_tls(around.tls.context(), server_side=True)
+            await stream.start_tls(around.tls.context(), server_side=True, is_first=is_first)
         except (OSError, TimeoutError) as error:
             reason = clean_text(_reason(error), LOGIN_LIMIT)
             around.emit(ev.TlsHandshakeFailed(self._id, ip, around.listener, reason))
