@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from elemta import __version__
-from elemta.cli.main import LazyGroup, bans, cli, plugins, queue
+from elemta.cli.main import LazyGroup, bans, cli, plugins, queue, user, user_app_password
 
 
 def elemta(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +31,14 @@ def test_version():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["version"], ["--help"], ["queue", "--help"], ["plugins", "--help"], ["bans", "--help"]],
+    [
+        ["version"],
+        ["--help"],
+        ["queue", "--help"],
+        ["plugins", "--help"],
+        ["bans", "--help"],
+        ["user", "--help"],
+    ],
 )
 def test_nothing_is_imported_before_it_is_needed(arguments):
     script = (
@@ -49,9 +56,10 @@ def test_nothing_is_imported_before_it_is_needed(arguments):
     assert done.stderr.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "group", [cli, queue, plugins, bans], ids=["elemta", "queue", "plugins", "bans"]
-)
+GROUPS = (cli, queue, plugins, bans, user, user_app_password)
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=[str(group.name) for group in GROUPS])
 def test_each_command_is_where_the_table_says(group: LazyGroup):
     context = click.Context(group)
     for name, (_, text) in group.places.items():
@@ -63,12 +71,12 @@ def test_each_command_is_where_the_table_says(group: LazyGroup):
 
 
 def names(group: LazyGroup) -> list[str]:
-    return [name for name in group.places if name not in {"queue", "plugins", "bans"}]
+    return [name for name in group.places if name not in {group.name for group in GROUPS}]
 
 
 @pytest.mark.parametrize(
     ("group", "name"),
-    [(group, name) for group in (cli, queue, plugins, bans) for name in names(group)],
+    [(group, name) for group in GROUPS for name in names(group)],
     ids=lambda value: value if isinstance(value, str) else str(value.name),
 )
 def test_every_command_speaks_json(group: LazyGroup, name: str):

@@ -8,7 +8,13 @@ import pytest
 from elemta.cli.main import LazyGroup, cli
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-GROUPS = ("elemta queue", "elemta plugins", "elemta bans")
+GROUPS = (
+    "elemta queue",
+    "elemta plugins",
+    "elemta bans",
+    "elemta user app-password",
+    "elemta user",
+)
 EVERYWHERE = {"--json", "--help", "--config"}
 
 

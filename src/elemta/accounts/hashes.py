@@ -84,6 +84,13 @@ def is_outdated(kept: str, settings: Argon2Settings) -> bool:
     return not kept.startswith("$argon2id$") or _hasher(settings).check_needs_rehash(kept)
 
 
+def name_of(kept: str) -> str:
+    """Name the form of a hash, for people; "none" where there is no hash."""
+    kept = _PREFIX.sub("", kept)
+    names = {"$argon2id$": "argon2id", "$2": "bcrypt", "$6$": "sha512-crypt", "{SSHA}": "ssha"}
+    return next((name for start, name in names.items() if kept.startswith(start)), "none")
+
+
 def find_fault(kept: str) -> str:
     """Say why a hash cannot be used; "" where it can. It takes no time."""
     kept = _PREFIX.sub("", kept)

@@ -70,19 +70,24 @@ class AccountSource(Protocol):
 class Register(Protocol):
     """A place where accounts are kept. Calls block, and may come from any thread.
 
-    Attributes:
-        name: What people call it.
-        is_ours: The server itself may write into it.
-
     Raises:
         SourceDown: It cannot be read or written.
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What people call it."""
+        ...
 
     @property
-    def is_ours(self) -> bool: ...
+    def is_ours(self) -> bool:
+        """Whether the server itself may write into it."""
+        ...
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was ever kept there. It raises nothing."""
+        ...
 
     def find(self, login: str) -> Record | None:
         """Find an account by its login in normal form."""

@@ -46,6 +46,7 @@ cli = LazyGroup(
             "elemta.cli.main:plugins",
             "Look at plugins, try them, give them orders.",
         ),
+        "user": ("elemta.cli.main:user", "Say who may log in."),
         "bans": ("elemta.cli.main:bans", "Look at bans, lift them, give more."),
         "test-plugin": ("elemta.cli.plugins_try:test_plugin", "The same as `elemta plugins test`."),
         "version": ("elemta.cli.version:version", "Show the version."),
@@ -87,6 +88,35 @@ plugins = LazyGroup(
     },
 )
 
+
+user = LazyGroup(
+    name="user",
+    help="Say who may log in, whether the server runs or not; it knows at the next login.",
+    places={
+        "add": ("elemta.cli.user_orders:add", "Add an account."),
+        "list": ("elemta.cli.user_read:list_accounts", "List accounts by name."),
+        "show": ("elemta.cli.user_read:show", "Show all that is known of an account."),
+        "change": ("elemta.cli.user_orders:change", "Change what an account may."),
+        "remove": ("elemta.cli.user_orders:remove", "Remove an account."),
+        "password": ("elemta.cli.user_orders:password", "Set another password."),
+        "lock": ("elemta.cli.user_orders:lock", "Let nobody log in with an account."),
+        "unlock": ("elemta.cli.user_orders:unlock", "Let an account be used again."),
+        "app-password": (
+            "elemta.cli.main:user_app_password",
+            "Secrets of single programs and devices.",
+        ),
+    },
+)
+
+user_app_password = LazyGroup(
+    name="app-password",
+    help="Secrets of single programs and devices, which can be revoked one by one.",
+    places={
+        "add": ("elemta.cli.user_app_passwords:add", "Make an app password."),
+        "list": ("elemta.cli.user_app_passwords:list_app_passwords", "List app passwords."),
+        "revoke": ("elemta.cli.user_app_passwords:revoke", "Remove an app password."),
+    },
+)
 
 bans = LazyGroup(
     name="bans",

@@ -16,6 +16,7 @@ class MemoryRegister:
 
     name = "memory"
     is_ours = True
+    has_begun = True
 
     def __init__(self) -> None:
         self.trouble = ""

@@ -56,6 +56,16 @@ class PasswdRegister:
     def name(self) -> str:
         return f"file {self.path}"
 
+    @property
+    def has_begun(self) -> bool:
+        try:
+            self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # whoever goes on is told
+            return True
+        return True
+
     def find(self, login: str) -> Record | None:
         """Find an account, reading the file again where it has changed."""
         return self._current().get(login)

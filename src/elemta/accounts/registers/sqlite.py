@@ -87,6 +87,16 @@ class SqliteRegister:
     def name(self) -> str:
         return f"sqlite {self.path}"
 
+    @property
+    def has_begun(self) -> bool:
+        try:
+            self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # whoever goes on is told
+            return True
+        return True
+
     def find(self, login: str) -> Record | None:
         """Find an account."""
         with self._reader.use() as connection:
