@@ -26,6 +26,8 @@ trusted_networks = ["127.0.0.5/32"]
 [smtp]
 max_errors = 100000
 max_junk_commands = 100000
+[limits]
+error_delay = 0
 """
 ROUTE = """
 [[routes]]
