@@ -1,0 +1,125 @@
+"""A crowd that means harm: the server still takes a good client's mail, at once and in bounds."""
+
+import asyncio
+import contextlib
+import resource
+import time
+from collections.abc import Iterator
+
+import pytest
+from servers.dialogue import Dialogue
+from servers.elemta import Elemta, running
+from servers.worker import peak_watch, worker_pid
+
+MB = 1_000_000
+LORIS = 2000
+SOURCES = 40  # networks that they come from
+AT_ONCE = 200
+ROOM = 150 * MB  # what the whole siege may cost the worker
+
+CONFIG = """
+[relay]
+local_domains = ["example.test"]
+trusted_networks = []
+[[routes]]
+domains = ["*"]
+via = "discard"
+"""
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """This process may have all the crowd's sockets open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2 * LORIS:
+        pytest.skip("this process may not open enough files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * LORIS), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class Crowd:
+    """Clients that connect, say a little now and then, and never finish."""
+
+    def __init__(self, server: Elemta) -> None:
+        self.server = server
+        self.writers: list[asyncio.StreamWriter] = []
+        self.gate = asyncio.Semaphore(AT_ONCE)
+
+    async def join(self, number: int) -> None:
+        source = f"127.{number % SOURCES + 1}.0.1"
+        async with self.gate:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", self.server.port, local_addr=(source, 0)
+            )
+            self.writers.append(writer)
+            assert (await reader.readline()).startswith(b"220")
+            writer.write(b"EHLO cli")
+
+    async def trickle(self) -> None:
+        """An octet from each of them, round after round."""
+        for letter in b"ent.with.a.name.that.has.no.end.and.goes.on.org":
+            for writer in self.writers:
+                writer.write(bytes((letter,)))
+            await asyncio.sleep(0.2)
+
+    def leave(self) -> None:
+        for writer in self.writers:
+            writer.transport.abort()
+
+
+def deliver(server: Elemta) -> float:
+    """A good client's mail, from connecting to the last reply; the seconds that took."""
+    began_at = time.monotonic()
+    with Dialogue(server.port, source="127.99.0.1") as client:
+        assert client.banner.startswith("220")
+        client.hello()
+        reply = client.deliver(b"Subject: x\r\n\r\n", "a@client.test", "u@example.test")
+        assert reply.startswith("250")
+    return time.monotonic() - began_at
+
+
+@pytest.mark.timeout(120)
+async def test_slow_clients_and_a_good_one(tmp_path, many_files):
+    with running(tmp_path, rest=CONFIG) as server:
+        growth = peak_watch(worker_pid(server))
+        crowd = Crowd(server)
+        try:
+            await asyncio.gather(*map(crowd.join, range(LORIS)))
+            sessions = 'elemta_sessions{listener="mta"}'
+            await asyncio.to_thread(
+                server.wait_for, lambda: server.metric(sessions) >= LORIS, "the crowd"
+            )
+            trickling = asyncio.ensure_future(crowd.trickle())
+            took = [await asyncio.to_thread(deliver, server) for _ in range(20)]
+            assert max(took) < 1.0
+            trickling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await trickling
+            assert server.metric(sessions) >= LORIS
+        finally:
+            crowd.leave()
+        assert growth() < ROOM
+        assert not server.events("internal_error")
+
+
+@pytest.mark.timeout(120)
+async def test_one_address_cannot_take_all_places(tmp_path, many_files):
+    """Beyond its limit it is told so, and others get in."""
+    config = CONFIG + "[smtp]\nmax_connections = 150\n"
+    with running(tmp_path, rest=config) as server:
+        said = []
+        writers = []
+        for _ in range(300):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", server.port, local_addr=("127.1.0.1", 0)
+            )
+            writers.append(writer)
+            said.append((await reader.readline())[:9])
+        try:
+            assert said == [said[0]] * 100 + [b"421 4.7.0"] * 200
+            assert said[0].startswith(b"220")
+            assert await asyncio.to_thread(deliver, server) < 1.0
+        finally:
+            for writer in writers:
+                writer.transport.abort()
