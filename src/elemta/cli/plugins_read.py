@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,7 @@ def _asked(settings: PluginSettings) -> dict[str, Any]:
         "shadow_hooks": sorted(settings.shadow_hooks),
         "listeners": list(settings.listeners),
         "log_level": settings.log_level,
+        "limits": asdict(settings.limits),
         **({"when": settings.when} if settings.when else {}),
         **({} if settings.authenticated is None else {"authenticated": settings.authenticated}),
     }

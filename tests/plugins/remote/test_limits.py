@@ -138,9 +138,14 @@ async def test_a_call_that_finds_no_room_fails_as_on_error_says(tmp_path, path):
     async with outside(tmp_path, path, limits=Limits(calls=1), timeout=1.0) as it:
         link = Link(it.plugin.on_mail_from, it.plugin, settings, Tally("greedy", "on_mail_from"))
         chain = Chain(HOOKS["on_mail_from"], [link], it.events.append, time.monotonic)
-        long = asyncio.create_task(chain(envelope("together-900")))
-        await asyncio.sleep(0)
-        decision = await chain(envelope("tell"))
+
+        async def ask(deed):
+            return await chain(envelope(deed))
+
+        long = asyncio.create_task(ask("together-900"))
+        while not it.plugin._link._calls:
+            await asyncio.sleep(0)
+        decision = await ask("tell")
         assert decision.action is Action.DEFER
         [told] = [event for event in it.events if isinstance(event, ev.PluginError)]
         assert "1 calls are under way" in told.error
