@@ -7,6 +7,8 @@ from servers.elemta import running
 from servers.process import free_port
 
 RELAY = """
+[limits]
+error_delay = 0
 [relay]
 local_domains = ["example.test"]
 trusted_networks = ["127.0.0.5/32"]

@@ -14,7 +14,7 @@ def make_door(config: Config, listener: ListenerConfig) -> Door:
     return Door(
         kind=listener.kind,
         tls=tls_mode(config, listener),
-        requires_login=listener.kind in {"submission", "submissions"},
+        requires_login=listener.kind in config.auth.required_on,
         clear_login=listener.clear_auth,
         proxies=listener.proxy_protocol,
         xclient=listener.xclient,

@@ -18,7 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from elemta.accounts import Authenticator
 from elemta.app import settings as derive
+from elemta.app.accounts import make_authenticator, reload_authenticator
 from elemta.app.doors import make_door
 from elemta.app.limits import WorkerLimits
 from elemta.app.plugins import WorkerPlugins, as_problems
@@ -44,6 +46,7 @@ from elemta.observe import (
     describe_error,
     fan_out,
 )
+from elemta.plugins.asking.table import HookTable
 from elemta.plugins.finding.problems import PluginsError
 from elemta.server import Bound, Listeners, RelayPolicy, SessionSettings, Surroundings
 from elemta.server.limits import Counters
@@ -164,6 +167,7 @@ class Worker:
             config, start.index, self._delivery, self._clock, self._emit, self._plugins
         )
         self._limits = WorkerLimits(config, start.counters, self._clock, self._emit)
+        self._accounts: Authenticator | None = None
         self._around: dict[str, Surroundings] = {}
         # nobody is let in before `_apply` says how many
         self._listeners = Listeners(self._around.__getitem__, 0, self._next_session_id)
@@ -192,6 +196,7 @@ class Worker:
         loop.add_reader(self._start.lifeline, self._lose_supervisor)
         self._session_prefix = f"{self._start.index:x}-{os.getpid():x}-"
         self._tls.apply(self._config)
+        self._accounts = make_authenticator(self._config, self._clock, self._emit)
         await self._plugins.start(self._config)
         await self._shards.open()
         await self._limits.start()
@@ -240,6 +245,8 @@ class Worker:
         )
         await self._delivery.close()
         await self._limits.stop()
+        if self._accounts is not None:
+            await self._accounts.close()
         self._shards.close()
         await self._plugins.stop()
         self._metrics.close()
@@ -252,6 +259,7 @@ class Worker:
         self._limits.apply(config)
         policy = RelayPolicy(derive.relay_settings(config))
         for listener in config.listeners:
+            hooks = self._plugins.table(listener.kind)
             self._around[listener.address] = Surroundings(
                 settings=settings,
                 policy=policy,
@@ -261,9 +269,10 @@ class Worker:
                 emit=self._emit,
                 door=make_door(config, listener),
                 tls=self._tls.find(listener.address),
+                accounts=self._accounts_for(hooks),
                 gate=self._limits.gate(listener.kind),
                 tells_commands=self._log.is_debug,
-                hooks=self._plugins.table(listener.kind),
+                hooks=hooks,
             )
         self._listeners.limit(self._max_connections())
 
@@ -288,6 +297,12 @@ class Worker:
         """Let new sessions have the plugins as they are now."""
         for around in self._around.values():
             around.hooks = self._plugins.table(around.door.kind)
+            around.accounts = self._accounts_for(around.hooks)
+
+    def _accounts_for(self, hooks: HookTable) -> Authenticator | None:
+        """Say who decides on logins: nobody where there are no accounts, and no plugin is asked."""
+        is_used = self._config.auth.sources or hooks.on_auth_start is not None
+        return self._accounts if is_used else None
 
     def _reload_soon(self) -> None:
         _ = spawn(self._reload(), "reload")
@@ -316,6 +331,8 @@ class Worker:
         config = keep_fixed(self._config, config)
         try:
             self._tls.apply(config)
+            if self._accounts is not None:
+                await reload_authenticator(self._accounts, config)
             await self._plugins.reload(config, (*changes.live, *changes.restart))
         except (PluginsError, ConfigError) as error:
             self._emit(ev.Notice(f"worker {self._start.index} not reloaded", str(error)))

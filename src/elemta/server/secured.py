@@ -94,9 +94,6 @@ class SecuredSession(Session):
         self._answer(TLS_READY)
         self._flush()
         if await self._encrypt():
-            self._drop_transaction()
-            self._client = None
-            self._machine = self._make_machine()
             await self._secured()
 
     async def _secured(self) -> None:
@@ -120,6 +117,9 @@ class SecuredSession(Session):
         if tls is not None:
             words = tls.version, tls.cipher, tls.group, tls.is_resumed
             around.emit(ev.TlsHandshake(self._id, ip, around.listener, *words))
+        self._drop_transaction()
+        self._client = None
+        self._machine = self._make_machine()
         return True
 
     # ---- proxies

@@ -134,7 +134,7 @@ class Session(Answering):
         while not self._over:
             if waiting is not None:
                 await waiting
-                waiting = None if self._over else self._advance()
+                waiting = self._proceed()
             elif await stream.pump(self._receive):
                 waiting = self._waiting
             else:
@@ -143,6 +143,10 @@ class Session(Answering):
         stream.deadline = self._around.clock.monotonic() + self._settings.command_timeout
         self._flush()
         await stream.drain()
+
+    def _proceed(self) -> Awaitable[None] | None:
+        """Carry out what is at hand once something has been waited for, if that was not the end."""
+        return None if self._over else self._advance()
 
     def _receive(self, data: bytes) -> bool:
         """Carry out what arrives; True when something must be awaited first, or all is over."""
