@@ -1,8 +1,10 @@
 """What a plugin in its process remembers: notes of a session, and what a version is handed."""
 
 import textwrap
+from pathlib import Path
 
 import pytest
+from plugins.remote.gcc import EXAMPLES, build
 from plugins.remote.outside import envelope, everything_left, outside
 from plugins.remote.test_address import saying, stranger
 from plugins.workshop import Workshop
@@ -141,6 +143,24 @@ async def test_a_changed_timeout_reaches_a_process_that_goes_on(workshop):
     await roster.apply(workshop.settings(other, auto_load=False))
     assert workshop.plugin("mover")._place.pid != pid  # other limits are for another process
     assert workshop.plugin("mover")._place.job.limits.calls == 7
+
+
+async def test_settings_reach_a_library_whose_file_has_another_name(workshop):
+    build(EXAMPLES / "spam_filter.c", workshop.folder).rename(workshop.folder / "other.so")
+    (workshop.folder / "other.so").chmod(0o755)
+    await workshop.load(PluginSettings("spam-filter", timeout=9, limits=Limits(files=50)))
+    plugin = workshop.plugin("spam-filter")
+    assert plugin.route.settings.timeout == 9
+    held = Path(f"/proc/{plugin._place.pid}/limits").read_text()
+    assert "Max open files            50 " in held
+
+
+async def test_limits_are_for_processes(workshop):
+    roster = await load(workshop, moved())
+    settings = moved(Isolation.NONE, limits=Limits(calls=1))
+    [warning] = await roster.apply(workshop.settings(settings, auto_load=False))
+    assert not warning.is_error
+    assert "hold only in a process of its own" in warning.text
 
 
 NOTES = """
