@@ -29,6 +29,11 @@ host = "127.0.0.1"
 port = {new}
 long_lines = "convert"
 [[routes]]
+domains = ["binary.test"]
+via = "smtp"
+host = "127.0.0.1"
+port = {binary}
+[[routes]]
 domains = ["new.test"]
 via = "smtp"
 host = "127.0.0.1"
@@ -56,13 +61,14 @@ SIGNED = MIXED.replace(b"multipart/mixed", b"multipart/signed")
 @pytest.fixture(scope="module")
 def hops():
     old, new = NextHop(offers=OFFERS[:2]), NextHop()
-    with serving(old, new):
-        yield old, new
+    binary = NextHop(offers=(*OFFERS, "CHUNKING", "BINARYMIME"))
+    with serving(old, new, binary):
+        yield old, new, binary
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, hops):
-    rest = ROUTES.format(old=hops[0].port, new=hops[1].port)
+    rest = ROUTES.format(old=hops[0].port, new=hops[1].port, binary=hops[2].port)
     with running(tmp_path_factory.mktemp("conversion"), rest=rest) as elemta:
         yield elemta
         assert not elemta.events("internal_error")
@@ -135,16 +141,35 @@ def test_long_lines_where_the_route_says_so(server, hops):
     assert body in taken(server, hops[1], "leave@example.test")
 
 
-def test_binary_content(server, hops):
-    body = bytes(range(256)) * 2
-    content = (
-        b"MIME-Version: 1.0\r\nContent-Type: image/x\r\nContent-Transfer-Encoding: binary\r\n\r\n"
-    ) + body
+def send_binary(server: Elemta, local: str, to: str, content: bytes) -> None:
     with Dialogue(server.port) as client:
         assert "BINARYMIME" in client.hello()
-        assert client.say("MAIL FROM:<bin@example.test> BODY=BINARYMIME").startswith("250")
-        assert client.say("RCPT TO:<bob@new.test>").startswith("250")
+        assert client.say(f"MAIL FROM:<{local}@example.test> BODY=BINARYMIME").startswith("250")
+        assert client.say(f"RCPT TO:<{to}>").startswith("250")
         client.send(b"BDAT %d LAST\r\n" % len(content) + content)
         assert client.reply().startswith("250")
+
+
+BINARY = bytes(range(256)) * 2
+BINARY_PART = (
+    b"MIME-Version: 1.0\r\nContent-Type: image/x\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+) + BINARY
+BINARY_SIGNED = SIGNED.replace(PICTURE, BINARY)
+
+
+def test_binary_content(server, hops):
+    send_binary(server, "bin", "bob@new.test", BINARY_PART)
     raw = taken(server, hops[1], "bin@example.test")
-    assert email.message_from_bytes(raw).get_payload(decode=True) == body
+    assert email.message_from_bytes(raw).get_payload(decode=True) == BINARY
+
+
+def test_binary_content_for_a_host_that_takes_it(server, hops):
+    send_binary(server, "whole", "bob@binary.test", BINARY_SIGNED)
+    assert taken(server, hops[2], "whole@example.test").endswith(b"\r\n" + BINARY_SIGNED)
+
+
+def test_binary_content_that_cannot_be_converted(server):
+    send_binary(server, "lost", "bob@new.test", BINARY_SIGNED)
+    [raw] = server.wait_mail("lost")
+    [fate] = Report(raw).fates()
+    assert (fate[1], fate[2]) == ("failed", "5.6.1")

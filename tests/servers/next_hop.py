@@ -15,15 +15,16 @@ from dataclasses import dataclass, field
 OFFERS = ("PIPELINING", "SIZE 50000000", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8")
 
 Answer = Callable[[str, str], str | None]
-"""Asked at "greeting", "ehlo", "mail", "rcpt", "data" and "dot" what to say, with the address that
-it is about ("dot": the recipients, in LMTP one at a time); None is the usual answer. After a 421
-the connection is closed; "" closes it without a word."""
+"""Asked at "greeting", "ehlo", "mail", "rcpt", "data", "chunk" and "dot" what to say, with the
+address that it is about ("dot": the recipients, in LMTP one at a time); None is the usual answer.
+After a 421 the connection is closed; "" closes it without a word."""
 
 USUAL = {
     "greeting": "220 next-hop.test ESMTP",
     "mail": "250 2.1.0 ok",
     "rcpt": "250 2.1.5 ok",
     "data": "354 go ahead",
+    "chunk": "250 2.0.0 more",
     "dot": "250 2.0.0 taken",
 }
 END = b"\r\n.\r\n"
@@ -139,6 +140,7 @@ class _Session:
     def _reset(self) -> None:
         self._sender = self._parameters = ""
         self._recipients: list[str] = []
+        self._chunks = b""
         self._is_pipelined = False
 
     async def run(self) -> None:
@@ -168,6 +170,8 @@ class _Session:
                 await self._send("554 5.5.1 no recipients")
             elif await self._say("data", ""):
                 await self._take(await self._content())
+        elif verb == "BDAT":
+            await self._chunk(*line.split()[1:])
         elif verb == "QUIT":
             await self._send("221 2.0.0 bye")
             raise _Over
@@ -198,6 +202,17 @@ class _Session:
         self._reset()
         for _, reply in replies:
             await self._send(reply)
+
+    async def _chunk(self, size: str, last: str = "") -> None:
+        """Take content by pieces (RFC 3030)."""
+        while len(self._buffer) < int(size):
+            self._buffer += await self._read()
+        self._chunks += self._buffer[: int(size)]
+        self._buffer = self._buffer[int(size) :]
+        if last:
+            await self._take(self._chunks)
+        else:
+            await self._say("chunk", "")
 
     async def _content(self) -> bytes:
         received = bytearray(b"\r\n" + self._buffer)  # the end may be all there is

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from elemta.delivery.connection import Connection, Waits, describe, lost_reply
-from elemta.delivery.fitting import fit, is_doubtful
+from elemta.delivery.fitting import BINARY, fit, is_doubtful
 from elemta.delivery.settings import Route
 from elemta.mail.content import Content
 from elemta.mail.errors import LocalProtocolError, RemoteProtocolError
@@ -72,6 +72,7 @@ class Transaction:
         self._delayed: list[int] = []  # too many for one transaction
         self._needs_utf8 = False
         self._is_sending = False
+        self._is_binary = False
 
     async def run(self) -> None:
         """Send the message; the connection is aborted when it cannot be used again.
@@ -161,6 +162,9 @@ class Transaction:
     async def _make_fit(self) -> bool:
         """Have the content converted where the peer cannot take it; False where it cannot be."""
         facts, eight_bit = self._message.facts, self._machine.has_8bit
+        if facts.body == BINARY and self._machine.has_binary:
+            self._is_binary = True
+            return True
         fitted = await fit(self._content, facts, self._route, eight_bit=eight_bit)
         if isinstance(fitted, Reply):
             self.problem = self.problem or fitted
@@ -171,40 +175,53 @@ class Transaction:
     # ---- the dialogue
 
     async def _converse(self) -> None:
+        if not await self._agree():
+            return
+        if self._is_binary:
+            await self._send_chunks()
+        elif await self._await_data():
+            await self._send_content()
+            await self._await_end()
+
+    async def _agree(self) -> bool:
+        """Send the envelope and hear of it; False where there is nothing more to do or hear."""
         machine, stream = self._machine, self._connection.stream
-        resets, message = machine.in_transaction, self._message
-        requests, offers = message.facts.requests, machine.extensions
-        commands = [
-            machine.mail(
-                message.sender,
-                size=self._content.size,
-                eight_bit=message.facts.has_8bit and machine.has_8bit,
-                smtputf8=self._needs_utf8,
-                parameters=""
-                if requests is None
-                else mail_parameters(requests, offers, self._connection.now()),
-            )
-        ]
-        pipelining = machine.has_pipelining
+        resets, pipelining = machine.in_transaction, machine.has_pipelining
+        commands = [self._mail()]
         if pipelining:
             commands += [self._rcpt(place) for place in self._told]
-            commands.append(machine.data())
+            if not self._is_binary:
+                commands.append(machine.data())
         stream.write(b"".join(commands))
         if resets:
             await self._await_reset()
         if not await self._await_mail() and not pipelining:
-            return
+            return False
         for place in self._told:
             if not pipelining:
                 stream.write(self._rcpt(place))
             await self._await_rcpt(place)
+        if self._is_binary:
+            return bool(self._accepted)
         if not pipelining:
             if not self._accepted:
-                return
+                return False
             stream.write(machine.data())
-        if await self._await_data():
-            await self._send_content()
-            await self._await_end()
+        return True
+
+    def _mail(self) -> bytes:
+        message, machine = self._message, self._machine
+        facts, words = message.facts, ""
+        if facts.requests is not None:
+            words = mail_parameters(facts.requests, machine.extensions, self._connection.now())
+        return machine.mail(
+            message.sender,
+            size=self._content.size,
+            eight_bit=facts.has_8bit and machine.has_8bit,
+            smtputf8=self._needs_utf8,
+            binary=self._is_binary,
+            parameters=words,
+        )
 
     def _rcpt(self, place: int) -> bytes:
         recipient, requests = self._recipients[place], self._message.facts.requests
@@ -299,6 +316,29 @@ class Transaction:
         connection.wait_until(block)
         await stream.drain()
         steps.reached("smtp.after_dot")
+
+    async def _send_chunks(self) -> None:
+        """Send content as it is; each piece is answered before the next (RFC 3030 §2)."""
+        connection, machine, stream = self._connection, self._machine, self._connection.stream
+        self._is_sending = True
+        async for chunk in self._content.chunks():
+            stream.write(machine.chunk(chunk, last=False))
+            connection.wait_until(self._waits.block)
+            await stream.drain()
+            reply = await connection.reply(self._waits.data)
+            if reply.code == 421:
+                raise _Closed(reply)
+            if 300 <= reply.code < 400:
+                raise RemoteProtocolError(f"no answer to BDAT: {reply}")
+            if reply.code >= 400:
+                self._settle(self._accepted, reply)
+                return
+        steps.reached("smtp.before_dot")
+        stream.write(machine.chunk(b"", last=True))
+        connection.wait_until(self._waits.block)
+        await stream.drain()
+        steps.reached("smtp.after_dot")
+        await self._await_end()
 
     def _hear_early(self) -> None:
         """Take a refusal that comes before the content is complete; nothing else may come."""

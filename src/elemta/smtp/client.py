@@ -40,6 +40,7 @@ class ClientMachine:
         size_limit: The largest message the peer takes (RFC 1870), 0 if it does not say.
         has_pipelining: Commands may be sent without waiting (RFC 2920).
         has_8bit: Content may have octets over 127 (RFC 6152).
+        has_binary: Content may have any octets (RFC 3030).
         has_smtputf8: Addresses and header fields may be UTF-8 (RFC 6531).
         is_closing: The peer has said that it closes the connection (421, or after QUIT).
         in_transaction: A MAIL command was accepted and nothing has ended it: RSET is needed
@@ -58,6 +59,7 @@ class ClientMachine:
         "accepted",
         "extensions",
         "has_8bit",
+        "has_binary",
         "has_pipelining",
         "has_smtputf8",
         "in_transaction",
@@ -180,6 +182,7 @@ class ClientMachine:
         self.extensions = extensions
         self.has_pipelining = "PIPELINING" in extensions
         self.has_8bit = "8BITMIME" in extensions
+        self.has_binary = "BINARYMIME" in extensions and "CHUNKING" in extensions
         self.has_smtputf8 = "SMTPUTF8" in extensions
         size = extensions.get("SIZE", "")
         usable = size.isascii() and size.isdigit() and len(size) <= _MAX_SIZE_DIGITS
@@ -195,6 +198,7 @@ class ClientMachine:
         size: int,
         eight_bit: bool = False,
         smtputf8: bool = False,
+        binary: bool = False,
         parameters: str = "",
     ) -> bytes:
         """MAIL with the parameters that the peer understands; RSET before it where needed.
@@ -204,17 +208,21 @@ class ClientMachine:
             size: Octets of the content.
             eight_bit: It has octets over 127.
             smtputf8: An address or the header section needs RFC 6531.
+            binary: It is sent by `chunk`, whatever its octets are.
             parameters: Others that the peer understands, each with a space before it.
 
         Raises:
             LocalProtocolError: The peer does not offer what this message needs.
         """
-        if (eight_bit and not self.has_8bit) or (smtputf8 and not self.has_smtputf8):
+        lacks_width = (eight_bit and not self.has_8bit) or (binary and not self.has_binary)
+        if lacks_width or (smtputf8 and not self.has_smtputf8):
             raise LocalProtocolError("the peer does not offer what the message needs")
         line = f"MAIL FROM:<{sender}>" if sender is not None else "MAIL FROM:<>"
         if "SIZE" in self.extensions:
             line = f"{line} SIZE={size}"
-        if eight_bit:
+        if binary:
+            line += " BODY=BINARYMIME"
+        elif eight_bit:
             line += " BODY=8BITMIME"
         if smtputf8:
             line += " SMTPUTF8"
@@ -270,6 +278,15 @@ class ClientMachine:
         self._content_open = False
         self._owed.extend((_END,) * (self.accepted if self.lmtp else 1))
         return b".\r\n" if self._at_line_start else b"\r\n.\r\n"
+
+    def chunk(self, data: bytes, *, last: bool) -> bytes:
+        """BDAT: a piece of content as it is (RFC 3030 §2); each is answered, the last as an end."""
+        if not last:
+            return self._command(f"BDAT {len(data)}", _OTHER) + data
+        command = self._command(f"BDAT {len(data)} LAST", _END)
+        if self.lmtp:
+            self._owed.extend((_END,) * (self.accepted - 1))
+        return command + data
 
     # ---- between transactions
 
