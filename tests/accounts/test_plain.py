@@ -1,6 +1,7 @@
 """PLAIN, LOGIN, EXTERNAL and CRAM-MD5: what is said is taken in exactly."""
 
 import hmac
+from dataclasses import replace
 
 import pytest
 from accounts.desk import PEER
@@ -104,6 +105,7 @@ async def test_external(desk):
     assert "EXTERNAL" in desk.auth.mechanisms(peer)
     assert "EXTERNAL" not in desk.auth.mechanisms(PEER)
     assert desk.auth.begin("EXTERNAL", PEER) is None
+    assert desk.auth.begin("EXTERNAL", replace(PEER, identity="")) is None
     exchange = desk.auth.begin("external", peer)
     assert await exchange.respond(None) == Challenge(b"")
     claim = await exchange.respond(b"")

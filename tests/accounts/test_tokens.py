@@ -20,10 +20,12 @@ from accounts.provider import (
     unsigned,
 )
 from cryptography.hazmat.primitives import serialization
+from hypothesis import given
+from hypothesis import strategies as st
 
 from elemta.accounts import Challenge, Claim, MalformedResponse, Result
 from elemta.accounts.sasl.bearer import Bearer, Token
-from elemta.accounts.tokens import TokenJudge, TokenSettings
+from elemta.accounts.tokens import TokenJudge, TokenSettings, _parse
 from elemta.testing import FakeClock
 
 
@@ -67,6 +69,10 @@ async def test_good_tokens(make_judge, clock, algorithm):
         ({"email": ["me@example.test"]}, "has no email"),
         ({"email_verified": False}, "not verified"),
         ({"exp": "never"}, "expired"),
+        ({"exp": float("inf")}, "expired"),
+        ({"exp": float("nan")}, "expired"),
+        ({"nbf": "now"}, "not valid yet"),
+        ({"aud": {"mail": 1}}, "the token is not valid"),
     ],
 )
 async def test_claims_that_are_not_good(make_judge, clock, changes, fault):
@@ -90,7 +96,7 @@ async def test_times(make_judge, clock):
 async def test_a_scope_that_is_wanted(make_judge, clock):
     judge = make_judge(scope="smtp")
     assert (await judge.judge(token(clock.now(), scope="openid smtp"))).login
-    for scope in (None, "", "smtps", "imap"):
+    for scope in (None, "", "smtps", "imap", ["smtp"]):
         assert not (await judge.judge(token(clock.now(), scope=scope))).login
 
 
@@ -150,6 +156,20 @@ async def test_keys_that_are_not_used(make_judge, clock, keys):
         token(now, kid="mac"),
     ):
         assert (await judge.judge(text)).fault == "the token is signed with an unknown key"
+
+
+JUNK = st.sampled_from([None, 1, "", "AAAA", "!!", "é", [], {}, "P-521", "RSA", "EC", "OKP", "enc"])
+NAMES = st.sampled_from(
+    ["kty", "crv", "x", "y", "n", "e", "k", "d", "alg", "use", "kid", "key_ops"]
+)
+
+
+@given(st.sampled_from(list(KEYS)), st.dictionaries(NAMES, JUNK, max_size=4), NAMES)
+def test_junk_in_a_set_does_no_harm(name, changes, missing):
+    item = {**jwk(KEYS[name], name), **changes}
+    item.pop(missing, None)
+    good = jwk(KEYS["ES256"], "good")
+    assert "good" in _parse(json.dumps({"keys": [item, good]}).encode())
 
 
 async def test_one_key_needs_no_name(make_judge, clock, keys):

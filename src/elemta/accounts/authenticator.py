@@ -182,7 +182,7 @@ class Authenticator:
         if name == PLUS:
             return bool(peer.bindings)
         if name == "EXTERNAL":
-            return peer.identity is not None
+            return bool(peer.identity)
         return name not in {OAUTHBEARER, XOAUTH2} or self._tokens is not None
 
     def _begin_bearer(self, name: str) -> Bearer | None:

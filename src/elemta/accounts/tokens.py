@@ -8,6 +8,7 @@ P-256 ES256, Ed25519 EdDSA. All others are ignored.
 import asyncio
 import contextlib
 import http.client
+import math
 import ssl
 import urllib.error
 import urllib.request
@@ -112,18 +113,20 @@ class TokenJudge:
                 issuer=self.settings.issuer,
                 options=_OPTIONS,
             )
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
             return Token(fault=f"the token is not valid: {type(error).__name__}")
         return self._read(claims)
 
     def _read(self, claims: Mapping[str, Any]) -> Token:
         now = self._clock.now()
         expires_at, begins_at = claims["exp"], claims.get("nbf", 0)
-        if not isinstance(expires_at, int | float) or now >= expires_at + LEEWAY:
+        if not _is_instant(expires_at) or now >= expires_at + LEEWAY:
             return Token(fault="the token has expired")
-        if not isinstance(begins_at, int | float) or now < begins_at - LEEWAY:
+        if not _is_instant(begins_at) or now < begins_at - LEEWAY:
             return Token(fault="the token is not valid yet")
-        if self.settings.scope and self.settings.scope not in str(claims.get("scope", "")).split():
+        scopes = claims.get("scope", "")
+        granted = scopes.split() if isinstance(scopes, str) else []
+        if self.settings.scope and self.settings.scope not in granted:
             return Token(fault="the token does not have the scope")
         login = claims.get(self.settings.claim)
         if self.settings.claim == "email" and claims.get("email_verified") is False:
@@ -155,15 +158,24 @@ class TokenJudge:
 
     async def _renew(self, now: float) -> None:
         try:
-            raw = await asyncio.to_thread(_load, self.settings.keys, self._context)
+            async with asyncio.timeout(2 * FETCH_TIMEOUT):  # a server may dawdle octet by octet
+                raw = await asyncio.to_thread(_load, self.settings.keys, self._context)
             self._keys = _parse(raw)
             self._read_at, self._trouble = now, ""
-        except OSError as error:
-            self._trouble = f"cannot be read: {error.strerror or error}"
+        except OSError as error:  # TimeoutError is one, and says nothing
+            self._trouble = f"cannot be read: {error.strerror or str(error) or 'timeout'}"
         except http.client.HTTPException as error:
             self._trouble = f"cannot be fetched: {type(error).__name__}"
         except (ValueError, RecursionError, msgspec.MsgspecError):
             self._trouble = "no set of keys"
+
+
+def _is_instant(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+# What the library raises for what is no key, or one that it does not know.
+_NO_KEY = (jwt.PyJWTError, ValueError, TypeError, LookupError, NotImplementedError, AttributeError)
 
 
 class _KeySet(msgspec.Struct):
@@ -195,7 +207,7 @@ def _parse(raw: bytes) -> Mapping[str, _Key]:
     """Read the keys that can be used; those without an id are numbered."""
     keys: dict[str, _Key] = {}
     for item in msgspec.json.decode(raw, type=_KeySet).keys[:MAX_KEYS]:
-        with contextlib.suppress(jwt.PyJWTError, ValueError, TypeError):  # none of ours
+        with contextlib.suppress(*_NO_KEY):
             found = jwt.PyJWK(item)
             algorithm = _algorithm_of(found.key)
             if algorithm and found.public_key_use in {None, "sig"}:
