@@ -1,6 +1,7 @@
 """Connections under TLS, both ends ours, over loopback."""
 
 import asyncio
+import hashlib
 import ssl
 
 import pytest
@@ -165,3 +166,43 @@ async def test_a_handshake_that_has_begun_before_we_look(pair, contexts):
     await begun
     client.write(b"EHLO there\r\n")
     assert await server.read() == b"EHLO there\r\n"
+
+
+async def test_both_ends_can_tie_a_login_to_the_connection(pair, contexts):
+    server, client = pair
+    await shake_hands(pair, contexts)
+    ours, end_point = server.channel_bindings()
+    theirs, _ = client.channel_bindings()
+    assert ours is not None
+    assert ours == theirs
+    assert len(ours) == 32
+    assert client.tls is not None
+    assert end_point == hashlib.sha256(client.tls.certificate).digest()
+
+
+async def test_nothing_ties_a_login_to_a_connection_in_clear(pair):
+    assert pair[0].channel_bindings() == (None, None)
+
+
+async def test_another_program_exports_the_same_keys(contexts):
+    arrived: asyncio.Queue[Stream] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: Stream(arrived.put_nowait), "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    openssl = await asyncio.create_subprocess_exec(
+        *("openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_3"),
+        *("-keymatexport", "EXPORTER-Channel-Binding", "-keymatexportlen", "32"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    server = await arrived.get()
+    await server.start_tls(contexts[0], server_side=True)
+    ours, _ = server.channel_bindings()
+    assert ours is not None
+    server.close()
+    said, _ = await openssl.communicate()
+    assert f"Keying material: {ours.hex().upper()}".encode() in said
+    await server.wait_closed()
+    listening.close()
+    await listening.wait_closed()

@@ -8,6 +8,7 @@ import contextlib
 import ssl
 from dataclasses import dataclass
 
+from elemta.net.tls.binding import exporter, server_end_point
 from elemta.net.tls.openssl import find_group
 
 _PIECE = 64 * 1024  # octets taken out at a time; a record has 16 KiB at most
@@ -104,6 +105,10 @@ class Encryption:
             with contextlib.suppress(ssl.SSLError, ValueError):
                 self._object.unwrap()
         return self._outgoing.read()
+
+    def bindings(self) -> tuple[bytes | None, bytes | None]:
+        """Give the data for channel binding: "tls-exporter" and "tls-server-end-point"."""
+        return exporter(self._object), server_end_point(self._object)
 
     def facts(self) -> TlsFacts:
         """Tell what the handshake came to."""

@@ -242,6 +242,10 @@ class Stream(asyncio.BufferedProtocol):
         """Give "TLSv1.3" and the like, "" in clear."""
         return "" if self.tls is None else self.tls.version
 
+    def channel_bindings(self) -> tuple[bytes | None, bytes | None]:
+        """Give what a login can be tied to: "tls-exporter" and "tls-server-end-point"."""
+        return (None, None) if self._tls is None else self._tls.bindings()
+
     def _check_open(self) -> None:
         if self._error is not None:
             raise self._error

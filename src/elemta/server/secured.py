@@ -51,6 +51,7 @@ class SecuredSession(Session):
 
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
         self._account: Account | None = None
+        self._known: Peer | None = None  # worked out when somebody asks
         self._exchange: Exchange | None = None
         self._mechanism = ""
         self._failed_logins = 0
@@ -118,7 +119,8 @@ class SecuredSession(Session):
             words = tls.version, tls.cipher, tls.group, tls.is_resumed
             around.emit(ev.TlsHandshake(self._id, ip, around.listener, *words))
         self._drop_transaction()
-        self._client = None
+        self._client = self._known = self._account = None
+        self._login = ""
         self._machine = self._make_machine()
         return True
 
@@ -136,7 +138,7 @@ class SecuredSession(Session):
         stream, client = self._stream, identity.client or self._stream.peer_ip
         stream.rename(client, identity.client_port, identity.server or "", identity.server_port)
         self._trusted = self._around.policy.is_trusted(client)
-        self._client = None
+        self._client = self._known = None
         if identity.login is not None:
             self._account = Account(identity.login) if identity.login else None
             self._login = identity.login
@@ -161,13 +163,26 @@ class SecuredSession(Session):
         return accounts.mechanisms(self._peer()) if accounts is not None and may_say else ()
 
     def _peer(self) -> Peer:
-        stream, contexts = self._stream, self._around.tls
+        """Say what a login may depend on."""
+        if self._known is None:
+            self._known = self._make_peer()
+        return self._known
+
+    def _make_peer(self) -> Peer:
+        stream, listener, contexts = self._stream, self._around.listener, self._around.tls
         tls = stream.tls
-        identity = None
-        if tls is not None and tls.certificate and contexts is not None:
-            identity = contexts.identify(tls.certificate) or None
-        listener, is_tls = self._around.listener, tls is not None
-        return Peer(stream.peer_ip, listener, is_tls=is_tls, identity=identity)
+        if tls is None or contexts is None:
+            return Peer(stream.peer_ip, listener)
+        exporter, end_point = stream.channel_bindings()
+        identity = contexts.identify(tls.certificate) if tls.certificate else ""
+        return Peer(
+            stream.peer_ip,
+            listener,
+            is_tls=True,
+            tls_exporter=exporter,
+            tls_server_end_point=end_point,
+            identity=identity or None,
+        )
 
     def _on_auth(self, event: smtp.Auth) -> Awaitable[None] | None:
         accounts = self._around.accounts

@@ -1,4 +1,4 @@
-"""What OpenSSL can do and Python's `ssl` does not show: groups, ALPN, certificates of strangers.
+"""What OpenSSL can do and Python's `ssl` does not show: groups, ALPN, keys, certificates.
 
 Python sets a list of groups from 3.15 on only, before that one single curve. The other ways
 are worse than a call of OpenSSL itself: a configuration file named by OPENSSL_CONF holds for all
@@ -9,7 +9,7 @@ So the library that `_ssl` itself is linked with is called, with the pointers th
 first in its objects: that of a context right after the object's head, that of a connection
 after one more pointer. So it has been in every CPython since 3.6, and other programs count on it,
 too. Where it cannot be (`is_reachable`), groups are OpenSSL's own choice, ALPN refuses nobody,
-and certificates of strangers cannot be asked for.
+and certificates of strangers cannot be asked for, nor keys for channel binding.
 """
 
 import _ssl
@@ -44,6 +44,9 @@ def _library() -> ctypes.CDLL | None:
             ("SSL_CTX_ctrl", ctypes.c_long, _CONTROL),
             ("SSL_ctrl", ctypes.c_long, _CONTROL),
             ("SSL_CTX_set_verify", None, (ctypes.c_void_p, ctypes.c_int, _VerifyCallback)),
+            ("SSL_export_keying_material", ctypes.c_int, _EXPORT),
+            ("SSL_get_certificate", ctypes.c_void_p, (ctypes.c_void_p,)),
+            ("i2d_X509", ctypes.c_int, (ctypes.c_void_p, ctypes.c_void_p)),
             ("ERR_clear_error", None, ()),
             ("SSL_CTX_set_alpn_select_cb", None, (ctypes.c_void_p, _AlpnCallback, ctypes.c_void_p)),
         ):
@@ -58,6 +61,16 @@ def _library() -> ctypes.CDLL | None:
 
 
 _CONTROL = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p)
+_EXPORT = (
+    ctypes.c_void_p,
+    ctypes.c_char_p,
+    ctypes.c_size_t,
+    ctypes.c_char_p,
+    ctypes.c_size_t,
+    ctypes.c_char_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+)
 _VerifyCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
 _AlpnCallback = ctypes.CFUNCTYPE(
     ctypes.c_int,
@@ -133,15 +146,46 @@ def find_group(connection: ssl.SSLObject) -> str:
     group = getattr(connection, "group", None)
     if group is not None:
         return group() or ""
-    library = _library()
-    inner = getattr(connection, "_sslobj", None)
-    if library is None or inner is None or ssl.OPENSSL_VERSION_INFO < (3,):
+    library, pointer = _library(), _pointer_to(connection)
+    if library is None or pointer is None or ssl.OPENSSL_VERSION_INFO < (3,):
         return ""
-    pointer = _pointer_of(inner, after=_POINTER)
     number = library.SSL_ctrl(pointer, _NEGOTIATED_GROUP, 0, None)
     name = library.SSL_group_to_name(pointer, number) if number > 0 else None
     _forget_errors()
     return name.decode("ascii", "replace") if name else ""
+
+
+def export_keys(connection: ssl.SSLObject, label: bytes, size: int) -> bytes:
+    """Give octets that only the two ends of a connection know (RFC 5705, RFC 8446 §7.5).
+
+    It is b"" where that cannot be done. The context is the empty one.
+    """
+    library, pointer = _library(), _pointer_to(connection)
+    if library is None or pointer is None:
+        return b""
+    out = ctypes.create_string_buffer(size)
+    done = library.SSL_export_keying_material(pointer, out, size, label, len(label), b"", 0, 1)
+    _forget_errors()
+    return out.raw if done == 1 else b""
+
+
+def own_certificate(connection: ssl.SSLObject) -> bytes:
+    """Give the certificate that our side of a connection has shown, DER; b"" if it cannot."""
+    library, pointer = _library(), _pointer_to(connection)
+    certificate = library.SSL_get_certificate(pointer) if library and pointer else None
+    if library is None or certificate is None:
+        return b""
+    out = ctypes.create_string_buffer(max(library.i2d_X509(certificate, None), 0))
+    at = ctypes.c_void_p(ctypes.addressof(out))
+    size = library.i2d_X509(certificate, ctypes.byref(at))
+    _forget_errors()
+    return out.raw[:size] if size > 0 else b""
+
+
+def _pointer_to(connection: ssl.SSLObject) -> int | None:
+    """Give the connection as OpenSSL has it."""
+    inner = getattr(connection, "_sslobj", None)
+    return None if inner is None else _pointer_of(inner, after=_POINTER)
 
 
 def _pointer_of(owner: object, after: int = 0) -> int:
