@@ -6,7 +6,7 @@ from servers.jobs import post, summary, to_port
 
 from elemta.delivery import TlsPolicy, Via
 from elemta.mail.message import Facts, Requests
-from elemta.testing.peer import OFFERS, Peer
+from elemta.testing.peer import OFFERS, Drop, Peer
 from tests.delivery.test_tls import hop, server_context
 
 ALL = (*OFFERS, "DSN", "DELIVERBY 30", "MT-PRIORITY MIXER", "REQUIRETLS")
@@ -42,12 +42,13 @@ class TestParameters:
             "RCPT TO:<c@b.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;c+40d.test",
             "RCPT TO:<d@b.test> NOTIFY=NEVER",
         ]
-        assert all(outcome.notifies for outcome in outcomes)
+        assert all(outcome.notifies and outcome.keeps_deadline for outcome in outcomes)
 
     async def test_kept_from_who_does_not(self):
         peer = Peer()
         [_, outcome] = await send(peer, ASKED, "a@b.test", "c@b.test")
         assert not outcome.notifies
+        assert not outcome.keeps_deadline
         assert commands(peer, "MAIL")[0].endswith(" SIZE=35")
         assert commands(peer, "RCPT")[1] == "RCPT TO:<c@b.test>"
 
@@ -128,8 +129,13 @@ class TestRequireTls:
     async def test_with_a_stranger_s_certificate(self):
         peer = Peer(offers=ALL, tls=server_context("hop.test", trustme.CA()))
         async with peer, hop(peer, TlsPolicy.OPPORTUNISTIC) as office:
-            assert summary(await office.send(facts=self.FACTS)) == [("deferred", "4.7.5")]
+            assert summary(await office.send(facts=self.FACTS)) == [("failed", "5.7.30")]
         assert peer.contents == []
+
+    async def test_a_handshake_that_breaks_says_nothing_for_good(self):
+        peer = Peer({"handshake": Drop()}, offers=ALL, tls=server_context())
+        async with peer, hop(peer, TlsPolicy.OPPORTUNISTIC) as office:
+            assert summary(await office.send(facts=self.FACTS)) == [("deferred", "4.7.5")]
 
     async def test_mailboxes_are_the_end_of_the_way(self):
         peer = Peer(lmtp=True)

@@ -189,6 +189,22 @@ class TestNotify:
         assert (found, fields["Status"]) == (action, "2.0.0")
         assert fields["Final-Recipient"] == "rfc822; bob@x.test"
 
+    @pytest.mark.parametrize(
+        ("outcome", "count"),
+        [(DELIVERED, 1), (replace(DELIVERED, keeps_deadline=True), 0), (LOCAL, 0)],
+    )
+    async def test_the_trace_of_a_deadline(self, station, outcome, count):
+        """It tells of a host that does not know of deadlines, if only that is asked for."""
+        station.courier.by_local["bob"] = [outcome]
+        requests = {"deliver_by": station.clock.now() + 99, "by_mode": "N", "by_trace": True}
+        await station.submit("bob@x.test", facts=asked(**requests))
+        await station.empty()
+        found = await told(station)
+        assert [report(raw)[0] for raw in found] == ["relayed"] * count
+        await station.submit("bob@x.test", facts=asked(dsn={0: ("NEVER", "")}, **requests))
+        await station.empty()
+        assert len(await told(station)) == count
+
     async def test_no_success_where_the_next_host_tells(self, station):
         station.courier.by_local["bob"] = [replace(DELIVERED, notifies=True)]
         await station.submit("bob@x.test", facts=asked(dsn={0: ("SUCCESS", "")}))

@@ -37,7 +37,7 @@ class TargetError(ElemtaError):
     Attributes:
         reply: What to tell if no other does; permanent where trying again cannot help.
         is_answered: Somebody was there; else the reply is our own word.
-        lacks_tls: TLS is demanded, and the target does not offer it.
+        lacks_tls: TLS is demanded, and the target does not offer it, or is not who it should be.
     """
 
     def __init__(self, reply: Reply, *, is_answered: bool = True, lacks_tls: bool = False):

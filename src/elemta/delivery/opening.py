@@ -61,7 +61,8 @@ class Opener:
         except _TlsBroken as error:
             if policy is not TlsPolicy.OPPORTUNISTIC:
                 text = f"TLS with {target.host} failed: {error}"
-                raise TargetError(Reply(451, text, "4.7.5")) from error
+                lacks_tls = isinstance(error.__cause__, ssl.SSLCertVerificationError)
+                raise TargetError(Reply(451, text, "4.7.5"), lacks_tls=lacks_tls) from error
         self._remember(target)
         return await self._converse(target, TlsPolicy.NONE, lmtp=lmtp)
 

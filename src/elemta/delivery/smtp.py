@@ -24,7 +24,7 @@ from elemta.mail.reply import Reply
 from elemta.net import steps
 from elemta.smtp.requests import mail_parameters, rcpt_parameters
 
-NO_REQUIRETLS = Reply(550, "the next hop does not offer REQUIRETLS (RFC 8689)", "5.7.30")
+NO_REQUIRETLS = Reply(550, "no verified TLS with REQUIRETLS (RFC 8689) there", "5.7.30")
 _NO_UTF8 = Reply(553, "the next hop does not take SMTPUTF8 (RFC 6531)", "5.6.7")
 _UNFIT = Reply(554, "the content has a CR, LF or NUL that is not of a line end", "5.6.0")
 _TOO_MANY = (None, "4.5.3", "5.5.3")  # RFC 3463 §3.6: too many recipients
@@ -381,6 +381,7 @@ class Transaction:
         else:
             result = Result.FAILED if code >= 500 else Result.DEFERRED
         connection = self._connection
+        has_requests = self._message.facts.requests is not None
         outcome = Outcome(
             result,
             reply,
@@ -388,7 +389,8 @@ class Transaction:
             connection.name,
             "lmtp" if self._machine.lmtp else "smtp",
             connection.stream.tls_version,
-            notifies=self._message.facts.requests is not None and "DSN" in self._machine.extensions,
+            notifies=has_requests and "DSN" in self._machine.extensions,
+            keeps_deadline=has_requests and "DELIVERBY" in self._machine.extensions,
         )
         for place in places:
             self.outcomes[place] = outcome

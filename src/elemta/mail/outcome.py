@@ -33,6 +33,7 @@ class Outcome:
         retry_at_once: The peer wants this recipient in another transaction (RFC 5321
             §4.5.3.1.10): try again without waiting, and without counting an attempt.
         notifies: The host that took it sends the notifications that were asked for (RFC 3461).
+        keeps_deadline: That host knows of the deadline that the sender gave (RFC 2852).
         plugin: Who decided so before anything was sent, or "".
         note: Why it did, for the operator.
     """
@@ -45,5 +46,6 @@ class Outcome:
     tls: str = ""
     retry_at_once: bool = False
     notifies: bool = False
+    keeps_deadline: bool = False
     plugin: str = ""
     note: str = ""

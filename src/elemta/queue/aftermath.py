@@ -139,8 +139,11 @@ class Clerk:
         """Settle failures that the sender does not want to hear of; give the others."""
         if message.sender is None:  # nobody hears of it anyway: it is kept for the operator
             return list(failed)
-        wanted = [each for each in failed if wants(message, each.recipient.index, "FAILURE")]
-        unwanted = [each for each in failed if each not in wanted]
+        wanted: list[Ruling] = []
+        unwanted: list[Ruling] = []
+        for each in failed:
+            is_wanted = wants(message, each.recipient.index, "FAILURE")
+            (wanted if is_wanted else unwanted).append(each)
         after.unwanted = frozenset(each.recipient.index for each in unwanted)
         after.changes += [each.change(None, now) for each in unwanted]
         return wanted
@@ -154,9 +157,7 @@ class Clerk:
         told = [
             ruling
             for ruling in after.rulings
-            if ruling.end is End.DELIVERED
-            and not ruling.outcome.notifies
-            and wants(message, ruling.recipient.index, "SUCCESS")
+            if ruling.end is End.DELIVERED and _is_success_told(message, ruling)
         ]
         if not told or message.sender is None or not self._notifier.may_tell(message, now):
             return
@@ -230,6 +231,17 @@ class Clerk:
             return resident.content or await self._store.content(queue_id)
 
         return await self._notifier.notify(action, resident.message, statuses, now, read)
+
+
+def _is_success_told(message: Message, ruling: Ruling) -> bool:
+    """Whether the sender hears from us that a recipient has the message, or a host on the way."""
+    requests, outcome, index = message.facts.requests, ruling.outcome, ruling.recipient.index
+    if wants(message, index, "SUCCESS"):
+        return not outcome.notifies
+    # RFC 2852 §4: the trace tells of hosts that do not know of the deadline
+    is_traced = requests is not None and requests.by_trace and bool(requests.deliver_by)
+    is_off = outcome.method == "smtp" and not outcome.keeps_deadline
+    return is_traced and is_off and wants(message, index, "FAILURE")
 
 
 def _silence(ruling: Ruling) -> str:
