@@ -62,10 +62,11 @@ async def test_sources_are_where_the_configuration_says(configure, tmp_path):
     await authenticator.close()
 
 
-async def test_without_sources_nothing_is_offered_and_nothing_made(configure, tmp_path):
-    authenticator = make_authenticator(configure(""), FakeClock(), lambda _: None)
-    assert authenticator.mechanisms(PEER) == ()
-    assert authenticator.begin("PLAIN", PEER) is None
+async def test_without_sources_nobody_is_let_in_and_nothing_made(configure, tmp_path):
+    authenticator = make_authenticator(configure(CHEAP), FakeClock(), lambda _: None)
+    assert authenticator.mechanisms(PEER) == ("PLAIN", "LOGIN")
+    assert authenticator.begin("SCRAM-SHA-256", PEER) is None
+    assert await say(authenticator, "me") is Result.WRONG
     assert not (tmp_path / "state").exists()
     await authenticator.close()
 

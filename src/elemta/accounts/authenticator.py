@@ -175,7 +175,7 @@ class Authenticator:
     # ---- offers
 
     def _offers(self, name: str, peer: Peer) -> bool:
-        if name not in self._settings.mechanisms or not self._sources:
+        if name not in self._settings.mechanisms:
             return False
         if not self._sources and name not in {"PLAIN", "LOGIN"}:  # somebody else checks those
             return False

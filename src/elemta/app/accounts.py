@@ -26,7 +26,9 @@ from elemta.mail.hours import parse_hours
 
 
 def make_authenticator(config: Config, clock: Clock, emit: Emit) -> Authenticator:
-    """Make the authenticator of a worker. Without sources it offers nothing.
+    """Make the authenticator of a worker.
+
+    Without sources it lets nobody in, and offers only what a plugin can decide instead.
 
     Raises:
         ConfigError: It cannot be made as the configuration says.
