@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 from accounts.desk import ARGON2, BOUND, PEER, Desk
 
-from elemta.accounts import AppPassword, Claim, Peer, Result
+from elemta.accounts import Account, AppPassword, Claim, Peer, Result, vouch
 from elemta.accounts.app_passwords import digest_of, make_secret
 from elemta.accounts.hashes import Argon2Settings
 from elemta.accounts.hashing import Workshop
@@ -383,6 +383,14 @@ class TestAppPasswords:
         assert (await desk.say("me", secret)).result is Result.OK
         desk.change("me", app_passwords=())
         assert (await desk.say("me", secret)).result is Result.WRONG
+
+
+def test_a_password_that_somebody_else_has_checked():
+    verdict = vouch(Claim("PLAIN", "Me@Example.test", "ME@example.test", "hunter2"))
+    assert (verdict.result, verdict.account) == (Result.OK, Account("me@example.test"))
+    for login, authzid in (("me", "you"), ("me", "a b"), ("a b", "")):
+        verdict = vouch(Claim("PLAIN", login, authzid, "hunter2"))
+        assert (verdict.result, verdict.account) == (Result.WRONG, None)
 
 
 async def test_beyond_the_cap_logins_are_put_off(make_desk):

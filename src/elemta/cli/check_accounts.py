@@ -1,0 +1,35 @@
+"""What `elemta check` finds out about accounts on this machine: files that cannot be used."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from elemta.config import Config, Loaded, Problem
+
+
+def find_account_problems(loaded: Loaded, config: Config) -> Iterator[Problem]:
+    """Look at the sources of accounts, and at the keys of an identity provider."""
+    if config.auth.sources:
+        yield from _sources(loaded, config)
+    keys = config.auth.oauth.keys
+    if config.auth.oauth.issuer and not keys.startswith("https://") and not Path(keys).is_file():
+        text = "there is no such file now: until there is, logins with tokens get 454"
+        yield loaded.problem(("auth", "oauth", "keys"), text, is_error=False)
+
+
+def _sources(loaded: Loaded, config: Config) -> Iterator[Problem]:
+    # not before it is needed: that reads libraries for hashes and tokens
+    from elemta.accounts.source import SourceDown  # noqa: PLC0415
+    from elemta.app.accounts import registers  # noqa: PLC0415
+
+    for index, register in enumerate(registers(config)):
+        place = ("auth", "sources", index)
+        try:
+            if register.has_begun:
+                register.find("")
+            elif not register.is_ours:
+                text = "there is no such file now: until there is, all logins get 454"
+                yield loaded.problem(place, f"{register.name}: {text}", is_error=False)
+        except SourceDown as error:
+            yield loaded.problem(place, str(error))
+        finally:
+            register.close()
