@@ -64,7 +64,7 @@ def told():
 
 @pytest.fixture
 def tls(clock, told):
-    return WorkerTls(clock, told.append, tells=True)
+    return WorkerTls(clock, told.append, 0)
 
 
 def look_twice(tls, clock):
@@ -117,7 +117,7 @@ def test_a_broken_pair_is_told_once(tls, told, authority, config, clock, tmp_pat
 
 
 def test_one_worker_speaks_for_all(told, authority, config, clock):
-    tls = WorkerTls(clock, told.append, tells=False)
+    tls = WorkerTls(clock, told.append, 1)
     tls.apply(config())
     before = tls.find("127.0.0.1:2525").context()
     authority.issue("mx.example.test")

@@ -368,3 +368,22 @@ def test_no_accept_field_upsets_it(tmp_path_factory, accept):
 def test_workers_do_not_load_what_only_the_web_process_needs():
     script = "import sys, elemta.observe; sys.exit('prometheus_client' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_tls(node):
+    worker = node.process()
+    for _ in range(2):
+        worker(
+            ev.TlsHandshake("1", "192.0.2.1", "mta", "TLSv1.2", "ECDHE-RSA-AES128-SHA", "x25519")
+        )
+    worker(ev.TlsHandshakeFailed("2", "192.0.2.2", "submission", "NO_SHARED_CIPHER"))
+    worker(ev.TlsAlert("failures", "many"))
+    worker.sample(Sample(certificates={"/etc/mail.pem": 12.5}))
+    worker.flush()
+    words = {"version": "TLSv1.2", "cipher": "ECDHE-RSA-AES128-SHA", "group": "x25519"}
+    assert node.value("elemta_tls_handshakes_total", listener="mta", **words) == 2
+    failed = {"listener": "submission", "reason": "no_common_suite"}
+    assert node.value("elemta_tls_handshakes_failed_total", **failed) == 1
+    assert node.value("elemta_tls_alerts_total", kind="failures") == 1
+    assert node.value("elemta_tls_old_clients", client="192.0.2.1", protocol="CBC") == 2
+    assert node.value("elemta_tls_certificate_days", file="/etc/mail.pem") == 12.5

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from elemta.app.doors import tls_mode
+from elemta.app.settings import share_or_none
 from elemta.config import Config
 from elemta.config.models import ListenerConfig
 from elemta.config.tls import CertificateConfig
@@ -22,18 +23,20 @@ from elemta.net.tls.server import (
     ServerTls,
     ServerTlsSettings,
 )
+from elemta.observe import TlsAlertSettings, TlsWatch
 
-LOOK_EVERY = 3.0  # seconds between looks at the files
+LOOK_EVERY = 2.0  # seconds between looks at the files
 
 
 class WorkerTls:
     """The TLS of all listeners of a worker."""
 
-    def __init__(self, clock: Clock, emit: ev.Emit, *, tells: bool) -> None:
-        """Take who hears of changes; `tells` is false for all workers but one."""
+    def __init__(self, clock: Clock, emit: ev.Emit, index: int) -> None:
+        """Take who hears of changes and alerts, and the number of the worker."""
         self._clock = clock
         self._emit = emit
-        self._tells = tells
+        self._index = index
+        self._watch = TlsWatch(TlsAlertSettings(), clock, emit)
         self._is_started = False
         self._by_settings: dict[ServerTlsSettings, ServerTls] = {}
         self._by_address: dict[str, ServerTls] = {}
@@ -60,14 +63,20 @@ class WorkerTls:
         self._is_started = True
         self._by_settings = made
         self._by_address = {address: made[settings] for address, settings in wanted.items()}
+        self._watch.apply(alert_settings(config, self._index))
         self._tell([tls.reload() for settings, tls in made.items() if settings in before])
 
     def find(self, address: str) -> ServerTls | None:
         """Give the TLS of a listener, by its address; None where it has none."""
         return self._by_address.get(address)
 
+    def heed(self, event: ev.Event) -> None:
+        """Take notice of what happens to TLS."""
+        self._watch(event)
+
     def beat(self) -> None:
         """Look at the files every few seconds; to be called every second."""
+        self._watch.beat(self.days_left() if self._index == 0 else {})
         now = self._clock.monotonic()
         if now < self._look_at:
             return
@@ -85,7 +94,7 @@ class WorkerTls:
 
     def _tell(self, found: Sequence[Reloaded]) -> None:
         """Tell each thing once, however many listeners use the file."""
-        if not self._tells:
+        if self._index:
             return
         for file in dict.fromkeys(file for each in found for file in each.changed):
             self._emit(ev.CertificateChanged(file))
@@ -110,6 +119,18 @@ def listener_settings(config: Config, listener: ListenerConfig) -> ServerTlsSett
         ),
         client_ca=Path(tls.client_ca) if tls.client_ca else None,
         identities=tuple(sorted(tls.identities.items())),
+    )
+
+
+def alert_settings(config: Config, index: int) -> TlsAlertSettings:
+    """When worker `index` gives an alert: its part of what may happen on the node."""
+    alerts, workers = config.tls.alerts, config.worker_count
+    return TlsAlertSettings(
+        failures=share_or_none(alerts.failures, workers, index),
+        certificate_errors=share_or_none(alerts.certificate_errors, workers, index),
+        weak_ciphers=alerts.weak_ciphers,
+        old_versions=alerts.old_versions,
+        days_left=alerts.days_left,
     )
 
 

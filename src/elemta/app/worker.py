@@ -142,9 +142,10 @@ class Worker:
         self._metrics = Metrics(state_dir, f"worker-{start.index}", self._log)
         written = fan_out(self._log, self._metrics)
         self._plugins = WorkerPlugins(start.path, start.index, written, self._clock)
-        self._emit = fan_out(self._log, self._metrics, self._plugins.heed)
+        heard = fan_out(self._log, self._metrics, self._plugins.heed)
+        self._tls = WorkerTls(self._clock, heard, start.index)
+        self._emit = fan_out(self._log, self._metrics, self._plugins.heed, self._tls.heed)
         capture(self._emit)
-        self._tls = WorkerTls(self._clock, self._emit, tells=start.index == 0)
         dns = config.dns
         self._resolver = DnsResolver(
             DnsSettings(
@@ -412,5 +413,6 @@ class Worker:
                 notifications_withheld=figures.notifications_withheld,
                 load=self._limits.shedding.load,
                 sessions_delayed=self._limits.tarpit.count,
+                certificates=self._tls.days_left(),
             )
         )

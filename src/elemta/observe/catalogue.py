@@ -11,6 +11,7 @@ from typing import Literal
 from elemta.plugins.asking.tally import BUCKETS
 
 MAX_VALUES = 100  # values of a metric's labels, "other" not counted
+MAX_OLD_CLIENTS = 10_000  # they come and go, a hundred in each worker at a time
 MAX_PLUGIN_VALUES = 10_000  # plugins and hooks are ours, not from outside
 ATTEMPT_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0)
 ACCEPT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -135,6 +136,37 @@ LOAD = Metric(
     outlives=False,
 )
 TARPITTED = _gauge("elemta_sessions_delayed", "Sessions whose answer waits as a penalty.")
+TLS_HANDSHAKES = _counter(
+    "elemta_tls_handshakes",
+    "Clients that changed to TLS, or began with it.",
+    "listener",
+    "version",
+    "cipher",
+    "group",
+)
+TLS_FAILURES = _counter(
+    "elemta_tls_handshakes_failed",
+    "Handshakes that came to nothing, and why.",
+    "listener",
+    "reason",
+)
+TLS_ALERTS = _counter("elemta_tls_alerts", "Alerts about TLS, as the log has them.", "kind")
+TLS_OLD_CLIENTS = Metric(
+    "elemta_tls_old_clients",
+    "gauge",
+    'Handshakes by clients that know no TLS 1.3: "TLSv1.2", "CBC" suites of it, or older, which'
+    " is refused. Each worker shows the hundred with the most, and roughly for who is new there.",
+    labels=("client", "protocol"),
+    limit=MAX_OLD_CLIENTS,
+)
+TLS_CERTIFICATE_DAYS = Metric(
+    "elemta_tls_certificate_days",
+    "gauge",
+    "Days that a certificate of ours is still good; negative once it has expired.",
+    labels=("file",),
+    merge=min,
+    outlives=False,
+)
 INTERNAL_ERRORS = _counter("elemta_internal_errors", "Defects of this server met and survived.")
 ENTRIES = _gauge("elemta_queue_recipients", "Recipients in the queue, by their state.", "state")
 OLDEST = Metric(
@@ -234,6 +266,11 @@ CATALOGUE: tuple[Metric, ...] = (
     BANS,
     LOAD,
     TARPITTED,
+    TLS_HANDSHAKES,
+    TLS_FAILURES,
+    TLS_ALERTS,
+    TLS_OLD_CLIENTS,
+    TLS_CERTIFICATE_DAYS,
     INTERNAL_ERRORS,
     PLUGIN_CALLS,
     PLUGIN_ERRORS,

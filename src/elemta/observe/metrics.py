@@ -27,6 +27,7 @@ from elemta.observe.snapshot import (
     SnapshotFile,
     find_snapshot,
 )
+from elemta.observe.tls import count_failure, count_handshake
 from elemta.plugins.asking.tally import Tally
 from elemta.plugins.tooling import Figures
 
@@ -57,6 +58,7 @@ class Sample:
         load: 0 normal, 1 stressed, 2 shedding; `sessions_delayed` wait as a penalty.
         resolver_hits, resolver_misses, log_lines_dropped, double_bounces,
             notifications_withheld: Totals.
+        certificates: Days left of each in use, by its file.
     """
 
     queue: Mapping[str, int] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class Sample:
     notifications_withheld: int = 0
     load: int = 0
     sessions_delayed: int = 0
+    certificates: Mapping[str, float] = field(default_factory=dict)
 
 
 def metrics_folder(state_dir: Path) -> Path:
@@ -133,6 +136,9 @@ class Metrics:
             ev.MessageDelayed: self._message_delayed,
             ev.MessageCorrupt: self._message_corrupt,
             ev.SecurityEvent: self._security_event,
+            ev.TlsHandshake: self._tls_handshake,
+            ev.TlsHandshakeFailed: self._tls_handshake_failed,
+            ev.TlsAlert: self._tls_alert,
             ev.LimitReached: self._limit_reached,
             ev.Banned: self._banned,
             ev.InternalError: self._internal_error,
@@ -155,6 +161,9 @@ class Metrics:
             cat.IN_FLIGHT.name: {(): sample.in_flight},
             cat.LOOP_LAG.name: {(number,): sample.loop_lag},
             cat.SPOOL_FREE.name: {(): sample.spool_free},
+            cat.TLS_CERTIFICATE_DAYS.name: {
+                (clean_label(file),): days for file, days in sample.certificates.items()
+            },
             cat.LOAD.name: {(number,): sample.load},
             cat.TARPITTED.name: {(): sample.sessions_delayed},
         }
@@ -263,6 +272,18 @@ class Metrics:
 
     def _banned(self, event: ev.Banned) -> None:
         _add(self._values(cat.BANS), (event.kind,))
+
+    def _tls_handshake(self, event: ev.TlsHandshake) -> None:
+        key = (event.listener, event.version, event.cipher, event.group)
+        _add(self._values(cat.TLS_HANDSHAKES), key)
+        count_handshake(self._snapshot.values, event)
+
+    def _tls_handshake_failed(self, event: ev.TlsHandshakeFailed) -> None:
+        failure = count_failure(self._snapshot.values, event)
+        _add(self._values(cat.TLS_FAILURES), (event.listener, failure.value))
+
+    def _tls_alert(self, event: ev.TlsAlert) -> None:
+        _add(self._values(cat.TLS_ALERTS), (event.kind,))
 
     def _internal_error(self, _event: ev.InternalError) -> None:
         _add(self._values(cat.INTERNAL_ERRORS), ())
