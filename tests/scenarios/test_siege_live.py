@@ -9,11 +9,13 @@ from collections.abc import Iterator
 import pytest
 from servers.dialogue import Dialogue
 from servers.elemta import Elemta, running
+from servers.logins import AUTH, add_user, bans, log_in, plain, submission
 from servers.worker import peak_watch, worker_pid
 
 MB = 1_000_000
 LORIS = 2000
 SOURCES = 40  # networks that they come from
+GUESSERS = 10
 AT_ONCE = 200
 ROOM = 150 * MB  # what the whole siege may cost the worker
 
@@ -68,6 +70,41 @@ class Crowd:
             writer.transport.abort()
 
 
+class Flood:
+    """Clients that guess passwords as fast as they are let."""
+
+    def __init__(self, port: int, number: int) -> None:
+        self.port, self.number = port, number
+        self.guesses = 0
+        self.refused = 0
+
+    async def run(self) -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                await self.guess_on()
+            await asyncio.sleep(0.01)
+
+    async def guess_on(self) -> None:
+        source = f"127.{100 + self.number}.0.1"
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, local_addr=(source, 0)
+        )
+        try:
+            if not (await reader.readline()).startswith(b"220"):
+                self.refused += 1
+                return
+            writer.write(b"EHLO client.example.org\r\n")
+            while (await reader.readline())[3:4] == b"-":
+                pass
+            while True:
+                self.guesses += 1
+                writer.write(plain("ann@example.test", f"guess{self.guesses}").encode() + b"\r\n")
+                if not (await reader.readline()).startswith(b"535"):
+                    return
+        finally:
+            writer.transport.abort()
+
+
 def deliver(server: Elemta) -> float:
     """A good client's mail, from connecting to the last reply; the seconds that took."""
     began_at = time.monotonic()
@@ -80,8 +117,11 @@ def deliver(server: Elemta) -> float:
 
 
 @pytest.mark.timeout(120)
-async def test_slow_clients_and_a_good_one(tmp_path, many_files):
-    with running(tmp_path, rest=CONFIG) as server:
+async def test_slow_clients_and_guessed_passwords_and_a_good_client(tmp_path, many_files):
+    port, listener = submission()
+    brake = '[limits.brake]\nmax_delay = "5s"\n'
+    with running(tmp_path, rest=CONFIG + brake + AUTH, listeners=listener) as server:
+        add_user(server, "ann@example.test")
         growth = peak_watch(worker_pid(server))
         crowd = Crowd(server)
         try:
@@ -90,16 +130,28 @@ async def test_slow_clients_and_a_good_one(tmp_path, many_files):
             await asyncio.to_thread(
                 server.wait_for, lambda: server.metric(sessions) >= LORIS, "the crowd"
             )
-            trickling = asyncio.ensure_future(crowd.trickle())
+            floods = [Flood(port, number) for number in range(GUESSERS)]
+            busy = [asyncio.ensure_future(each.run()) for each in floods for _ in range(5)]
+            busy.append(asyncio.ensure_future(crowd.trickle()))
             took = [await asyncio.to_thread(deliver, server) for _ in range(20)]
             assert max(took) < 1.0
-            trickling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await trickling
+            await asyncio.to_thread(
+                server.wait_for, lambda: len(bans(server, "list")) >= GUESSERS, "bans", 60
+            )
+            took = [await asyncio.to_thread(deliver, server) for _ in range(20)]
+            assert max(took) < 1.0
+            for task in busy:
+                task.cancel()
+            await asyncio.gather(*busy, return_exceptions=True)
             assert server.metric(sessions) >= LORIS
         finally:
             crowd.leave()
         assert growth() < ROOM
+        for ban in bans(server, "list"):
+            assert ban["evidence"], ban
+            assert {each["login"] for each in ban["evidence"]} == {"ann@example.test"}
+        reply = await asyncio.to_thread(log_in, port, "127.99.0.1", "ann@example.test")
+        assert reply.startswith("235")  # she is slowed down, not shut out
         assert not server.events("internal_error")
 
 

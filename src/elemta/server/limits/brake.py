@@ -163,7 +163,7 @@ class Brake:
 
     def succeeded(self, address: str, login: str, *, is_admin: bool = False) -> None:
         """Take note of a login that has succeeded, and whether it is an administrator's."""
-        if not address:
+        if self._scope.is_exempt(address):
             return
         login, now = clean_login(login), self._clock.monotonic()
         self._failures.forget(f"p {address} {login}")
