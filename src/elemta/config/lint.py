@@ -78,6 +78,7 @@ def find_all(config: Config) -> Iterator[Finding]:
         _shares,
         _queue,
         _names,
+        _limits,
         _plugins,
     ):
         yield from check(config)
@@ -312,6 +313,27 @@ def _names(config: Config) -> Iterator[Finding]:
     if "." not in hostname:
         text = "is not fully qualified: other servers will refuse it"
         yield _warning(("server", "hostname"), text)
+
+
+def _limits(config: Config) -> Iterator[Finding]:
+    limits = config.limits
+    kinds = [override.kind for override in limits.overrides]
+    for index, kind in enumerate(kinds):
+        if kind in kinds[:index]:
+            text = "another table is about this kind of listener already"
+            yield _error(("limits", "overrides", index, "kind"), text, ("limits", "overrides"))
+    for name, networks in (("exempt", limits.exempt), ("never_ban", limits.brake.never_ban)):
+        if _covers_the_world(networks):
+            path: KeyPath = ("limits", name) if name == "exempt" else ("limits", "brake", name)
+            yield _warning(path, "covers everyone: nobody is kept in bounds")
+    shedding = limits.shedding
+    for name in ("memory", "lag", "queue_age", "disk_free", "inodes_free"):
+        stressed, worse = getattr(shedding, f"{name}_stressed"), getattr(shedding, name)
+        first, last = (worse, stressed) if name.endswith("_free") else (stressed, worse)
+        if stressed and worse and first > last:
+            path = ("limits", "shedding", f"{name}_stressed")
+            text = f"has no effect: {name} is passed before"
+            yield _warning(path, text, ("limits", "shedding", name))
 
 
 def _plugins(config: Config) -> Iterator[Finding]:
