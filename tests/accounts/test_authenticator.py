@@ -9,7 +9,7 @@ from accounts.desk import ARGON2, BOUND, PEER, Desk
 
 from elemta.accounts import Account, AppPassword, Claim, Peer, Result, vouch
 from elemta.accounts.app_passwords import digest_of, make_secret
-from elemta.accounts.hashes import Argon2Settings
+from elemta.accounts.hashes import Argon2Settings, verify
 from elemta.accounts.hashing import Workshop
 from elemta.accounts.passwords import Keeping
 from elemta.accounts.rules import Rule
@@ -406,6 +406,21 @@ async def test_beyond_the_cap_logins_are_put_off(make_desk):
     gate.set()
     await asyncio.gather(*blocked)
     assert (await desk.say("me", "hunter2")).result is Result.OK
+
+
+async def test_hashes_are_computed_beside_the_loop(desk, monkeypatch):
+    desk.add("me", "hunter2")
+    threads = []
+
+    def noting(kept, password):
+        threads.append(threading.current_thread())
+        return verify(kept, password)
+
+    monkeypatch.setattr("elemta.accounts.authenticator.verify", noting)
+    await desk.say("me", "wrong")
+    await desk.say("nobody", "wrong")
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 async def test_who_gives_up_waiting_makes_no_room_before_the_work_is_done():

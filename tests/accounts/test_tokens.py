@@ -223,6 +223,18 @@ async def test_a_new_key_is_looked_for_once_a_minute(make_judge, clock, keys):
     assert (await judge.judge(token(clock.now(), "EdDSA"))).login
 
 
+async def test_a_new_key_while_keys_cannot_be_read_is_not_a_bad_token(make_judge, clock, keys):
+    keys.write_text(json.dumps(key_set("RS256")))
+    judge = make_judge()
+    assert (await judge.judge(token(clock.now(), "RS256"))).login
+    keys.unlink()
+    clock.advance(60)
+    found = await judge.judge(token(clock.now(), "EdDSA"))
+    assert (found.login, found.fault) == ("", "")
+    assert "No such file" in found.trouble
+    assert (await judge.judge(token(clock.now(), "RS256"))).login
+
+
 class TestFetching:
     @pytest.fixture
     def pages(self):

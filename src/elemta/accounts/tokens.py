@@ -144,9 +144,11 @@ class TokenJudge:
                 if self._may_try(now):  # nobody else has meanwhile
                     self._tried_at = now
                     await self._renew(now)
-        if self._read_at is None or now >= self._read_at + STALE_FOR:
+        key = self._choose(name)
+        is_stale = self._read_at is None or now >= self._read_at + STALE_FOR
+        if is_stale or (key is None and self._trouble):  # it may be a new one
             raise SourceDown(f"keys of {self.settings.issuer}: {self._trouble or 'too old'}")
-        return self._choose(name)
+        return key
 
     def _may_try(self, now: float) -> bool:
         return self._tried_at is None or now >= self._tried_at + RETRY_AFTER

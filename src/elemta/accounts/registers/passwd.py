@@ -35,6 +35,7 @@ class _Seen(NamedTuple):
 
     inode: int
     size: int
+    written_at: int
     changed_at: int
     mode: int
     owner: int
@@ -126,7 +127,14 @@ class PasswdRegister:
 
 
 def _look(status: os.stat_result) -> _Seen:
-    return _Seen(status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode, status.st_uid)
+    return _Seen(
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+        status.st_mode,
+        status.st_uid,
+    )
 
 
 def _read(path: Path) -> tuple[str, os.stat_result]:
