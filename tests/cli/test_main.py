@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from elemta import __version__
-from elemta.cli.main import LazyGroup, bans, cli, plugins, queue, user, user_app_password
+from elemta.cli.main import LazyGroup, bans, cli, plugins, queue, tls, user, user_app_password
 
 
 def elemta(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,6 +37,7 @@ def test_version():
         ["queue", "--help"],
         ["plugins", "--help"],
         ["bans", "--help"],
+        ["tls", "--help"],
         ["user", "--help"],
     ],
 )
@@ -56,7 +57,7 @@ def test_nothing_is_imported_before_it_is_needed(arguments):
     assert done.stderr.strip() == "[]"
 
 
-GROUPS = (cli, queue, plugins, bans, user, user_app_password)
+GROUPS = (cli, queue, plugins, bans, tls, user, user_app_password)
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=[str(group.name) for group in GROUPS])

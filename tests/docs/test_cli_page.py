@@ -12,6 +12,7 @@ GROUPS = (
     "elemta queue",
     "elemta plugins",
     "elemta bans",
+    "elemta tls",
     "elemta user app-password",
     "elemta user",
 )

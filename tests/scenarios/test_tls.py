@@ -256,6 +256,37 @@ class TestNames:
         ):
             pass
 
+    def test_what_it_comes_to_can_be_seen(self, named):
+        server, authority, *_ = named
+        context = trusting(authority)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+        with secured(server.port, context):
+            pass
+        words = 'cipher="ECDHE-ECDSA-AES128-GCM-SHA256",group="x25519"'
+        sample = f'elemta_tls_handshakes_total{{{words},listener="mta",version="TLSv1.2"}}'
+        server.wait_for(lambda: server.metric(sample) >= 1, sample)
+        status = json.loads(server.cli("tls", "status", "--json").stdout)
+        assert {each["file"]: round(each["value"]) for each in status["certificates"]} == {
+            str(server.folder / f"{name}.pem"): 90 for name in ("certificate", "exact", "wildcard")
+        }
+        assert {"client": "127.0.0.1", "protocol": "TLSv1.2"} in [
+            {name: each[name] for name in ("client", "protocol")} for each in status["old_clients"]
+        ]
+        shown_lines = server.cli("tls", "status").stdout
+        assert "ECDHE-ECDSA-AES128-GCM-SHA256" in shown_lines
+
+    def test_many_failures_give_an_alert(self, named):
+        server, authority, *_ = named
+        context = trusting(authority)
+        context.set_alpn_protocols(["h2"])
+        for _ in range(10):
+            with pytest.raises(ssl.SSLError), secured(server.port, context):
+                pass
+        (alert, *_) = server.wait_event("tls_alert")
+        assert alert["kind"] == "failures"
+        assert "10 handshakes have failed in a minute" in alert["detail"]
+
     def test_a_session_that_is_resumed(self, named):
         server, authority, *_ = named
         context = trusting(authority)

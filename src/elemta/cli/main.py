@@ -48,6 +48,7 @@ cli = LazyGroup(
         ),
         "user": ("elemta.cli.main:user", "Say who may log in."),
         "bans": ("elemta.cli.main:bans", "Look at bans, lift them, give more."),
+        "tls": ("elemta.cli.main:tls", "Make a certificate, look at TLS."),
         "test-plugin": ("elemta.cli.plugins_try:test_plugin", "The same as `elemta plugins test`."),
         "version": ("elemta.cli.version:version", "Show the version."),
     },
@@ -67,6 +68,15 @@ queue = LazyGroup(
     },
 )
 
+
+tls = LazyGroup(
+    name="tls",
+    help="Make a certificate to begin with, and look at what TLS comes to.",
+    places={
+        "selfsigned": ("elemta.cli.tls_selfsigned:selfsigned", "Make a certificate and a key."),
+        "status": ("elemta.cli.tls_status:status", "Show certificates, handshakes, failures."),
+    },
+)
 
 plugins = LazyGroup(
     name="plugins",
