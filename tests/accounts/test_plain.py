@@ -8,7 +8,7 @@ from accounts.desk import PEER
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elemta.accounts import Challenge, Claim, MalformedResponse
+from elemta.accounts import Challenge, Claim, MalformedResponse, Result
 from elemta.accounts.sasl.cram import CramMd5, Secret
 from elemta.accounts.sasl.plain import External, Login, Plain
 
@@ -160,3 +160,23 @@ class TestCram:
         exchange = desk.auth.begin("CRAM-MD5", PEER)
         verdict = await desk.auth.judge(await self.answer(exchange, "me", "hunter2"), PEER)
         assert verdict.account.name == "me"
+
+    async def test_who_cannot_log_in_so(self, make_desk):
+        desk = make_desk(mechanisms=frozenset({"CRAM-MD5"}))
+        desk.add("me", "hunter2", is_locked=True)
+        desk.change("me", secret="hunter2")
+        for login, reason in (
+            ("me", "the account is locked"),
+            ("nobody", "there is no such account"),
+            ("a  b", "the name is empty, too long or has spaces in it"),
+        ):
+            exchange = desk.auth.begin("CRAM-MD5", PEER)
+            verdict = await desk.auth.judge(await self.answer(exchange, login, "hunter2"), PEER)
+            assert (verdict.result, verdict.reason) == (Result.WRONG, reason)
+
+    async def test_a_source_that_is_down(self, make_desk):
+        desk = make_desk(mechanisms=frozenset({"CRAM-MD5"}))
+        desk.register.trouble = "gone"
+        exchange = desk.auth.begin("CRAM-MD5", PEER)
+        verdict = await desk.auth.judge(await self.answer(exchange, "me", "hunter2"), PEER)
+        assert verdict.result is Result.DOWN

@@ -180,6 +180,16 @@ async def test_an_account_without_keys(desk):
     assert (await desk.scram("me", "hunter2", mechanism=PLAIN)).result is Result.OK
 
 
+async def test_names_that_nobody_can_have(desk):
+    assert (await desk.scram("a b", "hunter2", mechanism=PLAIN)).result is Result.WRONG
+
+
+async def test_without_an_initial_response_it_is_asked_for(desk):
+    exchange = desk.auth.begin(PLAIN, PEER)
+    assert await exchange.respond(None) == Challenge(b"")
+    assert isinstance(await exchange.respond(b"n,,n=me,r=abc"), Challenge)
+
+
 async def test_a_source_that_is_down_is_not_a_wrong_password(desk):
     desk.register.trouble = "gone"
     verdict = await desk.scram("me", "hunter2", mechanism=PLAIN)
