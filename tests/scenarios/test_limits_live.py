@@ -4,14 +4,18 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from servers.certificates import Authority
 from servers.dialogue import Dialogue
 from servers.elemta import Elemta, running
 from servers.logins import AUTH, add_user, bans, log_in, submission
+from servers.process import free_port
 
 TINY = b"Subject: tiny\r\n\r\n"
 CONFIG = """
@@ -133,6 +137,39 @@ def test_new_connections_in_a_while(tmp_path):
         with crowd(server, 3, "127.1.0.2") as clients:
             assert codes(clients) == ["220"] * 2 + ["421 4.7.0"]
         assert connects(server, "127.0.0.1")
+
+
+def test_tls_handshakes(tmp_path):
+    issued = Authority(tmp_path).issue("mail.example.test")
+    port = free_port()
+    implicit = f'[[listeners]]\naddress = "127.0.0.1:{port}"\nkind = "mta"\ntls = "implicit"\n'
+    tls = f'[tls]\ncertificate = "{issued.chain}"\nkey = "{issued.key_file}"\n'
+    limits = '[limits]\nhandshake_rate = "3/h"\n'
+    folder = tmp_path / "server"
+    with running(folder, rest=CONFIG + limits + tls, listeners=implicit) as server:
+        for _ in range(2):
+            with Dialogue(server.port, source="127.1.0.1") as client:
+                client.hello()
+                assert client.say("STARTTLS").startswith("220")
+                shake_hands(client.socket).close()
+        with Dialogue(port, source="127.1.0.1", greet=False) as client:
+            with shake_hands(client.socket) as encrypted:
+                assert encrypted.recv(4) == b"220 "
+        with Dialogue(port, source="127.1.0.1") as client:
+            assert client.banner.startswith("421 4.7.0 Too many TLS handshakes")
+            assert client.rest() == b""
+        with Dialogue(server.port, source="127.1.0.1") as client:
+            client.hello()
+            assert client.say("STARTTLS").startswith("454 4.7.0 Too many TLS handshakes")
+            assert client.deliver(TINY, "a@client.test", "u@example.test").startswith("250")
+        assert len(server.wait_event("limit_reached", 2, limit="handshake_rate")) == 2
+
+
+def shake_hands(plain: socket.socket) -> ssl.SSLSocket:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context.wrap_socket(plain)
 
 
 def test_answers_to_errors_come_later_and_later(tmp_path):
@@ -282,6 +319,8 @@ ban_for = "1h"
             assert {each["login"] for each in ban["evidence"]} >= {"ann@example.test", "user2"}
             [event] = server.wait_event("banned", banned="127.1.0.1")
             assert event["ban_id"] == ban["id"]
+            banned = 'elemta_bans_total{kind="address"}'
+            server.wait_for(lambda: server.metric(banned) == 1, banned)
 
             server.cli("bans", "lift", *(each["id"] for each in bans(server, "list")))
             server.wait_for(
