@@ -152,9 +152,11 @@ def test_tls_handshakes(tmp_path):
                 client.hello()
                 assert client.say("STARTTLS").startswith("220")
                 shake_hands(client.socket).close()
-        with Dialogue(port, source="127.1.0.1", greet=False) as client:
-            with shake_hands(client.socket) as encrypted:
-                assert encrypted.recv(4) == b"220 "
+        with (
+            Dialogue(port, source="127.1.0.1", greet=False) as client,
+            shake_hands(client.socket) as encrypted,
+        ):
+            assert encrypted.recv(4) == b"220 "
         with Dialogue(port, source="127.1.0.1") as client:
             assert client.banner.startswith("421 4.7.0 Too many TLS handshakes")
             assert client.rest() == b""
