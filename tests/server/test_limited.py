@@ -268,3 +268,28 @@ async def test_connections_are_given_back_when_they_end(site):
         await asyncio.sleep(0)
     _, banner = await site.connect()
     assert banner.startswith("220")
+
+
+async def test_who_goes_on_after_being_told_to_wait_is_sent_away_and_fills_no_log(site):
+    site.set(message_rate=Rate(1, HOUR), recipient_rate=Rate(2, HOUR))
+    client, _ = await site.connect()
+    assert (await client.log_in("ann", GOOD)).startswith("235")
+    assert (await client.say("MAIL FROM:<ann@example.test>")).startswith("250")
+    replies = [await client.say("RCPT TO:<u@example.test>") for _ in range(1102)]
+    assert [reply[:9] for reply in replies[:1002]] == ["250 2.1.5"] * 2 + ["452 4.5.3"] * 1000
+    assert replies[-1].startswith("421")  # all things come to an end
+    assert len(site.told(ev.LimitReached)) == 1
+    client, _ = await site.connect()
+    assert (await client.log_in("ann", GOOD)).startswith("235")
+    replies = [await client.say("MAIL FROM:<ann@example.test>") for _ in range(100)]
+    assert [reply[:9] for reply in replies[:99]] == ["450 4.7.1"] * 99
+    assert replies[-1].startswith("421 4.7.0")
+    assert len(site.told(ev.LimitReached)) == 2
+
+
+async def test_idle_clients_have_less_time_while_there_is_too_much_to_do(site):
+    client, _ = await site.connect()
+    client.writer.write(b"NO")
+    site.listeners.hurry(0.0, site.clock.monotonic())
+    client.writer.write(b"O")  # to trickle on is of no use
+    assert (await client.line()).startswith("421 4.4.2")

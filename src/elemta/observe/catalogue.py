@@ -116,7 +116,7 @@ SECURITY = _counter(
 )
 LIMITED = _counter(
     "elemta_limits_reached",
-    "Commands of clients that were told to wait, by the limit.",
+    "Sessions that came to a limit and were told to wait, by the limit.",
     "listener",
     "limit",
 )

@@ -11,7 +11,7 @@ from elemta.server.answering import REFUSALS_PER_ERROR
 from elemta.server.limits.guard import HANDSHAKES
 from elemta.server.proxies import Identity
 from elemta.server.secured import SecuredSession
-from elemta.server.session import Handler
+from elemta.server.session import OVERSHOOT, Handler
 from elemta.server.surroundings import Surroundings
 from elemta.smtp import events as smtp
 
@@ -28,11 +28,13 @@ class LimitedSession(SecuredSession):
         self._gate = around.gate
         self._ip = stream.peer_ip
         self._penalty = 0.0  # seconds that the next answer is late
+        self._surplus = 0  # recipients beyond what the client may name for now
 
     def hurry(self, deadline: float) -> None:
         """Wait no longer than this for a command that is under way."""
         if self._transaction is None:
             self._stream.deadline = min(self._stream.deadline, deadline)
+            self._command_ends_at = min(self._command_ends_at or deadline, deadline)
 
     def _become(self, identity: Identity) -> Waiting:
         waiting = super()._become(identity)
@@ -45,15 +47,16 @@ class LimitedSession(SecuredSession):
         gate = self._gate
         refusal = gate.mail(self._ip, self._id) if gate is not None else None
         if refusal is not None:
-            self._answer_refusal(refusal, 0)
-            return None
+            self._answer_refusal(refusal)
+            return self._pay()
         return self._on_mail(event) or self._pay()
 
     def _limit_rcpt(self, event: smtp.Rcpt) -> Waiting:
         gate = self._gate
         refusal = gate.guard.recipient(self._ip, self._id) if gate is not None else None
         if refusal is not None:
-            self._answer_refusal(refusal, 0)
+            self._surplus += 1
+            self._answer_refusal(refusal, 0 if self._surplus <= OVERSHOOT else 1)
             return None
         return self._on_rcpt(event) or self._pay()
 
@@ -61,7 +64,7 @@ class LimitedSession(SecuredSession):
         gate = self._gate
         refusal = gate.guard.handshake(self._ip, self._id) if gate is not None else None
         if refusal is not None:
-            self._answer(refusal)
+            self._answer_junk(refusal)
             return None
         return self._on_starttls(event)
 

@@ -1,5 +1,6 @@
 """Bans: who is kept out, for how long, and because of what."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 from enum import StrEnum
@@ -106,8 +107,9 @@ class BanList:
         """Take a ban, or what has become of one."""
         self._bans[ban.kind, ban.subject] = ban
         if ban.kind is Kind.NETWORK:
-            network = ip_network(ban.subject)
-            self._widths.add((network.version, network.prefixlen))
+            with contextlib.suppress(ValueError):  # whatever else can write to the database
+                network = ip_network(ban.subject)
+                self._widths.add((network.version, network.prefixlen))
 
     def prune(self, before: float) -> None:
         """Forget the bans that ended before an instant."""

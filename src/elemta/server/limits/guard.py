@@ -53,6 +53,7 @@ class Guard:
         self._worker = counters.worker
         self._clock = clock
         self._emit = emit
+        self._told = ("", "")
 
     def is_exempt(self, address: str) -> bool:
         """Whether a client is bound by nothing but the number of all connections."""
@@ -153,7 +154,9 @@ class Guard:
             return None
         if not self._is_over(f"{limit} {address}", rate):
             return None
-        self._emit(ev.LimitReached(session_id, address, self._listener, limit, str(reply)))
+        if (session_id, limit) != self._told:  # a client that goes on fills no log
+            self._told = session_id, limit
+            self._emit(ev.LimitReached(session_id, address, self._listener, limit, str(reply)))
         return reply
 
     def _is_over(self, key: str, rate: Rate) -> bool:
