@@ -3,6 +3,7 @@
 import os
 import ssl
 import time
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -180,3 +181,17 @@ def test_the_whole_chain_is_shown(authority):
     shaken = shake_hands(context, client, "mx.example.test")
     chain = shaken.client._sslobj.get_unverified_chain()
     assert len(chain) == 2
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_what_openssl_reads_is_never_on_a_disk(authority, monkeypatch, platform):
+    monkeypatch.setattr("sys.platform", platform)
+    found = read(authority.issue("mx.example.test"))
+    authority.issue("mail.example.org")  # and what is there now does not matter
+    open_files = Path("/proc/self/fd")
+    before = len(list(open_files.iterdir()))
+    context = make_context(Level.RECOMMENDED)
+    found.load_into(context)
+    assert len(list(open_files.iterdir())) == before
+    client = ssl.create_default_context(cafile=str(authority.file))
+    assert shake_hands(context, client, "mx.example.test")

@@ -4,10 +4,12 @@ What is read stays in memory, so that a pair that was good can still be used whi
 the disk is not.
 """
 
+import errno
 import hashlib
 import os
 import ssl
 import stat
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,11 +80,11 @@ class Certificate:
             ConfigError: OpenSSL does not take it.
         """
         # `ssl` reads from named files only; these two are gone before they were on any disk
-        with _Named(self.chain) as chain, _Named(self.key) as key:
-            try:
+        try:
+            with _Named(self.chain) as chain, _Named(self.key) as key:
                 context.load_cert_chain(chain, key)
-            except (ssl.SSLError, OSError) as error:
-                raise ConfigError(str(self.files.certificate), _openssl_says(error)) from error
+        except (ssl.SSLError, OSError) as error:
+            raise ConfigError(str(self.files.certificate), _openssl_says(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +96,26 @@ class Authorities:
 
 
 class _Named:
-    """Octets that can be read once under a name, from a pipe."""
+    """Octets that can be read once under a name, from memory."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._fd = -1
 
     def __enter__(self) -> str:
-        self._fd, writer = os.pipe()
-        try:
+        if sys.platform == "linux":
+            self._fd = writer = os.memfd_create("tls", os.MFD_CLOEXEC)
+        else:
+            self._fd, writer = os.pipe()
             os.set_blocking(writer, False)
-            os.write(writer, self._content)
+        try:
+            written = os.write(writer, self._content)
         finally:
-            os.close(writer)
+            if writer != self._fd:
+                os.close(writer)
+        if written < len(self._content):
+            os.close(self._fd)
+            raise OSError(errno.EFBIG, "is larger than a pipe can hold")
         return f"/dev/fd/{self._fd}"
 
     def __exit__(self, *_: object) -> None:
