@@ -101,6 +101,11 @@ def test_networks_of_ones_own_are_fine(found, network):
             '"/x": means nothing with via = "smtp"',
         ),
         (
+            '[[routes]]\ndomains=["*"]\nvia="lmtp"\nhost="a.test"\nlong_lines="convert"',
+            "[[routes]] long_lines",
+            '"convert": means nothing with via = "lmtp"',
+        ),
+        (
             '[[routes]]\ndomains=["*"]\nvia="lmtp"\nhost="a.test"\npath="/x"',
             "[[routes]] host",
             '"a.test": means nothing with via = "lmtp"',

@@ -127,6 +127,9 @@ UNTOUCHABLE = {
     "after the end": multipart(part(WIDE)) + multipart(part(b"")),
     "many": multipart(*[part(b"a")] * 1001),
     "deep": b"Content-Type: message/rfc822\r\n\r\n" * 51,
+    "many lines": b"a:\r\n" * 60_000 + b"\r\n" + WIDE,
+    "endless encoding": b"Content-Transfer-Encoding: a" + b" " * 900_000 + b"b\r\n\r\n",
+    "endless type": b"Content-Type: multipart/mixed; a" + b" " * 900_000 + b"b\r\n\r\n",
     "long header": b"X: " + b"y" * (2 * 1024 * 1024) + b"\r\n\r\n" + WIDE,
 }
 

@@ -19,7 +19,8 @@ _PARAMETER = re.compile(
     rb'[ \t\r\n;]*(%b)[ \t\r\n]*=[ \t\r\n]*(?:"((?:[^"\\\r\n]|\\[^\r\n])*)"|([^ \t\r\n;"()]+))'
     rb"[ \t\r\n]*(?:;|$)" % _TOKEN
 )
-_ENCODING = re.compile(rb"[ \t\r\n]*(%b)[ \t\r\n]*;?[ \t\r\n]*$" % _TOKEN)
+_ENCODING = re.compile(_TOKEN)
+_SPACE = b" \t\r\n"
 
 _IDENTITY = frozenset({b"7bit", b"8bit", b"binary"})
 _SEALS = frozenset({b"multipart/signed", b"multipart/encrypted"})
@@ -159,8 +160,9 @@ def _read_boundary(parameters: bytes) -> bytes:
 
 
 def _read_encoding(value: bytes, at: int, entity: Entity) -> None:
-    found = _ENCODING.match(value)
-    if found is None or entity.encoding:
+    token = value.strip(_SPACE).removesuffix(b";").rstrip(_SPACE)
+    if entity.encoding or not _ENCODING.fullmatch(token):
         raise MimeError("no single Content-Transfer-Encoding")
-    entity.encoding = found[1].lower()
-    entity.encoding_span = at + found.start(1), at + found.end()  # some readers mind space
+    entity.encoding = token.lower()
+    start = len(value) - len(value.lstrip(_SPACE))
+    entity.encoding_span = at + start, at + len(value)  # some readers mind space

@@ -14,6 +14,7 @@ from elemta.mail.conversion.gauge import Gauge
 MAX_PARTS = 1000
 MAX_DEPTH = 50
 HEADER_LIMIT = 1024 * 1024  # octets of a header section; the server takes no more by default
+MAX_LINES = 50_000  # of a header section; so many take a twentieth of a second
 
 _DELIMITER_LIMIT = 400  # octets of the line: a boundary and some space
 
@@ -106,7 +107,7 @@ class StructureReader:
             self._search = at
             return True
         self._header_size += len(line) + 2
-        if self._header_size > HEADER_LIMIT:
+        if self._header_size > HEADER_LIMIT or len(self._lines) >= MAX_LINES:
             raise MimeError("a header section without end")
         if b"\r" in line or b"\n" in line or b"\0" in line:
             raise MimeError("a stray CR, LF or NUL in a header section")
