@@ -6,7 +6,8 @@ from elemta.app.limits import WorkerLimits, limit_settings, scope_settings, shed
 from elemta.config import Config, load
 from elemta.mail.rate import Rate
 from elemta.net.clock import SystemClock
-from elemta.server.limits import Counters, LimitSettings, Refusal, Threshold
+from elemta.server.limits import Counters, LimitSettings, Threshold
+from elemta.server.limits.guard import Refusal
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from elemta.mail import events as ev
 from elemta.mail.rate import Rate
-from elemta.server.limits import Refusal
+from elemta.server.limits.guard import Refusal
 
 IP = "192.0.2.1"
 TRUSTED = "10.1.2.3"

@@ -3,7 +3,7 @@
 from elemta.server.limits.brake import Brake
 from elemta.server.limits.counters import Counters
 from elemta.server.limits.gate import Gate
-from elemta.server.limits.guard import Guard, Refusal
+from elemta.server.limits.guard import Guard
 from elemta.server.limits.ledger import Ledger
 from elemta.server.limits.quota import Quotas
 from elemta.server.limits.scope import Scope
@@ -27,7 +27,6 @@ __all__ = [
     "LimitSettings",
     "Load",
     "Quotas",
-    "Refusal",
     "Scope",
     "ScopeSettings",
     "Shedding",
