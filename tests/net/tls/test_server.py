@@ -1,19 +1,23 @@
 """The TLS of a listener: names, client certificates, protocols, and files that change."""
 
 import hashlib
+import resource
 import ssl
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from net.tls.handshakes import client_context, shake_hands
-from servers.certificates import Authority
+from servers.certificates import Authority, key_of
 
 from elemta.mail.errors import ConfigError
 from elemta.net.clock import SystemClock
 from elemta.net.tls.certificates import CertificateFiles
+from elemta.net.tls.identities import Identities
 from elemta.net.tls.levels import Level
-from elemta.net.tls.server import ClientCertificates, ServerTls, ServerTlsSettings
+from elemta.net.tls.server import RETRY_AFTER, ClientCertificates, ServerTls, ServerTlsSettings
 from elemta.testing import FakeClock
 
 HOUR = 3600.0
@@ -202,6 +206,27 @@ class TestClientCertificates:
             self.connect(authority, clock, "request", client, identities=tuple(login.items())) == ""
         )
 
+    def test_a_certificate_that_is_no_authoritys_vouches_for_nobody(self, authority, clock):
+        """Who is known must not make others known."""
+        known = authority.issue("known.example.test", file="known")
+        forged = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(known.certificate.subject)
+            .public_key(key_of("p256", 2).public_key())
+            .serial_number(1)
+            .not_valid_before(known.certificate.not_valid_before_utc)
+            .not_valid_after(known.certificate.not_valid_after_utc)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.DNSName("client.example.test")]), critical=True
+            )
+            .sign(known.key, SHA256())
+        )
+        login = {"dns:client.example.test": "anna"}
+        forged.verify_directly_issued_by(known.certificate)
+        identities = Identities(login, [known.certificate])
+        assert identities.find(forged.public_bytes(Encoding.DER), clock.now()) == ""
+
     def test_required_is_required(self, authority, clock, client, stranger):
         assert self.connect(authority, clock, "require", client) == ""
         with pytest.raises(ssl.SSLError, match=r"(?i)did.not.return.a.certificate"):
@@ -319,6 +344,20 @@ class TestTickets:
         assert shake_hands(tls.context(), client, session=session).server.session_reused
         clock.advance(HOUR)
         assert not shake_hands(tls.context(), client, session=session).server.session_reused
+
+    def test_old_keys_are_better_than_no_handshake(self, issued, clock):
+        tls = ServerTls(ServerTlsSettings(files(issued), ticket_lifetime=HOUR), clock)
+        before = tls.context()
+        clock.advance(HOUR)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            during = tls.context()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert during is before
+        clock.advance(RETRY_AFTER)
+        assert tls.context() is not before
 
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
     def test_there_need_not_be_any(self, issued, clock, version):

@@ -53,10 +53,19 @@ class Identities:
             _is_current(certificate, now)
             and _is_for_clients(certificate)
             and any(
-                _is_current(authority, now) and _has_issued(authority, certificate)
+                _is_authority(authority)
+                and _is_current(authority, now)
+                and _has_issued(authority, certificate)
                 for authority in self._authorities
             )
         )
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
 
 
 def _has_issued(authority: x509.Certificate, certificate: x509.Certificate) -> bool:

@@ -4,6 +4,8 @@ A new certificate is used from the next handshake on; sessions keep what they ha
 not pass the checks changes nothing: the one before stays in use, and it is told.
 """
 
+import contextlib
+import math
 import ssl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from elemta.net.tls.certificates import (
 from elemta.net.tls.identities import Identities
 from elemta.net.tls.levels import Level, make_context
 from elemta.net.tls.selection import Pair, Selection, select
+
+RETRY_AFTER = 60.0  # seconds, where no new context could be made (no file handles, no memory)
 
 Stamp = tuple[int, int, int] | None
 
@@ -99,6 +103,7 @@ class ServerTls:
             for files in settings.certificates
         ]
         self._seen = self._used = self._stamps()
+        self._renew_at = 0.0
         self._rebuild()
 
     @property
@@ -112,8 +117,11 @@ class ServerTls:
 
     def context(self) -> ssl.SSLContext:
         """Give the context for a new handshake."""
-        if self._clock.monotonic() >= self._renew_at:
-            self._rebuild()  # and with it the keys of session tickets
+        now = self._clock.monotonic()
+        if now >= self._renew_at:
+            self._renew_at = now + RETRY_AFTER
+            with contextlib.suppress(ConfigError):  # the old one is as good, but for its age
+                self._rebuild()
         return self._selection.default
 
     def identify(self, certificate: bytes) -> str:
@@ -172,7 +180,7 @@ class ServerTls:
             self._certificates, self._make_context, is_strict=settings.strict_sni
         )
         self._identities = Identities(dict(settings.identities), self._authorities.certificates)
-        self._renew_at = self._clock.monotonic() + (settings.ticket_lifetime or float("inf"))
+        self._renew_at = self._clock.monotonic() + (settings.ticket_lifetime or math.inf)
 
     def _make_context(self, certificates: Pair) -> ssl.SSLContext:
         settings = self._settings
