@@ -3,7 +3,7 @@
 import pytest
 from servers.certificates import Authority
 
-from elemta.app.tls import LOOK_EVERY, WorkerTls, find_problems, listener_settings
+from elemta.app.tls import LOOK_EVERY, WorkerTls, alert_settings, find_problems, listener_settings
 from elemta.config import load
 from elemta.mail import events as ev
 from elemta.mail.errors import ConfigError
@@ -150,6 +150,23 @@ def test_a_worker_that_begins_again_takes_what_has_expired(tls, authority, confi
     assert tls.find("127.0.0.1:2525") is not None
     (left,) = tls.days_left().values()
     assert left == pytest.approx(-1, abs=0.01)
+
+
+def test_workers_share_the_numbers_of_the_node(config):
+    text = (
+        BASE.replace("[server]", "[server]\nworkers = 3") + "[tls.alerts]\ncertificate_errors = 0\n"
+    )
+    parts = [alert_settings(config(text), index) for index in range(3)]
+    assert [part.failures for part in parts] == [4, 3, 3]
+    assert [part.certificate_errors for part in parts] == [0, 0, 0]
+    assert {part.weak_ciphers for part in parts} == {0.05}
+
+
+def test_what_happens_to_tls_is_heeded(tls, told, authority, config, clock):
+    tls.apply(config(BASE + "[tls.alerts]\nfailures = 1\ndays_left = 100\n"))
+    tls.heed(ev.TlsHandshakeFailed("1", "192.0.2.1", "mta", "timeout"))
+    tls.beat()
+    assert [event.kind for event in told] == ["failures", "days_left"]
 
 
 def test_the_days_of_each_file(tls, authority, config, tmp_path):

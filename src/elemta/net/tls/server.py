@@ -96,19 +96,15 @@ class ServerTls:
         """
         self._settings = settings
         self._clock = clock
+        self._seen = self._used = self._stamps()  # before reading: what comes later is news
         self._authorities = _read_authorities(settings.client_ca)
         now = clock.now()
         self._certificates = [
             read_certificate(files, settings.level, now, expired_too=expired_too)
             for files in settings.certificates
         ]
-        self._seen = self._used = self._stamps()
         self._renew_at = 0.0
         self._rebuild()
-
-    @property
-    def settings(self) -> ServerTlsSettings:
-        return self._settings
 
     @property
     def certificates(self) -> Sequence[Certificate]:
