@@ -391,6 +391,5 @@ class JudgedSession(LimitedSession):
     HANDLERS: ClassVar[Mapping[type[Any], Handler]] = {
         **LimitedSession.HANDLERS,
         smtp.Hello: _on_hello,
-        smtp.Rcpt: _on_rcpt,
     }
     ASKING: ClassVar[Mapping[type[Any], Handler]] = dict.fromkeys(HANDLERS, _take)
