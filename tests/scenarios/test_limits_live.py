@@ -16,6 +16,7 @@ from servers.dialogue import Dialogue
 from servers.elemta import Elemta, running
 from servers.logins import AUTH, add_user, bans, log_in, submission
 from servers.process import free_port
+from servers.puppet import Puppet
 
 TINY = b"Subject: tiny\r\n\r\n"
 CONFIG = """
@@ -42,11 +43,14 @@ connections_per_network = 0
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Elemta]:
+@pytest.fixture(scope="module", params=["no plugins", "a plugin at every hook"])
+def server(request, tmp_path_factory) -> Iterator[Elemta]:
     folder = tmp_path_factory.mktemp("limits")
     lmtp = f'[[listeners]]\naddress = "unix:{folder}/lmtp"\nkind = "lmtp"\n'
-    with running(folder, rest=CONFIG + LIMITS, listeners=lmtp) as elemta:
+    config = CONFIG + LIMITS
+    if request.param != "no plugins":
+        config += Puppet(folder, {}).config
+    with running(folder, rest=config, listeners=lmtp) as elemta:
         yield elemta
 
 
