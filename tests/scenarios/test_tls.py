@@ -1,6 +1,7 @@
 """TLS on reception: clients of all kinds, names, client certificates, and files that change."""
 
 import contextlib
+import hashlib
 import json
 import smtplib
 import socket
@@ -10,6 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from servers.certificates import Authority
 from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, Elemta, running
@@ -340,6 +342,57 @@ class TestClientCertificates:
             with pytest.raises((ssl.SSLError, ConnectionError)):
                 self.deliver(port, authority, issued)
         server.wait_event("tls_handshake_failed", 2)
+
+
+class TestIdentities:
+    """A certificate stands for a login, where the configuration says so."""
+
+    @pytest.mark.parametrize("kind", ["sha256", "spki", "dns"])
+    def test_a_certificate_logs_in(self, tmp_path, kind):
+        folder = tmp_path / "site"
+        folder.mkdir()
+        authority = Authority(folder)
+        authority.issue("localhost")
+        mine = authority.issue("branch.example.test", file="client")
+        stranger = authority.issue("other.example.test", file="stranger", number=1)
+        public = mine.certificate.public_key().public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        )
+        key = {
+            "sha256": f"sha256:{hashlib.sha256(mine.der).hexdigest()}",
+            "spki": f"spki:{hashlib.sha256(public).hexdigest()}",
+            "dns": "dns:branch.example.test",
+        }[kind]
+        with running(folder, rest=MAILDIR + TLS + IDENTITIES.replace("KEY", key)) as server:
+            server.cli("user", "add", "branch@example.test", "--no-password")
+            assert self.log_in(server, authority, mine).startswith("235 ")
+            event = server.wait_event("auth_succeeded", mechanism="EXTERNAL")[0]
+            assert event["username"] == "branch@example.test"
+            assert self.log_in(server, authority, stranger) == "not offered"
+            assert self.log_in(server, authority, None) == "not offered"
+
+    def log_in(self, server: Elemta, authority: Authority, issued) -> str:
+        context = trusting(authority)
+        if issued is not None:
+            context.load_cert_chain(issued.chain, issued.key_file)
+        with secured(server.port, context) as client:
+            offered = next(
+                line for line in client.hello().split("\n") if line[4:].startswith("AUTH")
+            )
+            return client.say("AUTH EXTERNAL =") if "EXTERNAL" in offered else "not offered"
+
+
+IDENTITIES = """
+client_ca = "authority.pem"
+client_certificates = "request"
+[tls.identities]
+"KEY" = "branch@example.test"
+[auth]
+mechanisms = ["EXTERNAL", "PLAIN"]
+scram_iterations = 0
+[[auth.sources]]
+type = "sqlite"
+"""
 
 
 class TestChange:
