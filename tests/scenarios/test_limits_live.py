@@ -296,10 +296,13 @@ delay = 0
 ban_for = "1h"
 """
 
-    def test_bans_appear_can_be_explained_and_are_lifted(self, tmp_path):
+    @pytest.mark.parametrize("has_plugins", [False, True])
+    def test_bans_appear_can_be_explained_and_are_lifted(self, tmp_path, has_plugins):
         port, listener = submission()
         config = CONFIG + self.BRAKE + AUTH
-        with running(tmp_path, rest=config, listeners=listener, workers=2) as server:
+        if has_plugins:
+            config += Puppet(tmp_path, {}).config
+        with running(tmp_path / "server", rest=config, listeners=listener, workers=2) as server:
             server.wait_event("worker_started", 2)
             add_user(server, "ann@example.test")
             for _ in range(3):
