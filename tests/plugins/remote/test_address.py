@@ -179,8 +179,9 @@ async def test_a_plugin_that_comes_back_is_asked_again(tmp_path):
     async with stranger() as there, outside(tmp_path, there.address) as it:
         assert await it.plugin.on_mail_from(envelope()) is None
         await it.plugin.enable()
+        link = it.plugin._link
         await there.server.stop(None)
-        await asyncio.shield(it.plugin._link.lost)
+        await asyncio.shield(link.lost)
         there.heard.clear()
         await there.start()
         assert await it.plugin.on_mail_from(envelope()) is None
