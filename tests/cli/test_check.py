@@ -4,12 +4,15 @@ import fcntl
 import json
 import os
 import socket
+import ssl
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from servers.certificates import Authority
 
 from elemta.cli.main import cli
+from elemta.net.tls import openssl
 
 BASE = """
 [server]
@@ -255,3 +258,49 @@ def test_plugins_in_processes_of_their_own_are_asked_who_they_are(check):
     result = check(BASE + isolated)
     assert result.exit_code == 1
     assert "did you mean on_connect?" in result.output
+
+
+class TestCertificates:
+    TLS = BASE + '[tls]\ncertificate = "certificate.pem"\nkey = "certificate.key"\n'
+
+    def test_what_is_wrong_is_told_at_its_line(self, check, tmp_path):
+        issued = Authority(tmp_path).issue("mx.example.test")
+        assert lines(check(self.TLS)) == ["elemta.toml: fine"]
+        issued.key_file.chmod(0o644)
+        (problem, verdict) = lines(check(self.TLS))
+        line = self.TLS.split("\n").index('key = "certificate.key"') + 1
+        assert problem.startswith(f'elemta.toml:{line}: [tls] key: "certificate.key": others on')
+        assert verdict == "elemta.toml: 1 error, 0 warnings"
+
+    def test_further_ones_too(self, check, tmp_path):
+        authority = Authority(tmp_path)
+        authority.issue("mx.example.test")
+        authority.issue("mail.example.org", key="rsa1024", file="other")
+        text = self.TLS + '[[tls.certificates]]\ncertificate = "other.pem"\nkey = "other.key"\n'
+        problem = lines(check(text))[0]
+        assert '[[tls.certificates]] certificate: "other.pem": the key is RSA of 1024' in problem
+
+    def test_groups_that_openssl_does_not_know(self, check, tmp_path):
+        Authority(tmp_path).issue("mx.example.test")
+        problem = lines(check(self.TLS + 'groups = ["X25519", "P-255"]\n'))[0]
+        assert "[tls] groups: " in problem
+        assert problem.endswith("has no group P-255")
+
+    @pytest.fixture
+    def hidden(self, monkeypatch):
+        monkeypatch.setattr(openssl, "_library", lambda: None)
+        openssl.knows_group.cache_clear()
+        yield
+        openssl.knows_group.cache_clear()
+
+    @pytest.mark.usefixtures("hidden")
+    def test_a_python_that_hides_its_openssl(self, check, tmp_path):
+        Authority(tmp_path).issue("mx.example.test")
+        problem, verdict = lines(check(self.TLS))
+        assert "[tls] strict_alpn: warning: has no effect" in problem
+        assert verdict == "elemta.toml: 0 errors, 1 warning"
+        result = check(self.TLS + 'client_certificates = "request"\n')
+        assert result.exit_code == 1
+        assert '"request" is not possible with this Python' in result.output
+        if not hasattr(ssl.SSLContext, "set_groups"):
+            assert "groups cannot be chosen" in check(self.TLS + 'groups = ["X25519"]\n').output

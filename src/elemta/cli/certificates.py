@@ -13,9 +13,13 @@ def find_tls_problems(loaded: Loaded, config: Config) -> Iterator[Problem]:
     # not before it is needed: what reads certificates takes as long as all the rest
     from elemta.app.tls import find_problems  # noqa: PLC0415
     from elemta.net.clock import SystemClock  # noqa: PLC0415
+    from elemta.net.tls import openssl  # noqa: PLC0415
 
     for error in find_problems(config, SystemClock()):
         yield loaded.problem(_setting_of(config, error.where), error.problem)
+    if config.tls.strict_alpn and not openssl.is_reachable():
+        text = "has no effect: this Python hides its OpenSSL"
+        yield loaded.problem(("tls", "strict_alpn"), text, is_error=False)
 
 
 def _setting_of(config: Config, where: str) -> KeyPath:
