@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 from accounts.desk import ARGON2, BOUND, PEER, Desk
 
-from elemta.accounts import Account, AppPassword, Claim, Peer, Result, vouch
+from elemta.accounts import Account, AppPassword, Claim, Peer, Result
 from elemta.accounts.app_passwords import digest_of, make_secret
 from elemta.accounts.hashes import Argon2Settings, verify
 from elemta.accounts.hashing import Workshop
@@ -385,12 +385,48 @@ class TestAppPasswords:
         assert (await desk.say("me", secret)).result is Result.WRONG
 
 
-def test_a_password_that_somebody_else_has_checked():
-    verdict = vouch(Claim("PLAIN", "Me@Example.test", "ME@example.test", "hunter2"))
-    assert (verdict.result, verdict.account) == (Result.OK, Account("me@example.test"))
-    for login, authzid in (("me", "you"), ("me", "a b"), ("a b", "")):
-        verdict = vouch(Claim("PLAIN", login, authzid, "hunter2"))
-        assert (verdict.result, verdict.account) == (Result.WRONG, None)
+class TestVouching:
+    """A password that somebody else has checked."""
+
+    @pytest.mark.parametrize("has_sources", [True, False])
+    async def test_no_source_need_know_the_account(self, make_desk, has_sources):
+        desk = make_desk()
+        if not has_sources:
+            await desk.auth.reload(desk.auth._settings, [])
+        claim = Claim("PLAIN", "Me@Example.test", "ME@example.test", "hunter2")
+        verdict = await desk.auth.vouch(claim, PEER)
+        assert (verdict.result, verdict.account) == (Result.OK, Account("me@example.test"))
+        for login, authzid in (("me", "you"), ("me", "a b"), ("a b", "")):
+            verdict = await desk.auth.vouch(Claim("PLAIN", login, authzid, "hunter2"), PEER)
+            assert (verdict.result, verdict.account) == (Result.WRONG, None)
+
+    async def test_what_a_source_knows_of_it_holds(self, desk):
+        desk.add("boss", "other", act_as=("me",), groups=("staff",))
+        desk.add("me", "hunter2", is_locked=True)
+        claim = Claim("PLAIN", "boss", password="hunter2")
+        verdict = await desk.auth.vouch(claim, PEER)
+        assert (verdict.result, verdict.account.groups) == (Result.OK, ("staff",))
+        as_other = Claim("PLAIN", "boss", "me", "hunter2")
+        verdict = await desk.auth.vouch(as_other, PEER)
+        assert verdict.reason == "as whom it wants to act: the account is locked"
+        desk.change_account("me", is_locked=False)
+        assert (await desk.auth.vouch(as_other, PEER)).account.name == "me"
+        desk.change_account("boss", is_locked=True)
+        verdict = await desk.auth.vouch(claim, PEER)
+        assert (verdict.result, verdict.reason) == (Result.WRONG, "the account is locked")
+
+    async def test_rules_for_everybody_hold(self, make_desk):
+        rule = Rule(networks=(ip_network("198.51.100.0/24"),))
+        desk = make_desk(rules=(rule,))
+        claim = Claim("PLAIN", "me", password="hunter2")
+        assert (await desk.auth.vouch(claim, PEER)).result is Result.WRONG
+        near = Peer("198.51.100.7")
+        assert (await desk.auth.vouch(claim, near)).account.rules == (rule,)
+
+    async def test_while_a_source_is_down_nothing_is_decided(self, desk):
+        desk.register.trouble = "gone"
+        verdict = await desk.auth.vouch(Claim("PLAIN", "me", password="hunter2"), PEER)
+        assert verdict.result is Result.DOWN
 
 
 async def test_beyond_the_cap_logins_are_put_off(make_desk):

@@ -64,20 +64,6 @@ class Verdict:
     app_password: str = ""
 
 
-def vouch(claim: Claim) -> Verdict:
-    """Give the verdict on a claim whose password somebody else has found to be right.
-
-    It is about an account that no source need know, and that may act as itself alone.
-    """
-    try:
-        login = prepare_login(claim.login)
-        if claim.authzid and prepare_login(claim.authzid) != login:
-            return Verdict(Result.WRONG, reason="it may not act as the login that it wants to")
-    except PrepareError as error:
-        return Verdict(Result.WRONG, reason=str(error))
-    return Verdict(Result.OK, Account(login))
-
-
 @dataclass(frozen=True, slots=True)
 class _Checked:
     """What a password came to."""
@@ -154,6 +140,24 @@ class Authenticator:
         try:
             return await self._judge(claim, peer)
         except (SourceDown, BusyError) as error:
+            return Verdict(Result.DOWN, reason=str(error))
+
+    async def vouch(self, claim: Claim, peer: Peer) -> Verdict:
+        """Decide on a claim whose password somebody else has found to be right.
+
+        No source need know the account; where one does, its lock and its rules hold all the same.
+        """
+        try:
+            login = prepare_login(claim.login)
+            found = await self._find(login)
+            account = Account(login) if found is None else found.record.account
+            objection = self._find_objection(account, peer)
+            if objection:
+                return Verdict(Result.WRONG, reason=objection)
+            return await self._let_in(claim, account, peer)
+        except PrepareError as error:
+            return Verdict(Result.WRONG, reason=str(error))
+        except SourceDown as error:
             return Verdict(Result.DOWN, reason=str(error))
 
     async def reload(self, settings: AuthSettings, sources: Sequence[AccountSource]) -> None:
@@ -246,12 +250,14 @@ class Authenticator:
         if not checked.is_right:
             reason = claim.note or checked.reason or _why_not(claim, found.record)
             return Verdict(Result.WRONG, reason=reason)
-        return await self._let_in(claim, found, checked, peer)
-
-    async def _let_in(self, claim: Claim, found: Found, checked: _Checked, peer: Peer) -> Verdict:
-        """Find as whom an account acts whose password was right."""
-        account = found.record.account
         self._follow_up(claim, found, checked)
+        verdict = await self._let_in(claim, found.record.account, peer)
+        if checked.app_password is None or verdict.account is None:
+            return verdict
+        return replace(verdict, app_password=checked.app_password.name)
+
+    async def _let_in(self, claim: Claim, account: Account, peer: Peer) -> Verdict:
+        """Find as whom an account acts whose password was right."""
         try:
             target = prepare_login(claim.authzid) if claim.authzid else account.name
         except PrepareError:
@@ -267,8 +273,7 @@ class Authenticator:
             if objection:
                 return Verdict(Result.WRONG, reason=f"as whom it wants to act: {objection}")
         account = replace(account, rules=self._rules_of(account))
-        used = checked.app_password.name if checked.app_password is not None else ""
-        return Verdict(Result.OK, account, app_password=used)
+        return Verdict(Result.OK, account)
 
     def _follow_up(self, claim: Claim, found: Found, checked: _Checked) -> None:
         if checked.app_password is not None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from elemta.accounts import Account, Claim, Result, vouch
+from elemta.accounts import Account, Claim, Result
 from elemta.mail import events as ev
 from elemta.mail.errors import LocalProtocolError
 from elemta.mail.ids import SessionId
@@ -223,7 +223,7 @@ class JudgedSession(LimitedSession):
         if decision is not None and self._is_refused(claim, decision):
             return
         if decision is not None and decision.action is Action.ACCEPT and claim.proven is None:
-            verdict = vouch(claim)
+            verdict = await self._ask_accounts(claim, is_proven=True)
         else:
             verdict = await self._ask_accounts(claim)
         if verdict.result is not Result.DOWN:

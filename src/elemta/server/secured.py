@@ -224,11 +224,12 @@ class SecuredSession(Session):
         """Find out whether a client is who it says, and answer."""
         self._settle_login(claim, await self._ask_accounts(claim))
 
-    async def _ask_accounts(self, claim: Claim) -> Verdict:
+    async def _ask_accounts(self, claim: Claim, *, is_proven: bool = False) -> Verdict:
         accounts = self._around.accounts
         if accounts is None:
             raise LocalProtocolError("there are no accounts")
-        return await accounts.judge(claim, self._peer())
+        ask = accounts.vouch if is_proven else accounts.judge
+        return await ask(claim, self._peer())
 
     def _settle_login(self, claim: Claim, verdict: Verdict) -> None:
         """Answer a claim that has been judged."""
