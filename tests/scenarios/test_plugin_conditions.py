@@ -91,12 +91,12 @@ def test_a_wrong_one_stops_the_start(tmp_path, when, problem):
     assert f"plugin closed: {problem}" in elemta.log_file.read_text()
 
 
-def test_what_fails_for_a_session_has_the_plugin_asked(tmp_path):
+def test_what_fails_for_a_session_makes_it_wait(tmp_path):
     when = "size(helo) < 12 && 1 / (size(helo) - 11) > 0"
     with running(tmp_path, rest=configured(tmp_path, when)) as elemta:
         with Dialogue(elemta.port) as client:
             assert mail_from(client, "a.test") == "250"
-            assert mail_from(client, "a" * 6 + ".test") == "550"
-        [notice] = elemta.wait_event("notice")
-        assert notice["subject"] == "plugin closed"
-        assert "the condition fails, so it is asked: division by zero" in notice["detail"]
+            assert mail_from(client, "a" * 6 + ".test") == "451"
+        [failure] = elemta.wait_event("plugin_error")
+        assert failure["plugin"] == "closed"
+        assert "division by zero" in failure["error"]

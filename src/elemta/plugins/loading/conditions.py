@@ -88,8 +88,12 @@ class Condition:
         for facts in _samples(text):
             self._evaluate(facts)
 
-    def holds(self, session: SessionInfo, tell: Callable[[str], None]) -> bool:
-        """Whether it is true of a session; if it fails it counts as true, and `tell` is told."""
+    def holds(self, session: SessionInfo) -> bool:
+        """Whether it is true of a session.
+
+        Raises:
+            ConditionError: It cannot be told.
+        """
         now = (
             session.server,
             session.client_ip,
@@ -102,11 +106,7 @@ class Condition:
         known = session.verdicts.get(self)
         if known is not None and known[0] == now:
             return known[1]
-        try:
-            verdict = self._evaluate({name: read(session) for name, read in FACTS.items()})
-        except ConditionError as error:
-            verdict = True
-            tell(str(error))
+        verdict = self._evaluate({name: read(session) for name, read in FACTS.items()})
         session.verdicts[self] = (now, verdict)
         return verdict
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from elemta.mail.events import Emit, Notice
+from elemta.mail.events import Emit
 from elemta.plugins.asking.chain import Chain, Decision, Link
 from elemta.plugins.asking.table import HookTable
 from elemta.plugins.asking.tally import Tally
@@ -67,7 +67,7 @@ def build_table(
     asked = [each for each in plugins if each.is_enabled and _hears(each.settings, listener)]
     chains: dict[str, Chain] = {}
     for name, hook in HOOKS.items():
-        links = [_link(each, name, emit) for each in asked if name in each.candidate.hooks]
+        links = [_link(each, name) for each in asked if name in each.candidate.hooks]
         if links:
             chains[name] = Chain(hook, links, emit, monotonic)
     return HookTable(chains)
@@ -77,12 +77,12 @@ def _hears(settings: PluginSettings, listener: str) -> bool:
     return not settings.listeners or not listener or listener in settings.listeners
 
 
-def _link(running: Running, hook: str, emit: Emit) -> Link:
+def _link(running: Running, hook: str) -> Link:
     call = getattr(running.plugin, hook)
     settings = running.settings
     if issubclass(HOOKS[hook].context, ConnectionContext):
         if settings.when:
-            call = _when(call, settings, emit)
+            call = _when(call, settings.when)
         if settings.authenticated is not None:
             call = _only(call, is_authenticated=settings.authenticated)
     tally = running.tallies.get(hook)
@@ -102,21 +102,12 @@ def _only(call: Callable[[Any], object], *, is_authenticated: bool) -> Callable[
     return asked
 
 
-def _when(
-    call: Callable[[Any], object], settings: PluginSettings, emit: Emit
-) -> Callable[[Any], object]:
-    """Ask only about sessions of which the plugin's condition is true."""
-    holds, told = condition_of(settings.when).holds, False
-
-    def tell(problem: str) -> None:
-        nonlocal told
-        if not told:  # once: it may fail for every session
-            told = True
-            text = f"the condition fails, so it is asked: {problem}"
-            emit(Notice(f"plugin {settings.name}", text))
+def _when(call: Callable[[Any], object], when: str) -> Callable[[Any], object]:
+    """Ask only about sessions of which a condition is true; one that fails is a failed plugin."""
+    holds = condition_of(when).holds
 
     def asked(context: ConnectionContext) -> object:
-        return call(context) if holds(context.session, tell) else None
+        return call(context) if holds(context.session) else None
 
     return asked
 
