@@ -21,7 +21,7 @@ from servers.jobs import (
 
 from elemta.delivery import DeliverySettings
 from elemta.delivery.connection import Waits
-from elemta.mail.errors import CorruptError
+from elemta.mail.errors import CorruptError, SpoolError
 from elemta.mail.message import Facts
 from elemta.net import steps
 from elemta.testing.peer import OFFERS, Drop, Peer, Raw, Slow
@@ -361,14 +361,19 @@ class TestContent:
             assert office.delivery.pool.in_use == 0
         assert peer.contents == []
 
-    async def test_corrupt_content_after_some_have_it(self) -> None:
+    @pytest.mark.parametrize("error", [CorruptError, SpoolError])
+    async def test_content_that_goes_after_some_have_it(self, error: type[SpoolError]) -> None:
         """They must not get it again: the others wait, and the next attempt tells."""
 
         class Rotting(Pieces):
+            is_gone = False
+
             async def chunks(self):
+                if self.is_gone:
+                    raise error("it cannot be read")
                 async for chunk in super().chunks():
                     yield chunk
-                self.broken = True
+                self.is_gone = True
 
         peer = Peer()
         settings = replace(SETTINGS, recipients_per_transaction=2)

@@ -17,7 +17,7 @@ from elemta.delivery.next_hop import fixed_targets
 from elemta.delivery.pool import Pool
 from elemta.delivery.settings import SMTP_PORT, DeliverySettings, Route, TlsPolicy, Via
 from elemta.delivery.smtp import NO_REQUIRETLS, Transaction
-from elemta.mail.errors import CorruptError
+from elemta.mail.errors import SpoolError
 from elemta.mail.job import Job
 from elemta.mail.message import Recipient, Requests
 from elemta.mail.outcome import Outcome, Result
@@ -87,7 +87,7 @@ class Sender:
         """Make one attempt; one outcome for each recipient, in their order.
 
         Raises:
-            CorruptError: The content could not be read; nobody got it.
+            SpoolError: The content could not be read; nobody got it.
         """
         most, recipients = self._settings.recipients_per_transaction, job.recipients
         if len(recipients) <= most:
@@ -97,7 +97,7 @@ class Sender:
             attempt = _Attempt(job, route, recipients[start : start + most])
             try:
                 outcomes += await self._send_to(attempt)
-            except CorruptError:
+            except SpoolError:
                 if not outcomes:
                     raise
                 outcomes.append(_UNREADABLE)  # and who has it must be known to have it
