@@ -10,6 +10,7 @@ GOOD = """
 hostname = "mx.example.test"
 """
 SOURCE = '[[auth.sources]]\ntype = "sqlite"\n'
+SUBMISSION = '[[listeners]]\naddress = "127.0.0.1:1587"\nkind = "submission"'
 
 
 @pytest.fixture
@@ -100,9 +101,14 @@ networks = ["192.0.2.0/24"]
         ),
         (SOURCE + SOURCE, "[[auth.sources]]", "is there twice"),
         (
-            '[[listeners]]\naddress = "127.0.0.1:1587"\nkind = "submission"',
+            SUBMISSION,
             "[auth] required_on[0]",
             "nobody can log in there",
+        ),
+        (
+            f'{SUBMISSION}\n[plugins]\nenabled = false\nplugins = ["ldap"]',
+            "[auth] required_on[0]",
+            "nobody can log in there: no [[auth.sources]] has accounts",
         ),
     ],
 )
@@ -120,6 +126,15 @@ def test_errors(found, text, setting, says):
             '[auth.oauth]\nissuer = "x"\naudience = "y"\nkeys = "z"',
             "[auth.oauth] issuer",
             "no effect",
+        ),
+        *(
+            (SUBMISSION + text, "[auth] required_on[0]", "unless a plugin has on_auth_start")
+            for text in (
+                '\n[plugins]\nplugins = ["ldap"]',
+                '\n[[plugins.plugin]]\nname = "ldap"',
+                "\n[plugins.ldap]\nuri = 1",
+                '\n[plugins]\ndirectory = "/"',
+            )
         ),
     ],
 )

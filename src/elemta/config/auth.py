@@ -154,7 +154,10 @@ class RuleConfig(Section):
 
 
 class AuthConfig(Section):
-    """Logging in: SMTP AUTH (RFC 4954). Without sources it is not offered."""
+    """Logging in: SMTP AUTH (RFC 4954).
+
+    Without sources it is offered where a plugin has `on_auth_start`, and then PLAIN and LOGIN only.
+    """
 
     required_on: Annotated[
         tuple[Literal["mta", "submission", "submissions"], ...],
@@ -194,12 +197,15 @@ class AuthConfig(Section):
     rules: tuple[RuleConfig, ...] = ()
 
 
-def find_faults(auth: AuthConfig, kinds: set[str]) -> Iterator[tuple[Place, str, bool]]:
+def find_faults(
+    auth: AuthConfig, kinds: set[str], *, has_plugins: bool
+) -> Iterator[tuple[Place, str, bool]]:
     """Look at the settings as a whole.
 
     Args:
         auth: The settings.
         kinds: The kinds of listeners there are.
+        has_plugins: There are plugins; one of them might decide on logins.
 
     Yields:
         The setting, what is wrong with it, and whether that is an error.
@@ -208,7 +214,9 @@ def find_faults(auth: AuthConfig, kinds: set[str]) -> Iterator[tuple[Place, str,
         for index, kind in enumerate(auth.required_on):
             if kind in kinds:
                 text = "nobody can log in there: no [[auth.sources]] has accounts"
-                yield ("auth", "required_on", index), text, True
+                if has_plugins:
+                    text += ", unless a plugin has on_auth_start"
+                yield ("auth", "required_on", index), text, not has_plugins
     yield from _mechanisms(auth)
     yield from _oauth(auth)
     seen: list[tuple[str, Path | None]] = []

@@ -11,6 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, 
 from elemta.config.auth import find_faults
 from elemta.config.locate import Path as KeyPath
 from elemta.config.models import Config, RouteConfig
+from elemta.config.plugins import PluginsConfig
 
 PRIVATE = tuple(
     ip_network(text)
@@ -180,8 +181,17 @@ def _tls(config: Config) -> Iterator[Finding]:
 
 def _auth(config: Config) -> Iterator[Finding]:
     kinds = {listener.kind for listener in config.listeners}
-    for path, text, is_error in find_faults(config.auth, set(kinds)):
+    faults = find_faults(config.auth, set(kinds), has_plugins=_has_plugins(config.plugins))
+    for path, text, is_error in faults:
         yield Finding(path, text, is_error, about=(("auth",), ("listeners",)))
+
+
+def _has_plugins(plugins: PluginsConfig) -> bool:
+    """Whether any may be asked: named ones, or what lies in their folder."""
+    if not plugins.enabled:
+        return False
+    is_any_named = plugins.plugins or plugins.plugin or plugins.tables
+    return bool(is_any_named) or (plugins.auto_load and plugins.directory.is_dir())
 
 
 def _matches(route: RouteConfig, domain: str) -> bool:
