@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from elemta.accounts import Account, Claim, Result
+from elemta.accounts import Account, Claim, Result, Verdict
 from elemta.mail import events as ev
 from elemta.mail.errors import LocalProtocolError
 from elemta.mail.ids import SessionId
@@ -48,6 +48,13 @@ def without_secret(line: bytes) -> bytes:
         return line
     words = line.split(None, 2)
     return b" ".join(words[: 2 if words[0].upper() == b"AUTH" else 1])
+
+
+def _for_login(reply: Reply) -> Reply:
+    """Refuse a login by the codes that there are for it (RFC 4954 §6)."""
+    code, prefix, usual = (535, "5.7.", "5.7.8") if reply.is_permanent else (454, "4.7.", "4.7.0")
+    enhanced = reply.enhanced or ""
+    return Reply(code, reply.text, enhanced if enhanced.startswith(prefix) else usual)
 
 
 class JudgedSession(LimitedSession):
@@ -110,7 +117,7 @@ class JudgedSession(LimitedSession):
             await super()._hold()
 
     async def _secured(self) -> None:
-        self._info.helo = self._info.protocol = ""
+        self._info.helo = self._info.protocol = self._info.username = ""
         await self._welcome_tls()
 
     async def _welcome_tls(self) -> bool:
@@ -216,21 +223,27 @@ class JudgedSession(LimitedSession):
     async def _judge(self, claim: Claim) -> None:
         """Ask plugins before the accounts, and again after them.
 
-        A plugin that says ACCEPT to a password has checked it itself. Once the accounts have been
-        asked none can let in whom they do not know.
+        A plugin that says ACCEPT to a password has checked it itself, and one that says REJECT
+        likewise. Once it has been checked none can let in who was wrong.
         """
         decision = await self._ask_login("on_auth_start", claim, None)
-        if decision is not None and self._is_refused(claim, decision):
-            return
-        if decision is not None and decision.action is Action.ACCEPT and claim.proven is None:
-            verdict = await self._ask_accounts(claim, is_proven=True)
+        refusal = self._refusal(decision)
+        if refusal is not None:
+            verdict = Verdict(Result.WRONG if refusal.is_permanent else Result.DOWN)
         else:
-            verdict = await self._ask_accounts(claim)
+            is_accepted = decision is not None and decision.action is Action.ACCEPT
+            is_proven = is_accepted and claim.proven is None
+            verdict = await self._ask_accounts(claim, is_proven=is_proven)
         if verdict.result is not Result.DOWN:
-            decision = await self._ask_login("on_auth", claim, verdict.result is Result.OK)
-            if decision is not None and self._is_refused(claim, decision):
-                return
-        self._settle_login(claim, verdict)
+            last = await self._ask_login("on_auth", claim, verdict.result is Result.OK)
+            reply = self._refusal(last)
+            if reply is not None:
+                decision, refusal = last, reply
+        if refusal is None or decision is None:
+            self._settle_login(claim, verdict)
+        else:
+            reason = f"{decision.plugin}: {decision.note}"
+            self._refuse_login(claim.login, _for_login(refusal), reason)
 
     async def _ask_login(
         self,
@@ -246,18 +259,6 @@ class JudgedSession(LimitedSession):
             AuthContext(hook, self._info, claim.mechanism, claim.login, password, authenticated)
         )
         return await waiting if waiting is not None else None
-
-    def _is_refused(self, claim: Claim, decision: Decision) -> bool:
-        reply = self._refusal(decision)
-        if reply is None:
-            return False
-        enhanced = reply.enhanced or ""
-        if reply.is_permanent:
-            reply = Reply(535, reply.text, enhanced if enhanced.startswith("5.7.") else "5.7.8")
-        else:
-            reply = Reply(454, reply.text, enhanced if enhanced.startswith("4.7.") else "4.7.0")
-        self._refuse_login(claim.login, reply, f"{decision.plugin}: {decision.note}")
-        return True
 
     def _log_in(self, account: Account, mechanism: str) -> None:
         super()._log_in(account, mechanism)
