@@ -34,14 +34,14 @@ are told, the interface, the stage and the policy method are what other document
 `timeout`. Then it counts as failed. A `def` runs in the server's own loop and must answer at
 once; whatever waits is an `async def`.
 
-**TLS**: `on_starttls` is asked after each handshake: behind STARTTLS, and on listeners with implicit
-TLS, where it comes after `on_connect` and before the banner. Who is refused there is told 554 or 421,
-and the connection ends.
+**TLS**: `on_starttls` is asked after each handshake: behind STARTTLS, and on listeners with
+implicit TLS, where it comes after `on_connect` and before the banner. Who is refused there is told
+554 or 421, and the connection ends.
 
 **Logins**: AUTH is offered where there are accounts (`[[auth.sources]]`) or a plugin has
-`on_auth_start`, under TLS or where the listener has `clear_auth`. Both hooks are asked once for each
-attempt that the client has brought to its end; of one that it cancels, or that is malformed, plugins
-do not hear. REJECT becomes 535 and DEFER 454, with the text of the plugin.
+`on_auth_start`, under TLS or where the listener has `clear_auth`. Both hooks are asked once for
+each attempt that the client has brought to its end; of one that it cancels, or that is malformed,
+plugins do not hear. REJECT becomes 535 and DEFER 454, with the text of the plugin.
 
 - `on_auth_start` has the password, where the mechanism tells it: with PLAIN and LOGIN, not with
   SCRAM, CRAM-MD5, EXTERNAL or tokens. ACCEPT says that the plugin has checked it and that it is
@@ -49,9 +49,10 @@ do not hear. REJECT becomes 535 and DEFER 454, with the text of the plugin.
   Where there was no password, ACCEPT means no more than CONTINUE. REJECT says that it is wrong.
   DEFER says that nobody can tell for now.
 - `on_auth` never has it. It is asked once the credentials were checked, by the accounts or by a
-  plugin, and not where nobody could tell. It can refuse a login that was right. It cannot let in one
-  that was wrong.
-- A plugin with `on_auth_start` reads passwords: `elemta plugins info NAME` says which hooks one has.
+  plugin, and not where nobody could tell. It can refuse a login that was right. It cannot let in
+  one that was wrong.
+- A plugin with `on_auth_start` reads passwords: `elemta plugins info NAME` says which hooks one
+  has.
 
 | hook | moment | context | its result may |
 |---|---|---|---|
