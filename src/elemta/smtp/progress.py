@@ -174,7 +174,7 @@ class Progress:
         elif isinstance(event, Data):
             self.reader = ContentReader(self.limits)
             self.is_last = True
-        elif isinstance(event, Auth | AuthResponse):
+        elif isinstance(event, (Auth, AuthResponse)):
             self.is_authenticated = reply.code == 235
         elif isinstance(event, XClient):  # as at the banner
             self.hello, self.esmtp = "", False

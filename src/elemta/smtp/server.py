@@ -29,7 +29,12 @@ from elemta.smtp.events import (
     Data,
     Event,
     Fault,
+    Hello,
+    Mail,
+    Noop,
     Quit,
+    Rcpt,
+    Reset,
     StartTls,
 )
 from elemta.smtp.limits import Limits
@@ -42,6 +47,7 @@ _COMMANDS, _DOTTED, _CHUNK, _CONTENT_END, _UNSYNCED, _CLOSED, _RESPONSE = range(
 _CR = ord("\r")
 _LONGEST_GROWTH = max(commands.COMMAND_GROWTH.values())
 _NO_MORE_IN_CLEAR = (b"STARTTLS",)  # what comes behind them is an attack, strict or not
+_STEADY = frozenset((Hello, Mail, Rcpt, ChunkEnd, Reset, Noop))  # nothing but commands follows
 _DEFAULT_OFFER = Offer()
 
 
@@ -180,7 +186,8 @@ class ServerMachine:
         self._asked = None
         self._due = 1
         self._progress.settle(event, reply)
-        self._mode = self._mode_after(event, reply)
+        if type(event) not in _STEADY:
+            self._mode = self._mode_after(event, reply)
 
     def _mode_after(self, event: Event, reply: Reply) -> int:
         """Say how input is to be read once an event has been answered."""
