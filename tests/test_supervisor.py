@@ -50,6 +50,19 @@ def test_answers_come_between_signs_of_life():
             assert child.answer == answer
 
 
+def test_who_is_prepared_is_not_yet_at_work():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        child = Child("worker", 0, lambda _: 0, [], lifeline=ours.fileno())
+        theirs.send(b"=")
+        listen(child)
+        assert (child.is_prepared, child.was_up, child.answer) == (True, False, "")
+        theirs.send(b"=.")
+        listen(child)
+        assert (child.is_prepared, child.was_up, child.answer) == (True, True, "")
+
+
 def test_last_words_alone_are_no_sign_of_life():
     ours, theirs = socket.socketpair()
     with ours, theirs:

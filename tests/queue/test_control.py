@@ -142,7 +142,9 @@ class TestHeartbeats:
             Heartbeat(0, 99, NOW, ready=True),
             Heartbeat(1, 101, NOW + 1, ready=True),
         ]
-        control.forget(0)
+        control.forget(0, 98)
+        assert [beat.index for beat in control.heartbeats()] == [0, 1]  # it is another by now
+        control.forget(0, 99)
         assert [beat.index for beat in control.heartbeats()] == [1]
 
 

@@ -241,7 +241,7 @@ def test_why_a_worker_cannot_start_is_in_the_log(tmp_path):
 
 
 def test_an_orphan_that_somebody_holds_is_adopted_later(tmp_path):
-    code = "import elemta.app.shards as shards\nshards.ADOPT_EVERY = 0.1"
+    code = "import elemta.app.shards as shards\nshards.DRAIN_PATIENCE = 0.1"
     shard = tmp_path / "var" / "queue" / "shard-1"
     shard.mkdir(parents=True)
     with (shard / "lock").open("w") as lock:

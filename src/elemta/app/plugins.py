@@ -173,15 +173,20 @@ class WorkerPlugins:
         await change(order.name)
         return 1
 
-    async def stop(self) -> None:
-        """Tell plugins that everything is closed, and close them; `STOP_PATIENCE` for each step."""
+    async def stop(self, *, is_replaced: bool = False) -> None:
+        """Tell plugins that everything is closed, and close them; `STOP_PATIENCE` for each step.
+
+        Args:
+            is_replaced: The list of plugins on disk is another worker's by now.
+        """
         if self._roster is None:
             return
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking], timeout=STOP_PATIENCE)
-        with contextlib.suppress(OSError):
-            listing_path(self._state_dir, self._index).unlink(missing_ok=True)
+        if self._written is not None and not is_replaced:
+            with contextlib.suppress(OSError):
+                listing_path(self._state_dir, self._index).unlink(missing_ok=True)
         roster = self._roster
         for step in (ask(self.table(), self._server("on_server_stopped")), roster.close()):
             try:

@@ -1,8 +1,12 @@
 """The shards of the queue that one worker looks after: its own, and orphans.
 
-New mail goes to the worker's own shard. A shard whose number is beyond the number of workers
-belongs to nobody any more; the worker with its number modulo the number of workers adopts it,
-and delivers what is in it.
+Worker 1 of 4 looks after the shards 1, 5, 9 and so on. New mail goes to the first of these that
+nobody holds, its own from then on: shard 1, but while an earlier generation of the server still
+finishes with that, shard 5. The others it adopts as soon as they are free, and delivers what
+is in them. Those that no generation would begin with are let go again once they are empty.
+
+The lock of a shard's folder is all that says whose it is, so that each has one owner at a time,
+whoever starts or dies meanwhile.
 """
 
 import asyncio
@@ -33,11 +37,14 @@ from elemta.queue.spool import (
     find_shards,
     shard_folder,
 )
+from elemta.queue.spool.ids import SHARDS
 from elemta.queue.sqlite import SqliteStore
 
-OPEN_PATIENCE = 60.0  # seconds that a predecessor which drains may still hold the shard
+OPEN_PATIENCE = 60.0  # seconds for any shard to be free
 OPEN_RETRY = 0.1
-ADOPT_EVERY = 30.0  # seconds between attempts to adopt what somebody else holds
+MOMENT = 0.5  # seconds that a command of the operator may hold a shard
+DRAIN_PATIENCE = 60.0  # seconds that a predecessor may hold a shard before it is worth a word
+ADOPT_EVERY = 30.0  # seconds between attempts to adopt what cannot be opened, and looks for more
 NO_ROOM = "the spool's disk is full or out of reach"
 
 
@@ -86,49 +93,104 @@ class Shards:
         self._state_dir = Path(config.server.state_dir)
         self._control = Control(self._state_dir / "control.db")
         self._opened: dict[int, Opened] = {}
-        self._orphans: set[int] = set()
-        self._adopt_at = 0.0
+        self._number = index
+        self._held: dict[int, float] = {}  # by others, since when
+        self._broken: set[int] = set()
+        self._released: set[int] = set()
+        self._look_at = 0.0
         self._sharing = 1
         self._taken: set[int] = set()
 
     @property
     def own(self) -> Shard:
         """The shard that takes new mail."""
-        return self._opened[self._index].shard
+        return self._opened[self._number].shard
 
     async def open(self) -> None:
-        """Open this worker's shard, and those of workers that are no more.
+        """Open a shard for new mail, and those of workers that are no more.
 
         Raises:
-            SpoolError: Its own shard cannot be opened.
+            SpoolError: None can be opened for new mail.
         """
-        give_up_at = self._clock.monotonic() + OPEN_PATIENCE
+        now = self._clock.monotonic
+        begun = now()
         while True:
             try:
-                self._open(self._index)
+                self._number = self._open_first(is_patient=now() < begun + MOMENT)
             except ShardBusyError:
-                if self._clock.monotonic() > give_up_at:
+                if now() > begun + OPEN_PATIENCE:
                     raise
                 await asyncio.sleep(OPEN_RETRY)
             else:
                 break
+        self._look_for_orphans()
+        self._divide()
+
+    def _open_first(self, *, is_patient: bool) -> int:
+        """Open the first shard that nobody holds; its number.
+
+        Args:
+            is_patient: The worker's own number or none.
+
+        Raises:
+            ShardBusyError: There is none.
+            SpoolError: It cannot be opened.
+        """
+        workers = self._config.server.worker_count
+        candidates = range(self._index, SHARDS, workers)
+        for number in candidates:
+            try:
+                self._open(number)
+            except ShardBusyError:
+                if is_patient or number == candidates[-1]:
+                    raise
+            else:
+                return number
+        raise LookupError(f"worker {self._index} has no number")
+
+    def _look_for_orphans(self) -> None:
+        """Adopt what nobody looks after and can be opened."""
+        self._look_at = self._clock.monotonic() + ADOPT_EVERY
         workers = self._config.server.worker_count
         for number in find_shards(self._state_dir):
-            if number >= workers and number % workers == self._index:
+            is_ours = number % workers == self._index and number not in self._released
+            if is_ours and number not in self._opened:
                 self._adopt(number)
-        self._divide()
 
     def _adopt(self, number: int) -> None:
         try:
             self._open(number)
+        except ShardBusyError as error:
+            now = self._clock.monotonic()
+            if now - self._held.setdefault(number, now) > DRAIN_PATIENCE:
+                self._tell_broken(number, error)
         except SpoolError as error:
-            if number not in self._orphans:
-                text = f"{error}; tried again every {ADOPT_EVERY:.0f} s"
-                self._emit(ev.Notice(f"shard {number} not adopted", text))
-            self._orphans.add(number)
+            self._tell_broken(number, error)
         else:
-            self._orphans.discard(number)
+            self._held.pop(number, None)
+            self._broken.discard(number)
             self._emit(ev.ShardAdopted(number, self._index))
+
+    def _tell_broken(self, number: int, error: SpoolError) -> None:
+        if number not in self._broken:
+            self._emit(ev.Notice(f"shard {number} not adopted", f"{error}; it is tried again"))
+        self._broken.add(number)
+
+    async def _release_empty(self) -> None:
+        """Let go of what holds no mail any more, so that a later generation finds it free."""
+        workers = self._config.server.worker_count
+        for number, opened in list(self._opened.items()):
+            if number in {self._number, self._index} or number < workers or self._taken:
+                continue
+            if opened.shard.in_flight or not opened.shard.is_empty:
+                continue
+            stats = await opened.store.stats()
+            if any(stats.recipients.values()) or self._taken:
+                continue
+            del self._opened[number]
+            self._released.add(number)
+            await opened.shard.stop(0.0)
+            await asyncio.to_thread(opened.store.close)
 
     def _divide(self) -> None:
         """Let the shards that have mail to send share the worker's limits.
@@ -136,7 +198,7 @@ class Shards:
         While an order is carried out that may be any of them.
         """
         sharing = sum(
-            number == self._index or bool(self._taken) or not opened.shard.is_empty
+            number == self._number or bool(self._taken) or not opened.shard.is_empty
             for number, opened in self._opened.items()
         )
         if sharing != self._sharing:
@@ -192,20 +254,28 @@ class Shards:
         Raises:
             SpoolError: The control database cannot be used now.
         """
-        if self._orphans and self._clock.monotonic() >= self._adopt_at:
-            self._adopt_at = self._clock.monotonic() + ADOPT_EVERY
-            for number in sorted(self._orphans):
-                self._adopt(number)
+        for number in sorted(self._held):  # whoever holds it may be done any moment
+            self._adopt(number)
+        if self._clock.monotonic() >= self._look_at:
+            self._look_for_orphans()
+            await self._release_empty()
         now = self._clock.now()
         has_room = self.own.has_room()
         reason = "" if has_room else NO_ROOM
         heartbeat = Heartbeat(self._index, os.getpid(), now, has_room, reason)
         # in a thread: another process may write to the control database just now
         for placed in await asyncio.to_thread(self._report, heartbeat):
+            if self._is_taking_over() and not isinstance(placed.order, PluginOrder):
+                continue  # rather no answer than one for half of the mail
             if placed.number not in self._taken:
                 self._taken.add(placed.number)
                 _ = spawn(self._carry_out(placed), f"order {placed.number}")
         self._divide()
+
+    def _is_taking_over(self) -> bool:
+        """Whether a predecessor still finishes with mail that will be ours."""
+        now = self._clock.monotonic()
+        return any(now - since < DRAIN_PATIENCE for since in self._held.values())
 
     def _report(self, heartbeat: Heartbeat) -> list[PlacedOrder]:
         self._control.beat(heartbeat)
@@ -217,7 +287,7 @@ class Shards:
             if isinstance(placed.order, PluginOrder):
                 count = await self._plugins.obey(placed.order)
             else:
-                for opened in self._opened.values():
+                for opened in list(self._opened.values()):
                     count += await opened.shard.apply_order(placed.order)
         except (SpoolError, PluginError) as error:
             problem = str(error)
@@ -269,5 +339,5 @@ class Shards:
         for opened in self._opened.values():
             opened.store.close()
         with contextlib.suppress(SpoolError):  # a full disk: it will be missed, that is all
-            self._control.forget(self._index)
+            self._control.forget(self._index, os.getpid())
         self._control.close()

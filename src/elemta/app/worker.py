@@ -2,7 +2,11 @@
 
 It owns a shard of the queue, and those of workers that are no more; workers share nothing. It
 ends when told by SIGTERM, or when the supervisor is gone: no new connections or attempts, what
-is under way finishes until a deadline.
+is under way finishes until a deadline. Where another generation of the server has taken over, it
+accepts no more connections and ends when its sessions do.
+
+Between it and the supervisor is its lifeline: "=" says that it is prepared, and it waits for "o"
+before it lets clients in; "r" says that it is replaced.
 """
 
 import asyncio
@@ -55,6 +59,7 @@ BEAT_EVERY = 1.0  # seconds between heartbeats, samples and looks for orders
 SURVEY_COST = 50  # counting a long queue takes a while: at most a fiftieth of the time
 SWITCH_INTERVAL = 0.0005  # seconds; the queue's writer thread must not wait for the loop's turn
 LAST_WORDS = 60_000  # octets; a lifeline takes so many at once
+LAST_ATTEMPTS = 2 / 3  # of the time to end in; no attempt is begun after that
 SPARE_FILES = 200  # databases, spool files, mailboxes, name servers
 GARBAGE_THRESHOLD = 50_000  # allocations between collections: sessions make few cycles
 
@@ -132,6 +137,8 @@ class Worker:
         self._config = config
         self._clock = SystemClock()
         self._stop = asyncio.Event()
+        self._may_open = asyncio.Event()
+        self._is_replaced = False
         self._figures: Figures | None = None
         self._beating: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
@@ -194,7 +201,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         capture_loop(loop, self._emit)
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        loop.add_reader(self._start.lifeline, self._lose_supervisor)
+        loop.add_reader(self._start.lifeline, self._hear)
         self._session_prefix = f"{self._start.index:x}-{os.getpid():x}-"
         self._tls.apply(self._config)
         self._accounts = make_authenticator(self._config, self._clock, self._emit)
@@ -205,6 +212,8 @@ class Worker:
         self._plugins.roster.on_change = self._take_tables
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one may wait since the fork
+        if not await self._is_let_open():
+            return
         await self._listeners.start(self._start.sockets)
         self._beating = spawn(self._beat(), "beat")
         gc.collect()
@@ -224,9 +233,33 @@ class Worker:
         with contextlib.suppress(OSError):
             os.write(self._start.lifeline, words.encode()[:LAST_WORDS])
 
-    def _lose_supervisor(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._start.lifeline)
-        self._stop.set()
+    def _hear(self) -> None:
+        """Take in what the supervisor says; its silence for ever is the end."""
+        lifeline = self._start.lifeline
+        try:
+            said = os.read(lifeline, 100)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        if b"o" in said:
+            self._may_open.set()
+        if b"r" in said:
+            self._is_replaced = True
+            self._stop.set()
+        if not said:
+            asyncio.get_running_loop().remove_reader(lifeline)
+            self._stop.set()
+
+    async def _is_let_open(self) -> bool:
+        """Wait until clients may come in; False when the worker is to end instead."""
+        with contextlib.suppress(OSError):
+            os.write(self._start.lifeline, b"=")
+        waits = [spawn(each.wait(), "wait") for each in (self._may_open, self._stop)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
+        return not self._stop.is_set()
 
     async def wait_for_stop(self) -> None:
         """Wait until the worker is told to stop."""
@@ -239,19 +272,28 @@ class Worker:
             await self._beating
         timeout = self._config.server.drain_timeout
         self._limits.tarpit.close()
-        await asyncio.gather(
-            self._plugins.stopping(timeout),
-            self._listeners.stop(timeout),
-            self._shards.stop(timeout),
-        )
+        ending = self._hand_over(timeout) if self._is_replaced else self._finish(timeout)
+        await asyncio.gather(self._plugins.stopping(timeout), ending)
         await self._delivery.close()
         await self._limits.stop()
         if self._accounts is not None:
             await self._accounts.close()
         self._shards.close()
-        await self._plugins.stop()
-        self._metrics.close()
+        await self._plugins.stop(is_replaced=self._is_replaced)
+        if self._beating is not None:  # else the figures are another worker's
+            self._metrics.close()
         self._log.close()
+
+    async def _finish(self, timeout: float) -> None:  # noqa: ASYNC109 - told, not waited for
+        await asyncio.gather(self._listeners.stop(timeout), self._shards.stop(timeout))
+
+    async def _hand_over(self, timeout: float) -> None:  # noqa: ASYNC109 - as above
+        """Deliver as ever while there are sessions: nobody else can have their mail meanwhile."""
+        deadline = self._clock.monotonic() + timeout
+        leaving = spawn(self._listeners.stop(timeout, is_replaced=True), "leave")
+        await asyncio.wait([leaving], timeout=timeout * LAST_ATTEMPTS)
+        left = max(0.0, deadline - self._clock.monotonic())
+        await asyncio.gather(leaving, self._shards.stop(left))
 
     def _apply(self, config: Config) -> None:
         """Give every room its part of a configuration."""

@@ -39,6 +39,11 @@ cli = LazyGroup(
     help="Elemta, a mail transfer agent.",
     places={
         "serve": ("elemta.cli.serve:serve", "Run the server in the foreground."),
+        "reload": (
+            "elemta.cli.generations:reload",
+            "Have the server read its configuration again.",
+        ),
+        "restart": ("elemta.cli.generations:restart", "Replace the server; no client notices."),
         "check": ("elemta.cli.check:check", "Tell all that is wrong with a configuration."),
         "send": ("elemta.cli.send:send", "Send a message to a server by SMTP."),
         "queue": ("elemta.cli.main:queue", "Look into the queue and give it orders."),

@@ -56,7 +56,8 @@ def serve(
     """Run the server in the foreground.
 
     SIGTERM and SIGINT stop it after the messages under way; SIGHUP reads the configuration
-    again. Events go to standard output, one JSON object a line.
+    again; SIGUSR2 restarts it, and no client notices. Events go to standard output, one JSON
+    object a line.
     """
     if test_mode and config_path is not None:
         fail("--test-mode has a configuration of its own: leave out --config")
@@ -104,6 +105,9 @@ def _serve(config_path: Path | None, *, as_json: bool) -> NoReturn:
         for problem in problems:
             warn(str(problem))
     if config is None or not is_fit:
+        from elemta.supervisor import refuse_succession  # noqa: PLC0415 - as below
+
+        refuse_succession("; ".join(str(each) for each in problems if each.is_error))
         raise SystemExit(PROBLEM)
     # a configuration with errors is told of without reading the whole server first
     from elemta.app import run_worker  # noqa: PLC0415

@@ -350,6 +350,19 @@ class ConfigChanged(Event, tag="config_changed", frozen=True, omit_defaults=True
     error: str = ""
 
 
+class RestartFailed(Event, tag="restart_failed", frozen=True, omit_defaults=True):
+    """A restart came to nothing: the server goes on as it was."""
+
+    LEVEL: ClassVar[str] = "error"
+    error: str
+
+
+class ServerReplaced(Event, tag="server_replaced", frozen=True, omit_defaults=True):
+    """Another process is the server now; this one finishes the messages under way, and ends."""
+
+    pid: int
+
+
 class WorkerStarted(Event, tag="worker_started", frozen=True, omit_defaults=True):
     """A worker is ready."""
 

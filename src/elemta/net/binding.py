@@ -17,13 +17,25 @@ def bind_tcp(host: str, port: int, count: int) -> list[socket.socket]:
         # with SO_REUSEPORT another server's port would be shared, silently: ask without it first
         _prepare(probe)
         probe.bind((host, port))
+    sockets = bind_more(host, port, count)
+    for bound in sockets:
+        bound.listen(BACKLOG)
+    return sockets
+
+
+def bind_more(host: str, port: int, count: int) -> list[socket.socket]:
+    """Bind further sockets to an address that we have; they get no connections before `listen`.
+
+    Raises:
+        OSError: The address is another user's, or one that does not share it.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sockets = []
     for _ in range(count):
         bound = socket.socket(family, socket.SOCK_STREAM)
         _prepare(bound)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind((host, port))
-        bound.listen(BACKLOG)
         bound.settimeout(0)
         sockets.append(bound)
     return sockets

@@ -48,7 +48,7 @@ _decode = msgspec.msgpack.Decoder(Snapshot).decode
 
 
 class SnapshotFile:
-    """The file of this process."""
+    """The file of this process; what an earlier one still writes to its own is seen no more."""
 
     def __init__(self, folder: Path, process: str):
         self._path = folder / f"{process}{ENDING}"
@@ -58,9 +58,18 @@ class SnapshotFile:
         """Replace what the file holds."""
         content = _encode(snapshot)
         header = _HEADER.pack(len(content), zlib.crc32(content))
-        if self._fd < 0:
-            self._fd = _open_with_room(self._path)
-        os.pwrite(self._fd, header + content, 0)
+        if self._fd >= 0:
+            os.pwrite(self._fd, header + content, 0)
+            return
+        fresh = self._path.with_suffix(".new")
+        fd = _open_with_room(fresh)
+        try:
+            os.pwrite(fd, header + content, 0)
+            fresh.replace(self._path)
+        except OSError:
+            os.close(fd)
+            raise
+        self._fd = fd
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -126,9 +126,9 @@ class Control:
             heartbeat.reason,
         )
 
-    def forget(self, worker: int) -> None:
-        """A worker ends in good order: nobody need miss it."""
-        self._write("DELETE FROM heartbeats WHERE worker = ?", worker)
+    def forget(self, worker: int, pid: int) -> None:
+        """A worker ends in good order: nobody need miss it, unless another has its number now."""
+        self._write("DELETE FROM heartbeats WHERE worker = ? AND pid = ?", worker, pid)
 
     def heartbeats(self) -> list[Heartbeat]:
         """What each worker last said, also those that are gone without a word."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from elemta.server.surroundings import Surroundings
 
 TOO_BUSY = Refusal(Reply(421, "Too many connections, try again later", "4.3.2"), "connections")
 BACKLOG = 1024
+LAST_WORDS = 2.0  # seconds for sessions to end with a reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Listeners:
         self._servers: list[asyncio.AbstractServer] = []
         self._sessions: set[LimitedSession] = set()
         self._unwrapping: set[Stream] = set()  # connections of proxies that have not said for whom
+        self._is_closed = False
+        self._is_leaving = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -69,26 +73,51 @@ class Listeners:
         for bound in sockets:
             factory = self._factory(bound)
             if bound.socket.family == socket.AF_UNIX:
-                server = await loop.create_unix_server(factory, sock=bound.socket, backlog=BACKLOG)
+                server = await _serve_unix(factory, bound.socket)
             else:
                 server = await loop.create_server(factory, sock=bound.socket, backlog=BACKLOG)
             self._servers.append(server)
 
-    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - an order, not a wait of the caller's
-        """Accept no more; let messages under way finish for `timeout` seconds, then cut off."""
+    async def stop(self, timeout: float, *, is_replaced: bool = False) -> None:  # noqa: ASYNC109 - an order, not a wait of the caller's
+        """Accept no more; end sessions with 421 for `timeout` seconds at most, then cut them off.
+
+        Args:
+            timeout: How long messages under way may take.
+            is_replaced: Somebody else accepts connections from the same sockets: sessions end
+                when their client begins another message, or at the end of that time.
+        """
+        self._is_closed, self._is_leaving = True, is_replaced
         for server in self._servers:
             server.close()
+        if not is_replaced:
+            for stream in self._unwrapping:
+                stream.abort()
+        for session in self._sessions:
+            self._end(session)
+        if await self._is_idle_within(timeout):
+            return
         for stream in self._unwrapping:
             stream.abort()
         for session in self._sessions:
-            session.close_soon()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._idle.wait()
-        except TimeoutError:
+            session.expire()
+        if not await self._is_idle_within(LAST_WORDS):
             for session in self._sessions:
                 session.cut_off()
             await self._idle.wait()
+
+    def _end(self, session: LimitedSession) -> None:
+        if self._is_leaving:
+            session.leave()
+        else:
+            session.close_soon()
+
+    async def _is_idle_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _factory(self, bound: Bound) -> Callable[[], Stream]:
         def accepted(stream: Stream) -> None:
@@ -104,6 +133,7 @@ class Listeners:
             stream.peer_ip or "::1", around.door.proxies
         ):
             self._unwrapping.add(stream)
+            self._idle.clear()
             _ = spawn(self._unwrap(stream, bound), "proxy header")
         else:
             around.emit(ev.ConnectionRefused(stream.peer_ip or "unix", bound.kind, "proxy"))
@@ -123,6 +153,7 @@ class Listeners:
             self._begin(stream, bound)
         finally:
             self._unwrapping.discard(stream)
+            self._note_idle()
 
     def _begin(self, stream: Stream, bound: Bound) -> None:
         around = self._surroundings(bound.address)
@@ -137,6 +168,8 @@ class Listeners:
         session = kind(stream, self._next_session_id(), around)
         self._sessions.add(session)
         self._idle.clear()
+        if self._is_closed:  # it was accepted at the last moment
+            self._end(session)
         _ = spawn(self._hold(session, around, held), "session")
 
     def _admit(self, stream: Stream, around: Surroundings) -> Refusal | tuple[str, ...]:
@@ -155,5 +188,20 @@ class Listeners:
             if held and around.gate is not None:
                 around.gate.leave(held)
             self._sessions.discard(session)
-            if not self._sessions:
-                self._idle.set()
+            self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self._sessions and not self._unwrapping:
+            self._idle.set()
+
+
+async def _serve_unix(
+    factory: Callable[[], Stream], bound: socket.socket
+) -> asyncio.AbstractServer:
+    """Accept connections from a unix socket, which stays where it is when this ends."""
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 13):
+        return await loop.create_unix_server(
+            factory, sock=bound, backlog=BACKLOG, cleanup_socket=False
+        )
+    return await loop.create_unix_server(factory, sock=bound, backlog=BACKLOG)

@@ -60,6 +60,7 @@ class Session(Answering):
         self._ends_at = 0.0
         self._command_ends_at = 0.0  # 0: none has begun
         self._is_closing = False
+        self._is_leaving = False
         self._messages = 0
         self._received = 0  # octets, ever
         self._data_began = 0.0
@@ -80,6 +81,15 @@ class Session(Answering):
         self._is_closing = True
         if self._transaction is None:
             self._stream.deadline = 0.0
+
+    def leave(self) -> None:
+        """End with 421 where the client begins another message: the first may still come."""
+        self._is_leaving = True
+
+    def expire(self) -> None:
+        """End with 421 as soon as the client is waited for, whatever is under way."""
+        self._is_closing = True
+        self._stream.deadline = 0.0
 
     def cut_off(self) -> None:
         """End now, whatever is under way: what has no 250 yet is the client's to send again."""
@@ -210,6 +220,9 @@ class Session(Answering):
         return None
 
     def _on_mail(self, event: smtp.Mail) -> Awaitable[None] | None:
+        if self._is_leaving and self._messages:
+            self._end("shutdown", SHUTDOWN)
+            return None
         if self._around.door.requires_login and not self._login:
             self._refuse("mail", LOGIN_FIRST, mail_from=str(event.sender or ""))
             return None

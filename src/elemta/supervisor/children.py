@@ -9,6 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from elemta.config import Changes, Config
+from elemta.config.lint import find_all
+from elemta.mail.errors import ConfigError
+
+OPEN = b"o"  # to a worker: let clients in
+REPLACED = b"r"  # to any child: another generation of the server is there, end in peace
 
 
 @dataclass(slots=True)
@@ -16,6 +21,8 @@ class Child:
     """A process that is to run: what it does, with which sockets, and how it fares.
 
     Attributes:
+        is_prepared: It would accept connections if it were let.
+        was_up: It has said that it is alive and at work.
         answer: Whether it has taken the last changed configuration ("+") or not ("-"); "" before.
     """
 
@@ -28,6 +35,7 @@ class Child:
     pulse_at: float = 0.0
     started_at: float = 0.0
     start_at: float = 0.0
+    is_prepared: bool = False
     was_up: bool = False
     last_words: bytes = b""
     answer: str = ""
@@ -81,6 +89,17 @@ class Reload:
         )
 
 
+def refuse_errors(config: Config) -> None:
+    """Judge settings that come from two files: what still runs, and what was read now.
+
+    Raises:
+        ConfigError: They do not fit together.
+    """
+    for finding in find_all(config):
+        if finding.is_error:
+            raise ConfigError("reload", f"{finding.text}; a restart may be needed")
+
+
 def make_lifeline() -> tuple[int, int]:
     """Make the two ends of a lifeline: the child's, and ours."""
     theirs, ours = socket.socketpair()
@@ -92,18 +111,25 @@ def make_lifeline() -> tuple[int, int]:
 def listen(child: Child) -> None:
     """Take in what a worker has said.
 
-    Dots are signs of life, "+" and "-" answers to a changed configuration, what follows "!" last
-    words.
+    Dots are signs of life, "=" means that it is prepared, "+" and "-" are answers to a changed
+    configuration, what follows "!" is last words.
     """
     with contextlib.suppress(BlockingIOError, ConnectionError):
         while said := os.read(child.lifeline, 65536):
             pulse, _, words = (b"", b"", said) if child.last_words else said.partition(b"!")
             child.last_words += words
-            if pulse:
+            child.is_prepared = child.is_prepared or b"=" in pulse
+            if pulse := pulse.replace(b"=", b""):
                 child.pulse_at = time.monotonic()
                 child.was_up = True
             if answers := pulse.translate(None, b"."):
                 child.answer = chr(answers[-1])
+
+
+def tell(child: Child, word: bytes) -> None:
+    """Tell a child something; one that has just died does not hear it."""
+    with contextlib.suppress(OSError):
+        os.write(child.lifeline, word)
 
 
 def describe_status(status: int) -> str:

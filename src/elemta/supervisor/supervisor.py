@@ -13,17 +13,19 @@ goes on.
 A worker that cannot work as it is configured says why and ends with `EX_CONFIG`: the server ends
 with it, unless that worker has worked before.
 
-Signals: SIGTERM and SIGINT drain and stop, SIGHUP reads the configuration again.
+A restart starts a new generation of the whole program beside this one (see `succession`). It has
+the same sockets; its workers accept connections once all of them are prepared, and when they do
+this generation ends: sessions finish their message, what they leave in the queue is the next
+generation's.
+
+Signals: SIGTERM and SIGINT drain and stop, SIGHUP reads the configuration again, SIGUSR2 restarts.
 
 Raises ConfigError when it cannot start. Logs server_started, worker_restarted, config_changed,
-server_stopped. Leaves behind nothing but the spool.
+restart_failed, server_replaced, server_stopped. Leaves behind nothing but the spool.
 """
 
 import contextlib
-import errno
-import fcntl
 import os
-import resource
 import signal
 import socket
 import sys
@@ -32,19 +34,44 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
+
 from elemta import __version__
-from elemta.config import Config, Endpoint, changed, keep_fixed, load
-from elemta.config.lint import find_all
+from elemta.config import Changes, Config, changed, keep_fixed, load
 from elemta.config.problems import EX_CONFIG
 from elemta.mail import events as ev
 from elemta.mail.errors import ConfigError
-from elemta.net.binding import bind_tcp, bind_unix
-from elemta.observe import Log, Metrics, capture, describe_error, fan_out, prepare_metrics
+from elemta.observe import Log, Metrics, capture, describe_error, fan_out
 from elemta.observe.exposition import Exposition
-from elemta.plugins.loading.listing import clear_listings
 from elemta.server import Bound
 from elemta.server.limits import Counters
-from elemta.supervisor.children import Child, Reload, describe_status, listen, make_lifeline
+from elemta.supervisor.children import (
+    OPEN,
+    REPLACED,
+    Child,
+    Reload,
+    describe_status,
+    listen,
+    make_lifeline,
+    refuse_errors,
+    tell,
+)
+from elemta.supervisor.generations import Generations
+from elemta.supervisor.notify import notify, notify_reloading
+from elemta.supervisor.sockets import (
+    bind,
+    bind_listeners,
+    close_unused,
+    raise_file_limit,
+    take_passed,
+)
+from elemta.supervisor.state_folder import (
+    Standing,
+    find_standing,
+    prepare_folder,
+    write_standing,
+)
+from elemta.supervisor.succession import Inheritance, take_inheritance
 from elemta.web import serve_web
 
 WorkerMain = Callable[[Config, Path | None, int, Sequence[Bound], int, Counters], int]
@@ -54,18 +81,22 @@ It gives the exit status.
 """
 
 RESTART_DELAYS = (0.1, 1.0, 5.0, 15.0, 30.0)  # after 1, 2... deaths in a row
-LOCK_PATIENCE = (0.05, 0.2, 0.0)  # seconds between attempts
 SILENCE = 60.0  # seconds without a word from a worker that had begun to speak
 ANSWER_PATIENCE = 60.0  # seconds for workers to judge a changed configuration
 STEADY_AFTER = 60.0  # a child that lived so long starts a new row
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+LOOK_SOON = 0.02  # seconds between looks at who is to say something any moment
+ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
+SIGNALS = (*ORDERS, signal.SIGCHLD)
 
 
 class Supervisor:
     """One server on one machine."""
 
-    def __init__(self, config: Config, path: Path | None, run_worker: WorkerMain) -> None:
+    def __init__(
+        self, config: Config, path: Path | None, run_worker: WorkerMain, inheritance: Inheritance
+    ) -> None:
         self._config = config
+        self._generations = Generations(inheritance)
         self._path = path
         self._run_worker = run_worker
         self._counters = Counters(config.server.worker_count)
@@ -77,8 +108,14 @@ class Supervisor:
         self._reason = ""
         self._reloading: Reload | None = None
         self._is_reload_due = False
-        prepare(config)
-        state_dir = Path(config.server.state_dir)
+        self._is_open = not inheritance.is_from_predecessor
+        self._is_up = False
+        self._is_replaced = False
+        self._state_dir = state_dir = Path(config.server.state_dir)
+        raise_file_limit()
+        self._lock = prepare_folder(state_dir, inheritance.lock)
+        before = find_standing(state_dir) if inheritance.is_from_predecessor else None
+        self._standing = msgspec.structs.replace(before or Standing(0), pid=os.getpid())
         self._log = Log(
             sys.stdout.fileno(), config.logging.level, config.logging.format, threaded=False
         )
@@ -88,28 +125,38 @@ class Supervisor:
     def run(self) -> int:
         """Start everything and keep it running until a signal ends it; the exit status."""
         config = self._config
-        workers = config.server.worker_count
-        sockets = bind_listeners(config, workers)
+        workers, heirlooms = config.server.worker_count, self._generations.inheritance.sockets
+        sockets = bind_listeners(config, workers, heirlooms)
         web = config.metrics.listen
-        web_socket = bind("metrics.listen", web, 1)[0] if web is not None else None
+        web_sockets = bind("metrics.listen", web, 1, heirlooms)[0] if web is not None else []
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for index, own in enumerate(sockets):
             main = self._worker_main(index, own)
             self._children.append(Child("worker", index, main, [bound.socket for bound in own]))
-        if web_socket is not None:
-            self._children.append(Child("web", 0, self._web_main(web_socket), [web_socket]))
+        if web_sockets:
+            self._children.append(Child("web", 0, self._web_main(web_sockets[0]), web_sockets))
         self._sockets = [bound for child in self._children for bound in child.sockets]
+        close_unused(heirlooms, self._sockets)
         for child in self._children:
             self._start(child)
-        listeners = [str(listener.address) for listener in config.listeners]
-        self._emit(ev.ServerStarted(__version__, workers, listeners))
+        if self._generations.is_first:
+            self._announce()
         try:
             reason = self._watch()
         finally:
             self._kill_all()
         self._emit(ev.ServerStopped(reason))
         self._log.close()
+        if self._is_replaced:
+            return self._generations.retire(self._state_dir, ORDERS)
         return self._status
+
+    def _announce(self) -> None:
+        """Say that the server is this process."""
+        write_standing(self._state_dir, self._standing)
+        listeners = [str(listener.address) for listener in self._config.listeners]
+        workers = self._config.server.worker_count
+        self._emit(ev.ServerStarted(__version__, workers, listeners))
 
     def _worker_main(self, index: int, sockets: list[Bound]) -> Callable[[int], int]:
         return lambda lifeline: self._run_worker(
@@ -147,6 +194,9 @@ class Supervisor:
             self._become(child, ours)
         os.close(ours)
         child.pid, child.lifeline, child.pulse_at = pid, theirs, 0.0
+        child.is_prepared = False
+        if self._is_open and child.is_worker:
+            tell(child, OPEN)
 
     def _become(self, child: Child, lifeline: int) -> NoReturn:
         """Run a child's main in the fresh process; never returns into the supervisor's code."""
@@ -183,8 +233,12 @@ class Supervisor:
                 self._stop(signal.Signals(number).name)
             elif number == signal.SIGHUP:
                 self._is_reload_due = True
+            elif number == signal.SIGUSR2:
+                self._begin_restart()
             self._reap()
             self._feel_pulses()
+            self._come_up()
+            self._look_at_generations()
             self._end_reload()
             if self._is_reload_due and self._reloading is None:
                 self._is_reload_due = False
@@ -201,8 +255,8 @@ class Supervisor:
         """Seconds until something is to be done without a signal."""
         if self._is_stopping:
             return max(0.0, min(1.0, self._stop_by - time.monotonic()))
-        if self._reloading is not None:
-            return 0.02
+        if self._reloading is not None or self._generations.is_pending or not self._is_up:
+            return LOOK_SOON
         waiting = [child.start_at for child in self._children if not child.pid]
         return max(0.0, min(waiting) - time.monotonic()) if waiting else 5.0
 
@@ -222,12 +276,17 @@ class Supervisor:
     def _stop(self, reason: str) -> None:
         if self._is_stopping:
             return
-        self._reason = reason
-        self._is_stopping = True
-        self._stop_by = time.monotonic() + self._config.server.drain_timeout + 10.0
+        notify("STOPPING=1")
+        self._generations.stop()
+        self._begin_end(reason)
         for child in self._children:
             if child.pid:
                 os.kill(child.pid, signal.SIGTERM)
+
+    def _begin_end(self, reason: str) -> None:
+        self._reason = reason
+        self._is_stopping = True
+        self._stop_by = time.monotonic() + self._config.server.drain_timeout + 10.0
         for bound in self._sockets:
             bound.close()  # else clients would wait in a queue that nobody serves
 
@@ -237,6 +296,7 @@ class Supervisor:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if not pid:
                     return
+                self._generations.note_end(pid, status)
                 for child in self._children:
                     if child.pid == pid:
                         self._died(child, status)
@@ -251,12 +311,20 @@ class Supervisor:
             return
         if os.waitstatus_to_exitcode(status) == EX_CONFIG and not child.was_up:
             # to try again would come to the same
-            sys.stderr.write(child.last_words.decode(errors="replace"))
+            words = child.last_words.decode(errors="replace")
+            sys.stderr.write(words)
             sys.stderr.flush()
-            self._status = 1
-            self._stop(f"{child.name} {child.index} cannot work as it is configured")
+            self._give_up(f"{child.name} {child.index} cannot work as it is configured", words)
+        elif not (self._generations.is_first or self._is_up):
+            self._give_up(f"{child.name} {child.index} has ended: {describe_status(status)}")
         else:
             self._start_later(child, describe_status(status))
+
+    def _give_up(self, reason: str, words: str = "") -> None:
+        """Stop before the server has begun; an earlier generation goes on."""
+        self._status = 1
+        self._generations.inheritance.refuse(words or reason)
+        self._stop(reason)
 
     def _start_later(self, child: Child, why: str) -> None:
         """Have it started after a while that grows with each death in a row."""
@@ -274,8 +342,77 @@ class Supervisor:
             if not child.pid and child.start_at <= now:
                 self._start(child)
 
+    # ---- generations
+
+    def _come_up(self) -> None:
+        """Let clients in once all workers are prepared; say so once they work."""
+        if self._is_up or self._is_stopping:
+            return
+        workers = [child for child in self._children if child.is_worker]
+        if not self._is_open and all(child.is_prepared for child in workers):
+            self._is_open = True
+            for child in workers:
+                tell(child, OPEN)
+        if not all(child.was_up for child in workers):
+            return
+        self._is_up = True
+        if self._generations.is_first:
+            notify("READY=1")
+        else:
+            self._tell_standing(restarts=self._standing.restarts + 1, restart_error="")
+            self._announce()
+            self._generations.inheritance.say(b"+")
+
+    def _begin_restart(self) -> None:
+        """Start the next generation, with all that it takes over."""
+        if self._is_stopping or self._generations.is_pending:
+            return
+        if not self._is_up:
+            self._fail_restart("the server has only just been started")
+            return
+        notify_reloading()
+        try:
+            self._generations.start(self._sockets, self._lock)
+        except OSError as error:
+            self._fail_restart(f"it cannot be started: {error.strerror}")
+
+    def _look_at_generations(self) -> None:
+        """See how the next generation fares, and whether the first one is still there."""
+        generations = self._generations
+        if generations.is_orphaned():
+            self._stop("its keeper is gone")
+        if self._is_stopping:
+            return
+        if generations.is_replaced():
+            self._hand_over(generations.successor_pid)
+        elif trouble := generations.find_trouble():
+            self._fail_restart(trouble)
+
+    def _fail_restart(self, why: str) -> None:
+        self._emit(ev.RestartFailed(why))
+        self._tell_standing(restarts=self._standing.restarts + 1, restart_error=why)
+        notify("READY=1")
+
+    def _hand_over(self, pid: int) -> None:
+        """End in peace: the next generation accepts connections, and has the queue from now on."""
+        self._is_replaced = True
+        self._emit(ev.ServerReplaced(pid))
+        main = () if self._generations.has_keeper else (f"MAINPID={pid}",)
+        notify(*main, "READY=1")
+        for child in self._children:
+            if child.pid:
+                tell(child, REPLACED)
+        self._begin_end(f"process {pid} has taken over")
+
+    def _tell_standing(self, **news: object) -> None:
+        self._standing = msgspec.structs.replace(self._standing, **news)
+        write_standing(self._state_dir, self._standing)
+
+    # ---- reload
+
     def _reload(self) -> None:
         """Read the configuration again; a bad one changes nothing."""
+        notify_reloading()
         try:
             config = load(self._path, os.environ)
             applicable = keep_fixed(self._config, config)
@@ -283,7 +420,7 @@ class Supervisor:
             changes = changed(self._config, config)
         except Exception as error:  # noqa: BLE001 - whatever is in that file, the server goes on
             text = str(error) if isinstance(error, ConfigError) else describe_error(error)
-            self._emit(ev.ConfigChanged([], [], text))
+            self._tell_reload(Changes((), ()), text)
             return
         asked = [(child.pid, child) for child in self._children if child.pid and child.is_worker]
         self._reloading = Reload(
@@ -311,10 +448,18 @@ class Supervisor:
         changes = reload.changes
         if reload.is_refused():
             self._use(reload.before)
-            self._emit(ev.ConfigChanged([], [], reload.error()))
-        else:
-            event = ev.ConfigChanged(list(changes.live), list(changes.restart), reload.error())
-            self._emit(event)
+            changes = Changes((), ())
+        self._tell_reload(changes, reload.error())
+
+    def _tell_reload(self, changes: Changes, error: str) -> None:
+        self._emit(ev.ConfigChanged(list(changes.live), list(changes.restart), error))
+        self._tell_standing(
+            reloads=self._standing.reloads + 1,
+            applied=changes.live,
+            needs_restart=changes.restart,
+            reload_error=error,
+        )
+        notify("READY=1")
 
     def _kill_all(self) -> None:
         for child in self._children:
@@ -335,101 +480,9 @@ def serve(config: Config, path: Path | None, run_worker: WorkerMain) -> int:
     Raises:
         ConfigError: It cannot start; nothing has been started.
     """
-    return Supervisor(config, path, run_worker).run()
-
-
-def prepare(config: Config) -> None:
-    """Make the state folder ours alone, for as long as this process lives.
-
-    Raises:
-        ConfigError: It cannot be used, or another server uses it.
-    """
-    raise_file_limit()
-    state_dir = Path(config.server.state_dir)
+    inheritance = take_inheritance(os.environ) or Inheritance(take_passed(os.environ))
     try:
-        for folder in ("run", "queue"):
-            (state_dir / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        refuse_strangers(state_dir)
-        take_lock(state_dir / "run" / "lock")
-        prepare_metrics(state_dir)
-        clear_listings(state_dir)
-    except BlockingIOError as error:
-        raise ConfigError("server.state_dir", f"{state_dir} is in use by another server") from error
-    except OSError as error:
-        raise ConfigError("server.state_dir", f"cannot be used: {error}") from error
-
-
-def refuse_strangers(state_dir: Path) -> None:
-    """Look for what is not ours to write, such as after a command that was run as root.
-
-    Raises:
-        PermissionError: There is something; a worker would not get past it.
-    """
-    shards = (state_dir / "queue").glob("shard-*")
-    files = (path for folder in shards for path in (folder, folder / "lock", folder / "queue.db"))
-    databases = (state_dir / "control.db", state_dir / "bans.db")
-    for path in (state_dir / "queue", *databases, *files):
-        if path.exists() and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
-            raise PermissionError(errno.EACCES, "not writable for this user", str(path))
-
-
-def take_lock(path: Path) -> None:
-    """Lock a file until this process ends; `elemta check` may hold it for an instant.
-
-    Raises:
-        BlockingIOError: Another server holds it.
-    """
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for patience in LOCK_PATIENCE:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not patience:
-                os.close(lock)
-                raise
-            time.sleep(patience)
-        else:
-            return
-
-
-def refuse_errors(config: Config) -> None:
-    """Judge settings that come from two files: what still runs, and what was read now.
-
-    Raises:
-        ConfigError: They do not fit together.
-    """
-    for finding in find_all(config):
-        if finding.is_error:
-            raise ConfigError("reload", f"{finding.text}; a restart may be needed")
-
-
-def raise_file_limit() -> None:
-    """Allow as many open files as this process may have."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def bind_listeners(config: Config, workers: int) -> list[list[Bound]]:
-    """Bind each listener for each worker; a unix socket is shared by all.
-
-    Raises:
-        ConfigError: An address is in use, not ours or not allowed.
-    """
-    bound: list[list[Bound]] = [[] for _ in range(workers)]
-    for number, listener in enumerate(config.listeners):
-        address = Endpoint(listener.host, listener.port, listener.unix_path or "")
-        sockets = bind(f"listeners[{number}]", address, workers)
-        for worker, ready in zip(bound, sockets, strict=True):
-            worker.append(Bound(ready, listener.kind, listener.address))
-    return bound
-
-
-def bind(setting: str, address: Endpoint, count: int) -> list[socket.socket]:
-    """Bind one address; errors name the setting that asked for it."""
-    try:
-        if address.is_unix:
-            return [bind_unix(address.path)] * count
-        return bind_tcp(address.host, address.port, count)
-    except OSError as error:
-        raise ConfigError(setting, f"cannot listen on {address}: {error.strerror}") from error
+        return Supervisor(config, path, run_worker, inheritance).run()
+    except ConfigError as error:
+        inheritance.refuse(str(error))
+        raise
