@@ -103,6 +103,9 @@ class TestLine:
         if text.isascii():
             assert json.loads(line)["detail"][: MAX_VALUE - 1] == text[: MAX_VALUE - 1]
 
+    def test_a_delete_among_plain_letters_is_escaped(self, path):
+        assert b'"a\\u007fb"' in write(path, notice("a\x7fb"))
+
     def test_escapes_can_be_read_back(self, path):
         text = "\x1b]0;x\x07 \x9b31m \u202e \u2028 grün"
         assert json.loads(write(path, notice(text)))["detail"] == text

@@ -36,6 +36,7 @@ MAX_VALUE = 512  # characters of one value in a long line
 MAX_ITEMS = 32  # items of a list in a long line
 NEVER = sys.maxsize
 
+_DEL = b"\x7f"
 # DEL and C1 controls, line and paragraph separators, direction marks, invisible spaces
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _encode = msgspec.json.Encoder().encode
@@ -238,7 +239,7 @@ def _json_line(event: Event, head: bytes, stamp: bytes) -> bytes:
         body = _encode(_cap(msgspec.to_builtins(event)))
     if len(body) > LONG:
         body = _encode(_cap(msgspec.to_builtins(event)))
-    if not body.isascii():
+    if not body.isascii() or _DEL in body:  # the only ASCII that JSON does not escape
         body = _UNSAFE.sub(_escape, body.decode()).encode()
     return b"".join((head, b',"time":"', stamp, b'"', body[len(head) :], b"\n"))
 
