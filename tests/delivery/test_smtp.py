@@ -322,6 +322,23 @@ class TestBrokenPeer:
             assert time.monotonic() - began < 3
         await asyncio.sleep(0.1)  # the server sees that we have gone
 
+    async def test_replies_that_are_each_just_in_time(self) -> None:
+        """Together they must not take for ever."""
+
+        def late(_command: str) -> Slow:
+            come = asyncio.Event()
+            asyncio.get_running_loop().call_later(0.25, come.set)
+            return Slow(come, "250 2.1.5 ok")
+
+        patient = DeliverySettings(hostname="me.test", timeout=1.0)
+        peer = Peer({"rcpt": late}, offers=())
+        everyone = [f"u{number}@b.test" for number in range(100)]
+        async with peer, post(to_port(peer.port), patient) as office:
+            outcomes = await office.send(*everyone)
+        assert summary(outcomes) == [("deferred", "4.4.2")] * 100
+        assert peer.contents == []
+        assert len(peer.sessions[0].commands) < 50
+
     async def test_a_peer_that_does_not_read(self) -> None:
         impatient = DeliverySettings(hostname="me.test", timeout=0.2)
         forever = asyncio.Event()

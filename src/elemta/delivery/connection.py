@@ -4,6 +4,7 @@ The deadlines are those of RFC 5321 §4.5.3.2, each for one whole reply, so that
 sends an octet now and then cannot hold on to us for ever.
 """
 
+import math
 from dataclasses import dataclass
 
 from elemta.delivery.mx import Target
@@ -14,6 +15,7 @@ from elemta.net.stream import Stream
 from elemta.smtp.client import ClientMachine
 
 PARTING = 5.0  # for a last word to leave us
+AGREEING = 3  # commands' time that all of the talk before content may take: 15 minutes as a rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,17 @@ class Connection:
         idle_since: Monotonic instant of the last use.
     """
 
-    __slots__ = ("_clock", "_is_dead", "idle_since", "machine", "name", "stream", "target", "used")
+    __slots__ = (
+        "_clock",
+        "_ends_at",
+        "_is_dead",
+        "idle_since",
+        "machine",
+        "name",
+        "stream",
+        "target",
+        "used",
+    )
 
     def __init__(self, stream: Stream, machine: ClientMachine, target: Target, clock: Clock):
         self.stream = stream
@@ -65,7 +77,15 @@ class Connection:
         self.used = 0
         self.idle_since = 0.0
         self._clock = clock
+        self._ends_at = math.inf
         self._is_dead = False
+
+    def agree_within(self, seconds: float) -> None:
+        """Let all replies from now on take no longer than this together.
+
+        A peer that is slow each time, just within the limit, would hold a connection for hours.
+        """
+        self._ends_at = self._clock.monotonic() + seconds
 
     async def reply(self, wait: float) -> Reply:
         """Give the next reply, within `wait` seconds.
@@ -79,7 +99,7 @@ class Connection:
         reply = next_reply()
         if reply is not None:
             return reply
-        stream.deadline = self._clock.monotonic() + wait
+        stream.deadline = min(self._clock.monotonic() + wait, self._ends_at)
         while reply is None:
             data = await stream.read()
             if not data:

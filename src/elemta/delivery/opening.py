@@ -9,7 +9,14 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Callable
 
-from elemta.delivery.connection import Connection, TargetError, Waits, describe, lost_reply
+from elemta.delivery.connection import (
+    AGREEING,
+    Connection,
+    TargetError,
+    Waits,
+    describe,
+    lost_reply,
+)
 from elemta.delivery.mx import Target
 from elemta.delivery.settings import DeliverySettings, TlsPolicy
 from elemta.mail.clock import Clock
@@ -69,6 +76,7 @@ class Opener:
     async def _converse(self, target: Target, policy: TlsPolicy, *, lmtp: bool) -> Connection:
         stream = await self._connect(target)
         connection = Connection(stream, ClientMachine(lmtp=lmtp), target, self._clock)
+        connection.agree_within(AGREEING * self._waits.command)
         try:
             _check_greeting(await connection.reply(self._waits.command))
             await self._hello(connection)

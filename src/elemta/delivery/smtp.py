@@ -10,10 +10,11 @@ small content and its dot in another.
 """
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from elemta.delivery.connection import Connection, Waits, describe, lost_reply
+from elemta.delivery.connection import AGREEING, Connection, Waits, describe, lost_reply
 from elemta.delivery.fitting import BINARY, fit, is_doubtful
 from elemta.delivery.settings import Route
 from elemta.mail.content import Content
@@ -175,8 +176,11 @@ class Transaction:
     # ---- the dialogue
 
     async def _converse(self) -> None:
+        connection = self._connection
+        connection.agree_within(AGREEING * self._waits.command)
         if not await self._agree():
             return
+        connection.agree_within(math.inf)
         if self._is_binary:
             await self._send_chunks()
         elif await self._await_data():
