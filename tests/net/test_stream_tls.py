@@ -1,15 +1,18 @@
 """Connections under TLS, both ends ours, over loopback."""
 
 import asyncio
+import ctypes
 import hashlib
 import ssl
 
 import pytest
 import trustme
 
-from elemta.net.stream import Stream, connect
+from elemta.net.stream import READ_SIZE, Stream, connect
+from elemta.net.tls import openssl
 
 LARGE = bytes(range(256)) * 8192  # two million octets: many records, more than any buffer
+WITH_ANSWER = 1  # SSL_KEY_UPDATE_REQUESTED
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,38 @@ async def test_the_word_that_no_more_comes_is_an_end(pair, contexts):
     assert await server.read() == b"QUIT\r\n"
     assert await server.read() == b""
     server.write(b"221 Bye\r\n")  # nobody is there any more: no harm
+
+
+async def test_nothing_is_kept_that_comes_behind_the_end(pair, contexts):
+    server, client = pair
+    await shake_hands(pair, contexts)
+    client._transport.write(client._tls.end())
+    client._tls = None
+    for _ in range(20):
+        client.write(bytes(50_000))
+        await client.drain()
+    assert await server.read() == b""
+    client.close()
+    await client.wait_closed()
+    await server.wait_closed()
+    assert server._tls._incoming.pending <= READ_SIZE
+
+
+@pytest.mark.skipif(not openssl.is_reachable(), reason="Python cannot ask for new keys")
+async def test_a_peer_that_wants_new_keys_without_end_is_cut_off(pair, contexts):
+    server, client = pair
+    await shake_hands(pair, contexts)
+    library, connection = openssl._library(), openssl._pointer_to(client._tls._object)
+    library.SSL_key_update.argtypes = (ctypes.c_void_p, ctypes.c_int)
+    client.write(b"NOOP\r\n")
+    assert await server.read() == b"NOOP\r\n"
+    reading = asyncio.create_task(server.read())
+    for _ in range(10_000):
+        library.SSL_key_update(connection, WITH_ANSWER)
+        client._tls._object.do_handshake()
+        client._transport.write(client._tls.waiting())
+    with pytest.raises(ConnectionError, match="records without data"):
+        await reading
 
 
 async def test_plaintext_that_waits_is_refused(pair, contexts):

@@ -12,6 +12,7 @@ from elemta.net.tls.binding import exporter, server_end_point
 from elemta.net.tls.openssl import find_group
 
 _PIECE = 64 * 1024  # octets taken out at a time; a record has 16 KiB at most
+_BARREN_LIMIT = 64 * 1024  # octets of records in which there is nothing to read
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class TlsFacts:
 class Encryption:
     """Begins with a handshake; after that, `decrypt` and `encrypt` change the data."""
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "is_ended", "is_established")
+    __slots__ = ("_barren", "_incoming", "_object", "_outgoing", "is_ended", "is_established")
 
     def __init__(
         self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
@@ -50,12 +51,15 @@ class Encryption:
         self._object = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
+        self._barren = 0  # octets that have come since there was something to read
         self.is_established = False
         self.is_ended = False  # the peer has said that no more comes
 
     def receive(self, data: memoryview | bytes) -> None:
-        """Take what came from the peer."""
-        self._incoming.write(data)
+        """Take what came from the peer; behind its word that no more comes there is nothing."""
+        if not self.is_ended:
+            self._incoming.write(data)
+            self._barren += len(data)
 
     def waiting(self) -> bytes:
         """Give what must go to the peer: of a handshake, an alert, an answer to a key update."""
@@ -72,13 +76,15 @@ class Encryption:
         except ssl.SSLWantReadError:
             return False
         self.is_established = True
+        self._barren = 0
         return True
 
     def decrypt(self) -> bytes:
         """Give what can be read by now.
 
         Raises:
-            ssl.SSLError: The peer broke the protocol, or sent an alert.
+            ssl.SSLError: The peer broke the protocol, or sent an alert; or it goes on sending what
+                costs work and answers and says nothing, such as key updates.
         """
         tls, pieces = self._object, []
         while self._incoming.pending or tls.pending():
@@ -92,6 +98,10 @@ class Encryption:
                 self.is_ended = True
                 break
             pieces.append(piece)
+        if pieces:
+            self._barren = 0
+        elif self._barren > _BARREN_LIMIT:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the peer sends records without data")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def encrypt(self, data: bytes) -> bytes:
