@@ -211,6 +211,25 @@ class MessageModified(Event, tag="message_modified", frozen=True, omit_defaults=
     changes: list[str]
 
 
+class MessageMended(Event, tag="message_mended", frozen=True, omit_defaults=True):
+    """A submitted message lacked something, or had too much, and was mended (RFC 6409 §8)."""
+
+    session_id: str
+    queue_id: str
+    username: str
+    changes: list[str]
+
+
+class ClientHidden(Event, tag="client_hidden", frozen=True, omit_defaults=True):
+    """The trace headers of a session say `hidden_as` instead of where it comes from."""
+
+    session_id: str
+    client_ip: str
+    helo: str
+    username: str
+    hidden_as: str
+
+
 class MessageEnqueued(Event, tag="message_enqueued", frozen=True, omit_defaults=True):
     """A message is durable in the queue."""
 
@@ -303,6 +322,19 @@ class LimitReached(Event, tag="limit_reached", frozen=True, omit_defaults=True):
     listener: str
     limit: str
     reply: str
+
+
+class LoginLocked(Event, tag="login_locked", frozen=True, omit_defaults=True):
+    """A login tried to send more than it may at all: it sends nothing until it is released.
+
+    What it has in the queue is held.
+    """
+
+    LEVEL: ClassVar[str] = "error"
+    username: str
+    reason: str
+    session_id: str
+    client_ip: str
 
 
 class Banned(Event, tag="banned", frozen=True, omit_defaults=True):
