@@ -157,6 +157,9 @@ async def test_garbage_instead_of_a_handshake_fails(pair, contexts):
     with pytest.raises(ssl.SSLError):
         await shaking
     assert server.tls is None
+    await server.wait_closed()
+    with pytest.raises(ConnectionError):
+        await server.drain()
 
 
 async def test_garbage_after_the_handshake_breaks_the_connection(pair, contexts):

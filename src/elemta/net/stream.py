@@ -201,6 +201,14 @@ class Stream(asyncio.BufferedProtocol):
         waiting = fcntl.ioctl(raw.fileno(), termios.FIONREAD, bytes(_INT.size))
         return _INT.unpack(waiting) != (0,)
 
+    def peer_user(self) -> int | None:
+        """Say which user of this machine is at the other end; None unless by a unix socket."""
+        raw = None if self._transport is None else self._transport.get_extra_info("socket")
+        if raw is None or raw.family != socket.AF_UNIX:
+            return None
+        credentials = raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return int(_CREDENTIALS.unpack(credentials)[1])
+
     async def start_tls(
         self,
         context: ssl.SSLContext,
@@ -232,9 +240,13 @@ class Stream(asyncio.BufferedProtocol):
         if self._held:
             tls.receive(self._give())
         self._shake_hands(tls)
-        while not tls.is_established:
-            self._check_open()
-            await self._next_arrival()
+        try:
+            while not tls.is_established:
+                self._check_open()
+                await self._next_arrival()
+        except ssl.SSLError as error:
+            self._error = ConnectionAbortedError(str(error))  # for those who go on all the same
+            raise
         self.tls = tls.facts()
 
     @property

@@ -62,6 +62,8 @@ def capture(emit: Emit) -> None:
         emit(InternalError(f"thread {name}", text))
 
     def unraisable(args: "sys.UnraisableHookArgs") -> None:
+        if type(args.object) is bytes and isinstance(args.exc_value, UnicodeDecodeError):
+            return  # a host name in TLS that is no text: the handshake fails, which is told anyway
         where = args.err_msg or "in a finaliser"
         text = describe_error(args.exc_value) if args.exc_value else args.exc_type.__name__
         emit(InternalError(where, text))
