@@ -262,6 +262,14 @@ class TestTaking:
 
 
 class TestFinding:
+    async def test_by_login(self, room):
+        mine = await room.add("a@two.test", facts=Facts(login="ann"))
+        await room.add("a@two.test", facts=Facts(login="anna"))
+        await room.add("a@two.test", facts=Facts(login="bob", helo="ann"))
+        await room.add("a@two.test")
+        found = await room.store.find(Filter(login="ann"), None, 100)
+        assert [each.message.queue_id for each in found] == [mine.message.queue_id]
+
     @pytest.fixture
     async def queue(self, room):
         added = {}

@@ -69,6 +69,7 @@ class Selection(TypedDict):
     sender: str | None
     recipient: str | None
     domain: str | None
+    login: str | None
     older_than: float | None
     younger_than: float | None
     ids: tuple[QueueId, ...]
@@ -85,6 +86,7 @@ def selecting(command: F) -> F:
         click.option("--older-than", type=DurationType(), help="Received before: 30s, 5m, 1h."),
         click.option("--domain", type=DomainType(), help="Domain of the recipient."),
         click.option("--recipient", metavar="PATTERN", help=f"Recipient; {pattern}."),
+        click.option("--login", metavar="LOGIN", help="Who sent it, logged in."),
         click.option("--sender", metavar="PATTERN", help=f'Sender; {pattern}; "<>" for none.'),
         click.option(
             "--state",
@@ -108,6 +110,7 @@ def make_filter(selection: Selection, more_ids: tuple[QueueId, ...] = ()) -> Fil
             sender=selection["sender"],
             recipient=selection["recipient"],
             domain=selection["domain"],
+            login=selection["login"],
             before=now - older if older is not None else None,
             after=now - younger if younger is not None else None,
             ids=(*selection["ids"], *more_ids),

@@ -30,6 +30,7 @@ SWEEP_EVERY = 0.5
 # Where the loop puts what it reads: it is copied before the loop reads again, so one place is
 # enough for all connections of a process, and a crowd of idle ones costs nothing.
 _landing = memoryview(bytearray(READ_SIZE))
+_CREDENTIALS = struct.Struct("iII")  # pid, uid, gid: SO_PEERCRED of unix(7)
 _INT = struct.Struct("i")
 
 

@@ -70,6 +70,7 @@ class Filter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
         before: Received before this instant ("older than" a duration).
         after: Received at or after this instant ("younger than" a duration).
         ids: Any of these messages.
+        login: The account that sent it, exactly.
     """
 
     states: tuple[State, ...] = ()
@@ -79,9 +80,10 @@ class Filter(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     before: float | None = None
     after: float | None = None
     ids: tuple[QueueId, ...] = ()
+    login: str | None = None
 
     def __post_init__(self) -> None:
-        for pattern in (self.sender, self.recipient, self.domain):
+        for pattern in (self.sender, self.recipient, self.domain, self.login):
             if pattern is not None and len(pattern) > PATTERN_LIMIT:
                 raise ValueError(f"a pattern has at most {PATTERN_LIMIT} letters")
         for queue_id in self.ids:

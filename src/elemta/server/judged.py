@@ -83,9 +83,11 @@ class JudgedSession(LimitedSession):
 
     def _introduce(self) -> SessionInfo:
         stream, listener = self._stream, self._around.listener
-        return SessionInfo(
+        info = SessionInfo(
             self._id, stream.peer_ip, stream.local, listener, is_trusted=self._trusted
         )
+        info.username = self._login  # of a user of this machine it is known already
+        return info
 
     def _become(self, identity: Identity) -> Waiting:
         return self._meet(identity)

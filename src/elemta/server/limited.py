@@ -10,8 +10,8 @@ from elemta.net.stream import Stream
 from elemta.server.answering import REFUSALS_PER_ERROR
 from elemta.server.limits.guard import HANDSHAKES
 from elemta.server.proxies import Identity
-from elemta.server.secured import SecuredSession
 from elemta.server.session import OVERSHOOT, Handler
+from elemta.server.submitted import SubmittedSession
 from elemta.server.surroundings import Surroundings
 from elemta.smtp import events as smtp
 
@@ -20,7 +20,7 @@ ADMINS = "admin"  # the group of accounts whose address is never banned
 Waiting = Awaitable[None] | None
 
 
-class LimitedSession(SecuredSession):
+class LimitedSession(SubmittedSession):
     """A session with a gate before its commands, where its listener has one."""
 
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
@@ -150,7 +150,7 @@ class LimitedSession(SecuredSession):
             self._gate.brake.succeeded(self._ip, account.name, is_admin=is_admin)
 
     HANDLERS: ClassVar[Mapping[type[Any], Handler]] = {
-        **SecuredSession.HANDLERS,
+        **SubmittedSession.HANDLERS,
         smtp.Mail: _limit_mail,
         smtp.Rcpt: _limit_rcpt,
         smtp.StartTls: _limit_starttls,

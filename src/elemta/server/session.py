@@ -37,7 +37,7 @@ from elemta.server.replies import (
 )
 from elemta.server.surroundings import Surroundings
 from elemta.server.transaction import NO_ROOM, Client, Transaction
-from elemta.smtp import Offer, ServerMachine
+from elemta.smtp import Limits, Offer, ServerMachine
 from elemta.smtp import events as smtp
 
 OVERSHOOT = 1000  # surplus recipients are no errors: they come again (RFC 5321 §4.5.3.1.10)
@@ -67,10 +67,15 @@ class Session(Answering):
         self._data_from = 0  # octets that had come before this message
 
     def _make_machine(self) -> ServerMachine:
-        settings, tls = self._settings, self._stream.tls
-        limits = settings.trusted_limits if self._trusted else settings.limits
-        door = self._around.door
-        return ServerMachine(limits, self._offer(), lmtp=door.is_lmtp, is_encrypted=tls is not None)
+        tls, door = self._stream.tls, self._around.door
+        return ServerMachine(
+            self._limits(), self._offer(), lmtp=door.is_lmtp, is_encrypted=tls is not None
+        )
+
+    def _limits(self) -> Limits:
+        """Say how much of what the machine takes."""
+        settings = self._settings
+        return settings.trusted_limits if self._trusted else settings.limits
 
     def _offer(self) -> Offer:
         """Say which extensions this client may use as things stand."""
@@ -194,7 +199,8 @@ class Session(Answering):
     def _greet(self) -> bool:
         """Say who we are; a client that did not wait for it gets a refusal (RFC 5321 §3.1)."""
         around, stream, settings = self._around, self._stream, self._settings
-        if settings.limits.strict_sync and stream.has_early_input():
+        is_strict = settings.limits.strict_sync and not around.door.is_submission
+        if is_strict and stream.has_early_input():
             around.emit(ev.SecurityEvent("early_talk", str(EARLY_TALK), self._id, stream.peer_ip))
             self._over = "early_talk"
             stream.write(EARLY_TALK.encode())

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
+from elemta.server.submission import LocalUsers
 from elemta.smtp import Limits
 
 Network = IPv4Network | IPv6Network
@@ -37,6 +38,7 @@ class Door:
         clear_login: AUTH is on offer in clear, too: for development on one machine.
         proxies: Who must begin with a header of the PROXY protocol; empty: nobody does.
         xclient, xforward: Who may speak for other clients by these commands.
+        local: Who is at the other end of a unix socket; None where nobody knows.
     """
 
     kind: str = "mta"
@@ -46,6 +48,7 @@ class Door:
     proxies: tuple[Network, ...] = ()
     xclient: tuple[Network, ...] = ()
     xforward: tuple[Network, ...] = ()
+    local: LocalUsers | None = None
 
     @property
     def is_lmtp(self) -> bool:
@@ -62,7 +65,8 @@ class SessionSettings:
 
     Attributes:
         limits: Of the protocol machine. Sessions from trusted networks get
-            `trusted_limits`, which may be milder about bare line ends.
+            `trusted_limits`, those on listeners for submission `submission_limits`, which may be
+            milder about bare line ends.
         max_logins: Failed ones before 421.
         max_hold: How long a submitted message may ask to be held (RFC 4865); 0: not at all.
         handshake_timeout: For TLS to come up.
@@ -77,6 +81,7 @@ class SessionSettings:
     hostname: str
     limits: Limits = field(default_factory=Limits)
     trusted_limits: Limits = field(default_factory=Limits)
+    submission_limits: Limits = field(default_factory=Limits)
     smtputf8: bool = True
     max_recipients: int = 1000
     max_errors: int = 10

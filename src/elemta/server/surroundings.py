@@ -13,6 +13,7 @@ from elemta.server.intake import Intake
 from elemta.server.limits.gate import Gate
 from elemta.server.relay import RelayPolicy
 from elemta.server.settings import Door, SessionSettings
+from elemta.server.submission import Desk
 
 FRONT_DOOR = Door()
 IsNullMx = Callable[[str], Awaitable[bool]]
@@ -28,6 +29,7 @@ class Surroundings:
         tells_commands: Somebody wants an event for each accepted MAIL and RCPT.
         hooks: The plugins of new sessions.
         gate: What keeps strangers in bounds; None where nothing does.
+        desk: What those who submit mail have to do with; None where nobody does.
     """
 
     settings: SessionSettings
@@ -42,6 +44,7 @@ class Surroundings:
     tells_commands: bool = False
     hooks: HookTable = NO_HOOKS
     gate: Gate | None = None
+    desk: Desk | None = None
 
     @property
     def listener(self) -> str:

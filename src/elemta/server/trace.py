@@ -13,7 +13,12 @@ _NOT_HELO = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
 @lru_cache(maxsize=1024)
 def session_part(
-    helo: str, client_ip: str, hostname: str, protocol: str, encryption: str = ""
+    helo: str,
+    client_ip: str,
+    hostname: str,
+    protocol: str,
+    encryption: str = "",
+    hidden_as: str = "",
 ) -> str:
     """The part of the Received field that all messages of a session share.
 
@@ -23,10 +28,13 @@ def session_part(
         hostname: This server.
         protocol: "SMTP", "ESMTP", "ESMTPSA", "UTF8LMTP"... (RFC 3848, RFC 6531 §4.3).
         encryption: What to say of TLS, "" in clear.
+        hidden_as: What to say instead of the client's name and address; "" to say those.
     """
+    if hidden_as:
+        helo, client_ip = hostname, ""
     name = _NOT_HELO.sub("_", helo)[:255] or "unknown"
     literal = f"IPv6:{client_ip}" if ":" in client_ip else client_ip
-    source = f"{name} ([{literal}])" if client_ip else f"{name} (local)"
+    source = f"{name} ([{literal}])" if client_ip else f"{name} ({hidden_as or 'local'})"
     words = f"\r\n\t({encryption})" if encryption else ""
     return f"Received: from {source}{words}\r\n\tby {hostname} (Elemta) with {protocol} id "
 
@@ -41,10 +49,15 @@ def received_field(session: str, queue_id: QueueId, recipient: Address | None, a
         at: When it arrived.
     """
     tail = f"\r\n\tfor <{recipient}>; " if recipient is not None else ";\r\n\t"
-    return f"{session}{queue_id}{tail}{_date(int(at))}\r\n".encode()
+    return f"{session}{queue_id}{tail}{format_date(at)}\r\n".encode()
+
+
+def format_date(at: float) -> str:
+    """Write an instant as RFC 5322 §3.3 does, in UTC."""
+    return _date(int(at))
 
 
 @lru_cache(maxsize=4)
 def _date(at: int) -> str:
-    """Write an instant as RFC 5322 §3.3 does, in UTC; asked for once a second."""
+    """Write a second; asked for once in each."""
     return format_datetime(datetime.fromtimestamp(at, UTC))

@@ -19,7 +19,8 @@ from elemta.server.inspection import Inspection, Panel, add_mark
 from elemta.server.intake import Draft, Intake
 from elemta.server.relay import RelayPolicy
 from elemta.server.settings import SessionSettings
-from elemta.server.trace import received_field, session_part
+from elemta.server.submission import Submitter
+from elemta.server.trace import format_date, received_field, session_part
 from elemta.smtp.events import Mail
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Client:
         encryption: What the trace header says of TLS, "" in clear.
         login: The account it has logged in to, or "".
         panel: The plugins of this session; None where there are none.
+        submitter: Who submits mail; None where mail only passes through.
     """
 
     session_id: str
@@ -46,6 +48,7 @@ class Client:
     encryption: str = ""
     login: str = ""
     panel: Panel | None = None
+    submitter: Submitter | None = None
 
 
 NO_ROOM = Reply(452, "Insufficient system storage, try again later", "4.3.1")
@@ -61,6 +64,7 @@ class Transaction:
 
     __slots__ = (
         "_asking",
+        "_began_at",
         "_begun",
         "_body",
         "_client",
@@ -76,7 +80,9 @@ class Transaction:
         "_is_automatic",
         "_is_flush_due",
         "_is_tls_optional",
+        "_kept",
         "_marks",
+        "_mended",
         "_message_id",
         "_requests",
         "_settings",
@@ -117,6 +123,9 @@ class Transaction:
         self._head = bytearray()
         self._header_done = False
         self._header_size = 0
+        self._kept = bytearray() if client.submitter is not None else None
+        self._mended = 0, b""
+        self._began_at = 0.0
         self._message_id = ""
         self._is_automatic = False
 
@@ -156,6 +165,7 @@ class Transaction:
         if not self._intake.has_room():
             return NO_ROOM
         self._begun = True
+        self._began_at = now
         draft = self._draft = self._intake.draft()
         only = next(iter(self.recipients)) if len(self.recipients) == 1 else None
         client = self._client
@@ -163,7 +173,10 @@ class Transaction:
         if self._smtputf8:  # RFC 6531 §4.3
             protocol = f"UTF8{protocol.removeprefix('E')}"
         hostname = self._settings.hostname
-        part = session_part(client.helo, client.ip, hostname, protocol, client.encryption)
+        hidden_as = "" if client.submitter is None else client.submitter.hidden_as
+        part = session_part(
+            client.helo, client.ip, hostname, protocol, client.encryption, hidden_as
+        )
         trace = received_field(part, draft.queue_id, only, now)
         draft.add(trace)
         self._header_size = len(trace)
@@ -188,9 +201,12 @@ class Transaction:
             return False
         if not self._has_8bit and not chunk.isascii():
             self._has_8bit = True
-        if not self._header_done and not self._take_header(chunk):
-            self._draft.discard()
-            return False
+        if not self._header_done:
+            if not self._take_header(chunk):
+                self._draft.discard()
+                return False
+            if self._kept is not None:
+                chunk = self._keep_back(self._kept, chunk)
         is_flush_due = self._draft.add(chunk)
         if self._asking is None:
             return is_flush_due
@@ -215,8 +231,12 @@ class Transaction:
         draft, inspection = self._draft, self._inspection
         if not self._header_done and self._fault is None:
             self._judge_header(bytes(self._head))
+            if self._kept is not None and draft is not None and self._fault is None:
+                draft.add(self._keep_back(self._kept, b""))
             if self._asking is not None:
                 await self._hear()
+        if self._client.submitter is not None and self._fault is None and draft is not None:
+            self._fault = await self._client.submitter.take(tuple(self.recipients), draft.size)
         try:
             if inspection is not None and self._fault is None:
                 await self._inspect(inspection)
@@ -314,6 +334,35 @@ class Transaction:
 
     # ---- the header section
 
+    def _keep_back(self, kept: bytearray, chunk: bytes) -> bytes:
+        """Give what may go into the draft: nothing before the header section is whole and mended.
+
+        Args:
+            kept: What has not gone there so far.
+            chunk: What comes now, already looked at.
+        """
+        kept += chunk
+        if not self._header_done:
+            return b""
+        size, mended = self._mended
+        rest = bytes(kept[size:])
+        kept.clear()
+        return mended + rest
+
+    def _mend(self, submitter: Submitter, section: bytes) -> bytes:
+        """Let the header section of a submitted message be looked at; as it is then."""
+        if self._draft is None:
+            return section
+        date = format_date(self._began_at)
+        found = submitter.review(
+            section, self.sender, self._draft.queue_id, date, utf8=self._smtputf8
+        )
+        self._fault = found.fault
+        self._mended = len(section), found.section + found.body
+        self._header_size += len(found.section) - len(section)
+        self._has_8bit = self._has_8bit or not found.section.isascii()
+        return found.section
+
     def _take_header(self, chunk: bytes) -> bool:
         """Look for the end of the header section; False when the message is refused for it."""
         head = self._head
@@ -352,6 +401,14 @@ class Transaction:
         ):
             self._fault = LOOP
         else:
+            self._settle_header(section, lowered)
+
+    def _settle_header(self, section: bytes, lowered: bytes) -> None:
+        """Go on with a header section that keeps within the limits."""
+        if self._client.submitter is not None:
+            section = self._mend(self._client.submitter, section)
+            lowered = section.lower()
+        if self._fault is None:
             self._learn(section, lowered)
             if self._inspection is not None:
                 recipients = tuple(self.recipients)

@@ -85,6 +85,9 @@ def _compile_message(where: Filter, terms: list[str], values: list["apsw.Binding
         if instant is not None:
             terms.append(term)
             values.append(instant)
+    if where.login is not None:  # few messages have it anywhere, and of these all are read
+        terms.append("instr(m.facts, CAST(? AS BLOB)) > 0 AND login_of(m.facts) = ?")
+        values += (where.login, where.login)
 
 
 def _like(pattern: str) -> str:

@@ -13,9 +13,10 @@ for many times a second has an index: what is due.
 from pathlib import Path
 
 import apsw
+import msgspec
 
 from elemta.mail.errors import SpoolError
-from elemta.mail.message import State
+from elemta.mail.message import Facts, State
 from elemta.net.durable import fsync_folder
 
 DATABASE = "queue.db"
@@ -197,11 +198,24 @@ def open_read_only(folder: Path) -> apsw.Connection:
         raise SpoolError(f"{file}: {error}") from error
 
 
+_decode_facts = msgspec.msgpack.Decoder(Facts).decode
+
+
+def _login_of(*values: "apsw.SQLiteValue") -> str:
+    """Give the login in a column of facts; none in one that cannot be read."""
+    [facts] = values
+    try:
+        return _decode_facts(facts).login if isinstance(facts, bytes) and facts else ""
+    except msgspec.MsgspecError:
+        return ""
+
+
 def _checked(name: str, flags: int) -> apsw.Connection:
     connection = apsw.Connection(name, flags=flags)
     try:
         connection.set_busy_timeout(5000)
         connection.execute("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF").fetchall()
+        connection.create_scalar_function("login_of", _login_of, 1)
         check_tables(connection)
     except BaseException:
         connection.close()
