@@ -181,7 +181,8 @@ library = "b.so"
         "enclosed in double quotes: line 1 column 2 (char 1)",
         'elemta.toml:13: [[plugins.plugin]] on_error: "ignore": "defer", "reject" or "continue" is '
         "expected",
-        'elemta.toml:14: [[plugins.plugin]] listeners[0]: "smtp": "mta" or "lmtp" is expected',
+        'elemta.toml:14: [[plugins.plugin]] listeners[0]: "smtp": '
+        '"mta", "submission", "submissions" or "lmtp" is expected',
         'elemta.toml:18: [[plugins.plugin]] library: "b.so": module says already where it is',
     ]
 

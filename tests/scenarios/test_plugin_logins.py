@@ -13,9 +13,10 @@ import pytest
 from plugins.remote.gcc import build
 from servers.certificates import Authority
 from servers.dialogue import Dialogue
-from servers.elemta import MAILDIR, running
+from servers.elemta import MAILDIR, Elemta, running
 from servers.logins import PASSWORD, plain
 from servers.process import free_port, start
+from servers.puppet import Puppet
 
 from elemta.accounts.hashes import Argon2Settings, make_hash
 
@@ -263,3 +264,32 @@ def test_a_login_is_forgotten_once_tls_is_up(house):
         client.socket = house.context.wrap_socket(client.socket, server_hostname="localhost")
         lines = told(house, client, 3)
         assert lines[2] == ["connection_upgraded", "-", "-", "0", "TLSv1.3", "-"]
+
+
+def test_plugins_are_asked_on_every_kind_of_listener(tmp_path):
+    """Those who submit mail above all: nobody else judges it."""
+    kinds = ("mta", "submission", "submissions", "lmtp")
+    port, other = free_port(), free_port()
+    Authority(tmp_path).issue("localhost")
+    listeners = (
+        f'[[listeners]]\naddress = "127.0.0.1:{port}"\nkind = "submission"\n'
+        f'[[listeners]]\naddress = "127.0.0.1:{other}"\nkind = "submissions"\n'
+        f'[[listeners]]\naddress = "unix:{tmp_path}/lmtp"\nkind = "lmtp"\n'
+    )
+    puppet = Puppet(tmp_path / "beside", {"on_connect": ["reject", "No"]})
+    context = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
+    elemta = Elemta(tmp_path, rest=MAILDIR + REST + puppet.table, listeners=listeners)
+    elemta.rest = elemta.rest.replace("auto_load", f'directory = "{puppet.folder}"\nauto_load')
+    (tmp_path / "people").touch(0o600)
+    try:
+        elemta.spawn()
+        elemta.wait_event("worker_started")
+        for place in (elemta.port, port, other, tmp_path / "lmtp"):
+            with Dialogue(place, greet=False) as client:
+                if place == other:
+                    client.socket = context.wrap_socket(client.socket, server_hostname="localhost")
+                assert client.reply() == "554 5.7.1 No"
+        elemta.wait_event("message_rejected", 4, stage="connect")
+    finally:
+        elemta.kill()
+    assert [call["session"]["listener"] for call in puppet.calls("on_connect")] == list(kinds)

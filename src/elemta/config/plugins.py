@@ -141,7 +141,7 @@ class PluginConfig(Section):
         tuple[str, ...], live('Hooks that are in shadow mode alone, such as "on_data".')
     ] = ()
     listeners: Annotated[
-        tuple[Literal["mta", "lmtp"], ...],
+        tuple[Literal["mta", "submission", "submissions", "lmtp"], ...],
         live("Kinds of listeners whose sessions it is asked about; empty: all of them."),
     ] = ()
     authenticated: Annotated[

@@ -68,7 +68,7 @@ class PluginSettings:
         priority: Lower ones are asked earlier; equal ones in the order of the configuration.
         mode: See `Mode`.
         shadow_hooks: Hooks that are only noted, where others have effect.
-        listeners: Kinds of listeners it is asked on ("mta", "lmtp"); () for all.
+        listeners: Kinds of listeners it is asked on ("mta", "submission"...); () for all.
         authenticated: Ask it only for clients that have, or have not, logged in; None for all.
         when: Ask it only about sessions of which this expression is true; "" for all.
         log_level: The least important of its own lines that are written.

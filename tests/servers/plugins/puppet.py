@@ -1,9 +1,9 @@
 """A plugin that has every hook: it writes down what it is told, and says what its settings say.
 
 `journal` is a file of one JSON object a call. `answers` has for a hook, or for "HOOK:VALUE" where
-the value is that of the recipient, the sender, the verb, the line, the name in HELO or the client's
-address, how to answer: a list of what to do in words: ["reject", "text"], ["defer", ...],
-["raise"], ["hang"], ["async", ...], ["header", name, value] and so on.
+the value is that of the recipient, the sender, the verb, the line, the name in HELO, the login or
+the client's address, how to answer: a list of what to do in words: ["reject", "text"],
+["defer", ...], ["raise"], ["hang"], ["async", ...], ["header", name, value] and so on.
 """
 
 import asyncio
@@ -50,7 +50,8 @@ class Puppet(Plugin[PuppetSettings]):
             with open(self.settings.journal, "a") as journal:  # noqa: PTH123 - appended at one stroke
                 journal.write(line)
         told = self.settings.answers
-        values = [facts.get(name) for name in ("recipient", "sender", "verb", "line", "name")]
+        names = ("recipient", "sender", "verb", "line", "name", "username")
+        values = [facts.get(name) for name in names]
         values.append(facts.get("session", {}).get("client_ip"))
         for value in values:
             answer = told.get(f"{hook}:{value}")

@@ -13,7 +13,7 @@ class SessionInfo(Remembered):
         session_id: Names it in the log.
         client_ip: Address of the client, "" on a unix socket.
         server: Our end ("192.0.2.1:25").
-        listener: The kind of listener: "mta", "lmtp"...
+        listener: The kind of listener: "mta", "submission", "submissions" or "lmtp".
         is_trusted: The client is in a trusted network.
         helo: What the client called itself, "" before.
         protocol: "SMTP", "ESMTP" or "LMTP", "" before the greeting.

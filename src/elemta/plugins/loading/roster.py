@@ -85,8 +85,11 @@ class Roster(Families):
         return roster
 
     def table(self, listener: str = EVERYWHERE) -> HookTable:
-        """Give the table for a kind of listener ("mta", "lmtp"), or for what belongs to none."""
-        return self._tables.get(listener, NO_HOOKS)
+        """Give the table for a kind of listener (`LISTENERS`), or for what belongs to none.
+
+        There are none before anything was loaded; that a kind was forgotten is an error.
+        """
+        return self._tables[listener] if self._tables else NO_HOOKS
 
     def find(self, name: str) -> Plugin[Any] | None:
         """Find a plugin that is enabled."""

@@ -18,7 +18,7 @@ from elemta.plugins.plugin import Plugin
 from elemta.plugins.result import Action
 from elemta.plugins.settings import PluginSettings
 
-LISTENERS = ("mta", "lmtp")
+LISTENERS = ("mta", "submission", "submissions", "lmtp")
 EVERYWHERE = ""
 """The table for what belongs to no listener: the life of the server, the queue, delivery."""
 
