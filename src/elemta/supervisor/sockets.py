@@ -21,12 +21,20 @@ FIRST_PASSED = 3  # sd_listen_fds(3)
 
 
 def take_passed(environ: MutableMapping[str, str]) -> list[socket.socket]:
-    """Take the sockets that the service manager has bound, if it has."""
+    """Take the sockets that the service manager has bound, if it has.
+
+    Raises:
+        ConfigError: They are none.
+    """
     pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not count.isdecimal():
         return []
-    return open_sockets(range(FIRST_PASSED, FIRST_PASSED + int(count)))
+    try:
+        return open_sockets(range(FIRST_PASSED, FIRST_PASSED + int(count)))
+    except OSError as error:
+        promised = f"{count} sockets are promised: {error.strerror}"
+        raise ConfigError("LISTEN_FDS", promised) from error
 
 
 def open_sockets(numbers: Sequence[int]) -> list[socket.socket]:
@@ -54,7 +62,7 @@ def bind_listeners(
         ConfigError: An address is in use, not ours or not allowed.
     """
     bound: list[list[Bound]] = [[] for _ in range(workers)]
-    for number, listener in enumerate(config.listeners):
+    for number, listener in enumerate(config.doors):
         address = Endpoint(listener.host, listener.port, listener.unix_path or "")
         shares = bind(f"listeners[{number}]", address, workers, heirlooms)
         for worker, sockets in zip(bound, shares, strict=True):

@@ -108,6 +108,7 @@ class Supervisor:
         self._reason = ""
         self._reloading: Reload | None = None
         self._is_reload_due = False
+        self._is_restart_due = False
         self._is_open = not inheritance.is_from_predecessor
         self._is_up = False
         self._is_replaced = False
@@ -234,10 +235,13 @@ class Supervisor:
             elif number == signal.SIGHUP:
                 self._is_reload_due = True
             elif number == signal.SIGUSR2:
-                self._begin_restart()
+                self._is_restart_due = True
             self._reap()
             self._feel_pulses()
             self._come_up()
+            if self._is_restart_due and self._is_up:
+                self._is_restart_due = False
+                self._begin_restart()
             self._look_at_generations()
             self._end_reload()
             if self._is_reload_due and self._reloading is None:
@@ -366,9 +370,6 @@ class Supervisor:
     def _begin_restart(self) -> None:
         """Start the next generation, with all that it takes over."""
         if self._is_stopping or self._generations.is_pending:
-            return
-        if not self._is_up:
-            self._fail_restart("the server has only just been started")
             return
         notify_reloading()
         try:
