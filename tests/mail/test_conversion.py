@@ -6,6 +6,7 @@ import quopri
 import pytest
 
 from elemta.mail.conversion import Converter, Hop, LineGauge, Plan, Survey
+from elemta.mail.conversion.encoders import Encoding, make_encoder
 
 SEVEN_BIT = Hop(eight_bit=False, long_lines=True)
 WIDE = "Grüße\r\n".encode() * 3 + b"plain words, and many of them\r\n" * 9
@@ -82,6 +83,26 @@ def test_a_message_in_a_message():
     assert converted.isascii()
     assert b"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 7bit\r\n" in converted
     assert b"Content-Type: text/plain\r\nContent-Transfer-Encoding: quoted-prin" in converted
+
+
+@pytest.mark.parametrize("width", range(60, 90))
+def test_a_line_that_is_broken_ends_no_part(width):
+    """Behind a line break of ours dashes would be taken for a boundary."""
+    for tail in (b"--x", b"--x--", b" --x", b"---x", b"-" * 200, b"-" * 200 + b"x"):
+        text = WIDE + b"y" * width + tail + b"\r\n"
+        converted = convert(b"MIME-Version: 1.0\r\n" + multipart(part(text)))
+        assert converted.count(b"\r\n--x") == 2, tail
+        body = converted.partition(b"\r\n\r\n")[2].partition(b"\r\n\r\n")[2]
+        assert quopri.decodestring(body.rpartition(b"\r\n--x--")[0]) == text
+        assert max(map(len, body.split(b"\r\n"))) <= 76
+
+
+def test_a_line_that_is_written_in_parts_ends_no_part():
+    encoder = make_encoder(Encoding.QUOTED_PRINTABLE)
+    size = 64 * 1024
+    text = encoder.add(b"y" * size + b"-") + encoder.add(b"--x" + b"z" * size) + encoder.end()
+    assert b"\r\n-" not in text.replace(b"\r\n-=", b"")
+    assert quopri.decodestring(text) == b"y" * size + b"---x" + b"z" * size
 
 
 def test_long_lines():

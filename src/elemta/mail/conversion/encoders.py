@@ -9,7 +9,10 @@ LINE = 76  # octets of an encoded line, CRLF excluded
 _BASE64_INPUT = LINE // 4 * 3
 _PATIENCE = 64 * 1024  # octets of a line that are waited for before it is written in parts
 
+_DASHES_AT_ONCE = 24  # octets that are encoded as three, on one line
+
 _SPACE_AT_END = re.compile(rb"=(?:20|09)\r\n")
+_BREAK_BEFORE_DASHES = re.compile(rb"=\r\n(--+)")
 
 
 class Encoding(enum.Enum):
@@ -65,26 +68,37 @@ class _Base64:
 
 
 class _QuotedPrintable:
-    __slots__ = ("_rest",)
+    __slots__ = ("_is_continued", "_rest")
 
     def __init__(self) -> None:
         self._rest = b""
+        self._is_continued = False  # what comes next stands behind a line break of ours
 
     def add(self, data: bytes) -> bytes:
         data = self._rest + data
         end = data.rfind(b"\r\n") + 2
         if end > 1:
             self._rest = data[end:]
-            return _quoted(data[:end])
+            return self._written(data[:end])
         if len(data) < _PATIENCE:
             self._rest = data
             return b""
         self._rest = data[-1:]  # it may be half a line end
-        return _continued(_quoted(data[:-1]))
+        text = _continued(self._written(data[:-1]))
+        self._is_continued = True
+        return text
 
     def end(self) -> bytes:
         rest, self._rest = self._rest, b""
-        return _quoted(rest)
+        return self._written(rest)
+
+    def _written(self, data: bytes) -> bytes:
+        """Encode; no line break of ours makes of dashes within a line the end of a part."""
+        text = _quoted(data)
+        if self._is_continued:
+            self._is_continued = False
+            return _BREAK_BEFORE_DASHES.sub(_without_dashes, b"=\r\n" + text)[3:]
+        return _BREAK_BEFORE_DASHES.sub(_without_dashes, text)
 
 
 def _quoted(data: bytes) -> bytes:
@@ -99,6 +113,15 @@ def _wrapped(found: "re.Match[bytes]") -> bytes:
     """Break before a space at the end of a line that would have more than 76 octets."""
     length = found.start() + 3 - _line_at(found.string, found.start())
     return b"=\r\n" + found[0] if length > LINE else found[0]
+
+
+def _without_dashes(found: "re.Match[bytes]") -> bytes:
+    """Encode dashes at the beginning of a line, in lines of their own."""
+    left, text = len(found[1]), b"=\r\n"
+    while left:
+        text += b"=2D" * min(left, _DASHES_AT_ONCE) + b"=\r\n"
+        left -= min(left, _DASHES_AT_ONCE)
+    return text
 
 
 def _continued(text: bytes) -> bytes:
