@@ -13,8 +13,8 @@ from elemta.app.accounts import (
     auth_settings,
     keeping,
     make_authenticator,
+    prepare_accounts,
     registers,
-    reload_authenticator,
 )
 from elemta.config import Config, load
 from elemta.mail.errors import ConfigError
@@ -83,13 +83,13 @@ async def test_a_reload(configure):
         ('["Tue 22:00-23:00"]', Result.WRONG),
     ):
         text = f'{CHEAP}[[auth.sources]]\ntype = "sqlite"\n{rule}{hours}\n'
-        await reload_authenticator(authenticator, configure(text))
+        await authenticator.reload(*prepare_accounts(configure(text)))
         assert await say(authenticator, "me") is result
     bad = configure(
         f'{CHEAP}[[auth.sources]]\ntype = "sqlite"\n[[auth.rules]]\nlogins = ["a\\u0001b"]'
     )
     with pytest.raises(ConfigError):
-        await reload_authenticator(authenticator, bad)
+        prepare_accounts(bad)
     assert await say(authenticator, "me") is Result.WRONG
     await authenticator.close()
 

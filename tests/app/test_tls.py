@@ -74,7 +74,7 @@ def look_twice(tls, clock):
 
 
 def test_which_listeners_have_it(tls, authority, config):
-    tls.apply(config())
+    tls.take(tls.prepare(config()))
     has = [tls.find(f"127.0.0.1:{port}") is not None for port in (2525, 2526, 2527, 2528)]
     assert has == [True, True, False, False]
 
@@ -97,7 +97,7 @@ def test_what_is_wrong_is_told_once_and_by_the_file(config, authority, tmp_path,
 
 
 def test_a_change_is_told_once_though_two_listeners_use_it(tls, told, authority, config, clock):
-    tls.apply(config())
+    tls.take(tls.prepare(config()))
     fresh = authority.issue("mx.example.test")
     look_twice(tls, clock)
     look_twice(tls, clock)
@@ -105,7 +105,7 @@ def test_a_change_is_told_once_though_two_listeners_use_it(tls, told, authority,
 
 
 def test_a_broken_pair_is_told_once(tls, told, authority, config, clock, tmp_path):
-    tls.apply(config())
+    tls.take(tls.prepare(config()))
     before = tls.find("127.0.0.1:2525").context()
     (tmp_path / "certificate.pem").write_text("nothing")
     look_twice(tls, clock)
@@ -118,7 +118,7 @@ def test_a_broken_pair_is_told_once(tls, told, authority, config, clock, tmp_pat
 
 def test_one_worker_speaks_for_all(told, authority, config, clock):
     tls = WorkerTls(clock, told.append, 1)
-    tls.apply(config())
+    tls.take(tls.prepare(config()))
     before = tls.find("127.0.0.1:2525").context()
     authority.issue("mx.example.test")
     look_twice(tls, clock)
@@ -127,18 +127,29 @@ def test_one_worker_speaks_for_all(told, authority, config, clock):
 
 
 def test_a_reload_reads_the_files_at_once(tls, told, authority, config):
-    tls.apply(config())
+    tls.take(tls.prepare(config()))
     authority.issue("mx.example.test")
-    tls.apply(config())
+    tls.take(tls.prepare(config()))
     assert [type(event) for event in told] == [ev.CertificateChanged]
+
+
+def test_nothing_changes_before_it_is_taken(tls, told, authority, config):
+    tls.take(tls.prepare(config()))
+    before = tls.find("127.0.0.1:2525").context()
+    authority.issue("mx.example.test")
+    prepared = tls.prepare(config(BASE + 'level = "strict"\n'))
+    assert tls.find("127.0.0.1:2525").context() is before
+    assert told == []
+    tls.take(prepared)
+    assert tls.find("127.0.0.1:2525").context() is not before
 
 
 def test_a_reload_that_cannot_be_changes_nothing(tls, told, authority, config):
     authority.issue("mx.example.test", key="rsa2048")
-    tls.apply(config(BASE.replace('tls_level = "maximum"', "")))
+    tls.take(tls.prepare(config(BASE.replace('tls_level = "maximum"', ""))))
     before = tls.find("127.0.0.1:2525").context()
     with pytest.raises(ConfigError, match="3072"):
-        tls.apply(config())
+        tls.take(tls.prepare(config()))
     assert tls.find("127.0.0.1:2525").context() is before
     assert told == []
 
@@ -146,7 +157,7 @@ def test_a_reload_that_cannot_be_changes_nothing(tls, told, authority, config):
 def test_a_worker_that_begins_again_takes_what_has_expired(tls, authority, config):
     authority.issue("mx.example.test", begin=-9, days=-1)
     assert "has expired" in str(next(find_problems(config(), SystemClock())))
-    tls.apply(config())
+    tls.take(tls.prepare(config()))
     assert tls.find("127.0.0.1:2525") is not None
     (left,) = tls.days_left().values()
     assert left == pytest.approx(-1, abs=0.01)
@@ -163,7 +174,7 @@ def test_workers_share_the_numbers_of_the_node(config):
 
 
 def test_what_happens_to_tls_is_heeded(tls, told, authority, config, clock):
-    tls.apply(config(BASE + "[tls.alerts]\nfailures = 1\ndays_left = 100\n"))
+    tls.take(tls.prepare(config(BASE + "[tls.alerts]\nfailures = 1\ndays_left = 100\n")))
     tls.heed(ev.TlsHandshakeFailed("1", "192.0.2.1", "mta", "timeout"))
     tls.beat()
     assert [event.kind for event in told] == ["failures", "days_left"]
@@ -172,7 +183,7 @@ def test_what_happens_to_tls_is_heeded(tls, told, authority, config, clock):
 def test_the_days_of_each_file(tls, authority, config, tmp_path):
     authority.issue("mail.example.org", days=7, file="other")
     more = '[[tls.certificates]]\ncertificate = "other.pem"\nkey = "other.key"\n'
-    tls.apply(config(BASE + more))
+    tls.take(tls.prepare(config(BASE + more)))
     assert tls.days_left() == {
         str(tmp_path / "certificate.pem"): pytest.approx(90, abs=0.01),
         str(tmp_path / "other.pem"): pytest.approx(7, abs=0.01),

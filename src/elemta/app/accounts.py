@@ -1,11 +1,13 @@
 """From the configuration to whoever says who may log in.
 
 worker:   auth = make_authenticator(config, clock, emit)
-reload:   await reload_authenticator(auth, config)
+reload:   prepared = prepare_accounts(config)
+          await auth.reload(*prepared)
 stop:     await auth.close()
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from elemta.accounts import Authenticator, AuthSettings
@@ -33,18 +35,23 @@ def make_authenticator(config: Config, clock: Clock, emit: Emit) -> Authenticato
     Raises:
         ConfigError: It cannot be made as the configuration says.
     """
-    settings = auth_settings(config)
-    return Authenticator(settings, _sources(config), clock, emit)
+    return Authenticator(*prepare_accounts(config), clock, emit)
 
 
-async def reload_authenticator(authenticator: Authenticator, config: Config) -> None:
-    """Go on as a changed configuration says; where that cannot be done, all stays as it was.
+class PreparedAccounts(NamedTuple):
+    """What an authenticator takes to go on with; sources that it does not take are to be closed."""
+
+    settings: AuthSettings
+    sources: list[RegisterSource]
+
+
+def prepare_accounts(config: Config) -> PreparedAccounts:
+    """Make what a changed configuration asks for.
 
     Raises:
         ConfigError: It cannot be done.
     """
-    settings = auth_settings(config)
-    await authenticator.reload(settings, _sources(config))
+    return PreparedAccounts(auth_settings(config), _sources(config))
 
 
 def auth_settings(config: Config) -> AuthSettings:

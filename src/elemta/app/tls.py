@@ -5,6 +5,7 @@ one tells what it finds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from elemta.app.doors import tls_mode
@@ -28,6 +29,15 @@ from elemta.observe import TlsAlertSettings, TlsWatch
 LOOK_EVERY = 2.0  # seconds between looks at the files
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedTls:
+    """What a configuration comes to: the TLS of listeners, by their address, and alerts."""
+
+    by_settings: dict[ServerTlsSettings, ServerTls]
+    by_address: dict[str, ServerTls]
+    alerts: TlsAlertSettings
+
+
 class WorkerTls:
     """The TLS of all listeners of a worker."""
 
@@ -42,11 +52,11 @@ class WorkerTls:
         self._by_address: dict[str, ServerTls] = {}
         self._look_at = 0.0
 
-    def apply(self, config: Config) -> None:
-        """Take over what a configuration says, and read the files again.
+    def prepare(self, config: Config) -> "PreparedTls":
+        """Make what a configuration asks for anew; nothing changes before `take`.
 
         Raises:
-            ConfigError: Something is wrong with what it says anew; nothing has changed then.
+            ConfigError: Something is wrong with it.
         """
         wanted = {
             listener.address: listener_settings(config, listener)
@@ -60,11 +70,18 @@ class WorkerTls:
             settings: before.get(settings) or ServerTls(settings, self._clock, expired_too=late)
             for settings in dict.fromkeys(wanted.values())
         }
+        by_address = {address: made[settings] for address, settings in wanted.items()}
+        return PreparedTls(made, by_address, alert_settings(config, self._index))
+
+    def take(self, prepared: "PreparedTls") -> None:
+        """Go on with what has been prepared, and read the files of what was there again."""
+        before = self._by_settings
         self._is_started = True
-        self._by_settings = made
-        self._by_address = {address: made[settings] for address, settings in wanted.items()}
-        self._watch.apply(alert_settings(config, self._index))
-        self._tell([tls.reload() for settings, tls in made.items() if settings in before])
+        self._by_settings = prepared.by_settings
+        self._by_address = prepared.by_address
+        self._watch.apply(prepared.alerts)
+        again = [tls for settings, tls in prepared.by_settings.items() if settings in before]
+        self._tell([tls.reload() for tls in again])
 
     def find(self, address: str) -> ServerTls | None:
         """Give the TLS of a listener, by its address; None where it has none."""

@@ -24,7 +24,7 @@ from typing import Any
 
 from elemta.accounts import Authenticator
 from elemta.app import settings as derive
-from elemta.app.accounts import make_authenticator, reload_authenticator
+from elemta.app.accounts import make_authenticator, prepare_accounts
 from elemta.app.doors import make_door
 from elemta.app.limits import WorkerLimits
 from elemta.app.plugins import WorkerPlugins, as_problems
@@ -203,7 +203,7 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_reader(self._start.lifeline, self._hear)
         self._session_prefix = f"{self._start.index:x}-{os.getpid():x}-"
-        self._tls.apply(self._config)
+        self._tls.take(self._tls.prepare(self._config))
         self._accounts = make_authenticator(self._config, self._clock, self._emit)
         await self._plugins.start(self._config)
         await self._shards.open()
@@ -365,6 +365,7 @@ class Worker:
                     os.write(self._start.lifeline, answer)
 
     async def _take_changes(self) -> bool:
+        """Take over a changed configuration in all rooms, or in none; True when that is done."""
         try:
             config = load(self._start.path, os.environ)
         except ConfigError as error:  # the supervisor could read it, so it has changed since
@@ -372,14 +373,19 @@ class Worker:
             return False
         changes = changed(self._config, config)
         config = keep_fixed(self._config, config)
+        accounts = None
         try:
-            self._tls.apply(config)
-            if self._accounts is not None:
-                await reload_authenticator(self._accounts, config)
+            tls, accounts = self._tls.prepare(config), prepare_accounts(config)
+            # plugins come last: they change all at once, and what is done then cannot fail
             await self._plugins.reload(config, (*changes.live, *changes.restart))
         except (PluginsError, ConfigError) as error:
             self._emit(ev.Notice(f"worker {self._start.index} not reloaded", str(error)))
+            for source in accounts.sources if accounts is not None else ():
+                await source.close()
             return False
+        self._tls.take(tls)
+        if self._accounts is not None:
+            await self._accounts.reload(*accounts)
         self._log.set_level(config.logging.level)
         self._apply(config)
         index = self._start.index
