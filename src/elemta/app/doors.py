@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from elemta.app.submission import local_users
 from elemta.config import Config
 from elemta.config.models import ListenerConfig
 from elemta.server import Door
@@ -11,14 +12,16 @@ TlsMode = Literal["none", "starttls", "implicit"]
 
 def make_door(config: Config, listener: ListenerConfig) -> Door:
     """Tell the server room of a listener."""
+    is_local = listener.unix_path is not None and listener.kind == "submission"
     return Door(
         kind=listener.kind,
-        tls=tls_mode(config, listener),
+        tls="none" if is_local else tls_mode(config, listener),
         requires_login=listener.kind in config.auth.required_on,
         clear_login=listener.clear_auth,
         proxies=listener.proxy_protocol,
         xclient=listener.xclient,
         xforward=listener.xforward,
+        local=local_users(config) if is_local else None,
     )
 
 

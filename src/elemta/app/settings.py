@@ -59,6 +59,10 @@ def session_settings(config: Config) -> SessionSettings:
         hostname=server.hostname,
         limits=limits,
         trusted_limits=replace(limits, bare_newlines=smtp.bare_newlines),
+        submission_limits=replace(
+            limits,
+            bare_newlines="normalise" if config.submission.bare_newlines == "fix" else "reject",
+        ),
         smtputf8=smtp.smtputf8,
         max_recipients=server.max_recipients,
         max_errors=smtp.max_errors,

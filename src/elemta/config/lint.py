@@ -12,6 +12,7 @@ from elemta.config.auth import find_faults
 from elemta.config.locate import Path as KeyPath
 from elemta.config.models import Config, RouteConfig
 from elemta.config.plugins import PluginsConfig
+from elemta.config.submission import find_submission_faults
 
 PRIVATE = tuple(
     ip_network(text)
@@ -72,6 +73,7 @@ def find_all(config: Config) -> Iterator[Finding]:
         _trust,
         _domains,
         _auth,
+        _submission,
         _tls,
         _routes,
         _reach,
@@ -148,6 +150,12 @@ def _domains(config: Config) -> Iterator[Finding]:
                 "no route says where its mail goes; by its MX records it may come back here",
                 ("routes",),
             )
+
+
+def _submission(config: Config) -> Iterator[Finding]:
+    sockets = {listener.unix_path for listener in config.listeners}
+    for path, text, is_error in find_submission_faults(config.submission, sockets):
+        yield (_error if is_error else _warning)(path, text, ("listeners",))
 
 
 def _tls(config: Config) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from elemta.config.auth import AuthConfig
 from elemta.config.limits import LimitsConfig
 from elemta.config.plugins import PluginsConfig
 from elemta.config.sections import Section, fixed, live
+from elemta.config.submission import SubmissionConfig
 from elemta.config.tls import ClientCertificates, TlsConfig, TlsLevelOrNone
 from elemta.config.units import DAY, HOUR, MINUTE
 from elemta.config.values import (
@@ -453,6 +454,7 @@ class Config(Section):
     tls: TlsConfig = TlsConfig()
     auth: AuthConfig = AuthConfig()
     smtp: SmtpConfig = SmtpConfig()
+    submission: SubmissionConfig = SubmissionConfig()
     limits: LimitsConfig = LimitsConfig()
     routes: tuple[RouteConfig, ...] = ()
     queue: QueueConfig = QueueConfig()
@@ -461,6 +463,21 @@ class Config(Section):
     plugins: PluginsConfig = PluginsConfig()
     metrics: MetricsConfig = MetricsConfig()
     logging: LoggingConfig = LoggingConfig()
+
+    @property
+    def doors(self) -> tuple[ListenerConfig, ...]:
+        """All listeners, the socket for users of this machine among them."""
+        if not self.submission.socket:
+            return self.listeners
+        address = f"unix:{self.submission.socket}"
+        return (*self.listeners, ListenerConfig(address=address, kind="submission"))
+
+    @property
+    def pickup(self) -> Path | None:
+        """Where users of this machine leave mail; None where they cannot submit any."""
+        if not self.submission.socket:
+            return None
+        return Path(self.submission.pickup or self.server.state_dir / "pickup")
 
     @property
     def worker_count(self) -> int:

@@ -79,6 +79,7 @@ FIELDS: Mapping[str, str] = {
     "from_envelope": 'sender, "" for notifications',
     "group": "the group of the key exchange, where it is known",
     "helo": "what a client has called itself",
+    "hidden_as": "what trace headers say instead of where a message comes from",
     "hook": "the moment at which the plugin was asked",
     "is_resumed": "the keys of an earlier session were used again",
     "kind": "what kind of event, one word",

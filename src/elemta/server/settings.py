@@ -81,7 +81,7 @@ class SessionSettings:
     hostname: str
     limits: Limits = field(default_factory=Limits)
     trusted_limits: Limits = field(default_factory=Limits)
-    submission_limits: Limits = field(default_factory=Limits)
+    submission_limits: Limits = field(default_factory=lambda: Limits(bare_newlines="normalise"))
     smtputf8: bool = True
     max_recipients: int = 1000
     max_errors: int = 10
