@@ -29,6 +29,7 @@ from elemta.app.doors import make_door
 from elemta.app.limits import WorkerLimits
 from elemta.app.plugins import WorkerPlugins, as_problems
 from elemta.app.shards import Figures, Shards
+from elemta.app.submission import WorkerSubmission
 from elemta.app.tls import WorkerTls
 from elemta.config import Config, changed, keep_fixed, load
 from elemta.config.problems import EX_CONFIG
@@ -175,6 +176,7 @@ class Worker:
             config, start.index, self._delivery, self._clock, self._emit, self._plugins
         )
         self._limits = WorkerLimits(config, start.counters, self._clock, self._emit)
+        self._submission = WorkerSubmission(config, start.counters, self._clock, self._emit)
         self._accounts: Authenticator | None = None
         self._around: dict[str, Surroundings] = {}
         # nobody is let in before `_apply` says how many
@@ -204,6 +206,7 @@ class Worker:
         loop.add_reader(self._start.lifeline, self._hear)
         self._session_prefix = f"{self._start.index:x}-{os.getpid():x}-"
         self._tls.take(self._tls.prepare(self._config))
+        self._submission.take(self._submission.prepare(self._config))
         self._accounts = make_authenticator(self._config, self._clock, self._emit)
         await self._plugins.start(self._config)
         await self._shards.open()
@@ -215,6 +218,7 @@ class Worker:
         if not await self._is_let_open():
             return
         await self._listeners.start(self._start.sockets)
+        self._submission.open_socket(self._config)
         self._beating = spawn(self._beat(), "beat")
         gc.collect()
         gc.freeze()
@@ -301,7 +305,7 @@ class Worker:
         settings = self._hurried(derive.session_settings(config))
         self._limits.apply(config)
         policy = RelayPolicy(derive.relay_settings(config))
-        for listener in config.listeners:
+        for listener in config.doors:
             hooks = self._plugins.table(listener.kind)
             self._around[listener.address] = Surroundings(
                 settings=settings,
@@ -314,6 +318,7 @@ class Worker:
                 tls=self._tls.find(listener.address),
                 accounts=self._accounts_for(hooks),
                 gate=self._limits.gate(listener.kind),
+                desk=self._submission.desk,
                 tells_commands=self._log.is_debug,
                 hooks=hooks,
             )
@@ -376,6 +381,7 @@ class Worker:
         accounts = None
         try:
             tls, accounts = self._tls.prepare(config), prepare_accounts(config)
+            desk = self._submission.prepare(config)
             # plugins come last: they change all at once, and what is done then cannot fail
             await self._plugins.reload(config, (*changes.live, *changes.restart))
         except (PluginsError, ConfigError) as error:
@@ -384,6 +390,7 @@ class Worker:
                 await source.close()
             return False
         self._tls.take(tls)
+        self._submission.take(desk)
         if self._accounts is not None:
             await self._accounts.reload(*accounts)
         self._log.set_level(config.logging.level)
