@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from accounts.desk import Desk
+from plugins.chains import plugin, table
 
 from elemta.mail import events as ev
 from elemta.mail.ids import SessionId
 from elemta.mail.rate import Rate
 from elemta.net.clock import SystemClock
+from elemta.plugins import Result
 from elemta.server import Bound, Listeners, RelayPolicy, RelaySettings, SessionSettings
 from elemta.server.limits import (
     Brake,
@@ -293,3 +295,27 @@ async def test_idle_clients_have_less_time_while_there_is_too_much_to_do(site):
     site.listeners.hurry(0.0, site.clock.monotonic())
     client.writer.write(b"O")  # to trickle on is of no use
     assert (await client.line()).startswith("421 4.4.2")
+
+
+class TestWhomAProxySpeaksFor:
+    """XCLIENT: who would not be let in at the door gets no further by a proxy."""
+
+    async def test_one_that_is_banned(self, site):
+        site.around.door = replace(site.around.door, xclient=(ip_network("127.0.0.9/32"),))
+        proxy, _ = await site.connect("127.0.0.9")
+        while site.brake.turn_away("192.0.2.7") is None:
+            site.brake.failed("192.0.2.7", "ann", "s", "PLAIN")
+        assert (await proxy.say("XCLIENT ADDR=192.0.2.8")).startswith("220 ")
+        assert (await proxy.say("XCLIENT ADDR=192.0.2.7")).startswith("421 4.7.0 Your address is")
+        assert await proxy.reader.read() == b""
+
+    async def test_one_that_a_plugin_refuses(self, site):
+        def judge(context):
+            return Result.reject("not you") if context.session.client_ip == "192.0.2.7" else None
+
+        site.around.hooks = table(plugin(on_connect=judge))
+        site.around.door = replace(site.around.door, xclient=(ip_network("127.0.0.9/32"),))
+        proxy, _ = await site.connect("127.0.0.9")
+        assert (await proxy.say("XCLIENT ADDR=192.0.2.8")).startswith("220 ")
+        assert (await proxy.say("XCLIENT ADDR=192.0.2.7")).startswith("554 ")
+        assert await proxy.reader.read() == b""

@@ -94,11 +94,13 @@ class JudgedSession(LimitedSession):
 
     async def _meet(self, identity: Identity) -> None:
         """Take the client for another: to plugins it is a new connection (XCLIENT)."""
-        super()._become(identity)
+        if not self._assume(identity):
+            return
         self._info = self._introduce()
         self._info.tls_version, self._info.username = self._stream.tls_version, self._login
         self._marks.clear()
-        await self._is_let_in()
+        if await self._is_let_in():
+            self._answer(self._banner())
 
     async def _is_let_in(self) -> bool:
         """Ask about a client that has connected; False when it is turned away."""
@@ -141,7 +143,8 @@ class JudgedSession(LimitedSession):
             reply = Reply(554 if reply.is_permanent else 421, reply.text, reply.enhanced)
         self._over = "refused"
         self._blame(stage, reply, decision)
-        self._stream.write(reply.encode())
+        self._out.append(reply.encode())
+        self._flush()
 
     # ---- commands
 

@@ -36,10 +36,14 @@ class LimitedSession(SubmittedSession):
             self._stream.deadline = min(self._stream.deadline, deadline)
             self._command_ends_at = min(self._command_ends_at or deadline, deadline)
 
-    def _become(self, identity: Identity) -> Waiting:
-        waiting = super()._become(identity)
+    def _assume(self, identity: Identity) -> bool:
+        is_let_in = super()._assume(identity)
         self._ip = self._stream.peer_ip
-        return waiting
+        gate = self._gate
+        banned = gate.brake.turn_away(self._ip) if gate is not None else None
+        if banned is not None:
+            self._end("banned", banned[1])
+        return is_let_in and banned is None
 
     # ---- commands
 

@@ -135,6 +135,12 @@ class SecuredSession(Session):
 
     def _become(self, identity: Identity) -> Awaitable[None] | None:
         """Take the client for another from now on, and begin anew (XCLIENT)."""
+        if self._assume(identity):
+            self._answer(self._banner())
+        return None
+
+    def _assume(self, identity: Identity) -> bool:
+        """Let the client be somebody else; False where that one is not let in."""
         stream, client = self._stream, identity.client or self._stream.peer_ip
         stream.rename(client, identity.client_port, identity.server or "", identity.server_port)
         self._trusted = self._around.policy.is_trusted(client)
@@ -143,8 +149,7 @@ class SecuredSession(Session):
             self._account = Account(identity.login) if identity.login else None
             self._login = identity.login
         self._machine.change_offer(self._offer())
-        self._answer(self._banner())
-        return None
+        return True
 
     def _on_xforward(self, event: smtp.XForward) -> None:
         said = {name: value or "" for name, value in event.attributes.items()}
