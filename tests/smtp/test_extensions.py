@@ -241,6 +241,7 @@ class TestMailParameters:
             ("HOLDFOR=3600", events.Extras(hold_for=3600)),
             ("HOLDUNTIL=2026-01-02T03:04:05Z", events.Extras(hold_until=1767323045.0)),
             ("HOLDUNTIL=2026-01-02T03:04:05+01:00", events.Extras(hold_until=1767319445.0)),
+            ("HOLDUNTIL=1970-01-01T00:00:00Z", events.Extras(hold_until=-1.0)),  # long ago
             ("MT-PRIORITY=-9", events.Extras(mt_priority=-9)),
             ("MT-PRIORITY=+3", events.Extras(mt_priority=3)),
             ("REQUIRETLS", events.Extras(require_tls=True)),
@@ -278,6 +279,10 @@ class TestMailParameters:
             "HOLDFOR=0",
             "HOLDFOR=+5",
             "HOLDFOR=1_0",
+            "HOLDFOR=\u0665",
+            "BY=\u0661\u0662\u0660;R",
+            "HOLDUNTIL=\u0662026-01-02T03:04:05Z",
+            "MT-PRIORITY=\u0663",
             "HOLDFOR=5 HOLDFOR=5",
             "HOLDFOR=5 HOLDUNTIL=2026-01-02T03:04:05Z",
             "HOLDUNTIL=2026-01-02",

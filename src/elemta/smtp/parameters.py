@@ -132,7 +132,7 @@ def _hold_until(value: bytes, given: Given, _offer: Offer) -> Fault | None:
         instant = datetime.fromisoformat(value.decode("ascii").upper()).astimezone(UTC)
     except (ValueError, OverflowError):
         return BAD_PARAMETER
-    return _put(given, "hold_until", instant.timestamp())
+    return _put(given, "hold_until", instant.timestamp() or -1.0)  # 0 is "not asked for"
 
 
 def _mt_priority(value: bytes, given: Given, _offer: Offer) -> Fault | None:
