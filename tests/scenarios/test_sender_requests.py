@@ -145,6 +145,11 @@ class TestNotifications:
         assert event["notification"] == "not wanted by the sender"
         assert server.mailbox(local) == []
 
+    def test_success_for_the_postmaster_without_a_domain(self, server):
+        send(server, "<host@example.test>", "<Postmaster> NOTIFY=SUCCESS")
+        _, group = report(server, "host")
+        assert group["Action"] == "delivered"
+
     def test_the_whole_message_comes_back(self, server):
         send(server, "<full@example.test> RET=FULL", "<nobody@plain.test>")
         found, group = report(server, "full")

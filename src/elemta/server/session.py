@@ -310,7 +310,9 @@ class Session(Answering):
 
     def _welcome(self, event: smtp.Rcpt, transaction: Transaction) -> None:
         if event.notify or event.original:
-            transaction.note_dsn(event.recipient, event.notify, event.original)
+            is_bare = not event.recipient.domain  # <Postmaster>
+            address = self._around.policy.postmaster if is_bare else event.recipient
+            transaction.note_dsn(address, event.notify, event.original)
         if self._around.tells_commands:
             sender, is_encrypted = str(transaction.sender or ""), self._stream.tls is not None
             recipient, login = str(event.recipient), self._login
