@@ -195,7 +195,15 @@ class TestBanList:
         assert not bans.find_address("192.0.2.1", NOW + 900)
         assert bans.find_address("192.0.2.2", NOW + 10**9)
         assert not bans.find_address("192.0.2.3", NOW + 2)
-        bans.prune(NOW + 900)
+        bans.prune(NOW + 900, 10)
         assert {each.id for each in bans} == {"00000001", "00000002"}
-        bans.prune(NOW + 901)
+        bans.prune(NOW + 901, 10)
         assert {each.id for each in bans} == {"00000002"}
+
+    def test_there_is_room_for_so_many(self):
+        bans = BanList()
+        bans.put(ban(99, expires_at=None))
+        for number in range(1, 9):
+            bans.put(ban(number, expires_at=NOW + 100 - number))
+        bans.prune(NOW, 3)
+        assert {each.subject for each in bans} == {"192.0.2.99", "192.0.2.1", "192.0.2.2"}

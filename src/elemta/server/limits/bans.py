@@ -1,6 +1,7 @@
 """Bans: who is kept out, for how long, and because of what."""
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator
 from enum import StrEnum
@@ -90,6 +91,11 @@ def parse_subject(text: str) -> tuple[Kind, str]:
     return Kind.NETWORK, str(network)
 
 
+def _last_instant(ban: Ban) -> float:
+    ends_at = ban.expires_at if ban.lifted_at is None else ban.lifted_at
+    return math.inf if ends_at is None else ends_at
+
+
 class BanList:
     """All bans in memory, those that are over among them as long as they are remembered."""
 
@@ -111,12 +117,15 @@ class BanList:
                 network = ip_network(ban.subject)
                 self._widths.add((network.version, network.prefixlen))
 
-    def prune(self, before: float) -> None:
-        """Forget the bans that ended before an instant."""
+    def prune(self, before: float, most: int) -> None:
+        """Forget the bans that ended before an instant, and beyond `most` those that end first."""
         for key, ban in list(self._bans.items()):
-            ends_at = ban.expires_at if ban.lifted_at is None else ban.lifted_at
-            if ends_at is not None and ends_at < before:
+            if _last_instant(ban) < before:
                 del self._bans[key]
+        surplus = len(self._bans) - most
+        if surplus > 0:
+            for ban in sorted(self._bans.values(), key=_last_instant)[:surplus]:
+                del self._bans[ban.kind, ban.subject]
 
     def get(self, kind: Kind, subject: str) -> Ban | None:
         """Give what is remembered of a subject, whether it holds or not."""

@@ -23,7 +23,7 @@ from elemta.mail.reply import Reply, clean_text
 from elemta.net.addresses import lies_in
 from elemta.server.limits.bans import Ban, BanList, Failure, Kind, clean_login
 from elemta.server.limits.counters import Counters
-from elemta.server.limits.ledger import KEEP_BANS, Ledger, News
+from elemta.server.limits.ledger import KEEP_BANS, MAX_BANS, Ledger, News
 from elemta.server.limits.scope import Scope
 from elemta.server.limits.settings import BrakeSettings
 
@@ -252,7 +252,7 @@ class Brake:
                 del self._new_admins[login]
         if prunes:
             self._prune_at = now + PRUNE_EVERY
-            self._bans.prune(now - KEEP_BANS)
+            self._bans.prune(now - KEEP_BANS, MAX_BANS)
         if news is not None:
             self._learn(news)
 
