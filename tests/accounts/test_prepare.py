@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from elemta.accounts.prepare import (
     PrepareError,
+    normal_login,
     prepare_for_scram,
     prepare_login,
     prepare_password,
@@ -93,3 +94,9 @@ def test_a_prepared_password_stays_as_it_is(text):
     assert prepare_password(password) == password
     assert unicodedata.is_normalized("NFC", password)
     assert prepare_for_scram(password)
+
+
+def test_what_cannot_be_a_login_stays_as_it_is():
+    assert normal_login("Me@EXAMPLE.test") == "me@example.test"
+    for text in ("a b", "", "\0", "x" * 400):
+        assert normal_login(text) == text

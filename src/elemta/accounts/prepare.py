@@ -35,6 +35,14 @@ def prepare_login(text: str) -> str:
     return name
 
 
+def normal_login(text: str) -> str:
+    """Give the normal form of a login name, or what cannot be one as it is."""
+    try:
+        return prepare_login(text)
+    except PrepareError:
+        return text
+
+
 def prepare_password(text: str) -> str:
     """Give the normal form of a password."""
     if len(text.encode("utf-8", "replace")) > MAX_PASSWORD:

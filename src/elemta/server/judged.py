@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from elemta.accounts import Account, Claim, Result, Verdict
+from elemta.accounts.prepare import normal_login
 from elemta.mail import events as ev
 from elemta.mail.errors import LocalProtocolError
 from elemta.mail.ids import SessionId
@@ -260,8 +261,9 @@ class JudgedSession(LimitedSession):
         if chain is None:
             return None
         password = claim.password if authenticated is None else ""
+        login = normal_login(claim.login)
         waiting = chain(
-            AuthContext(hook, self._info, claim.mechanism, claim.login, password, authenticated)
+            AuthContext(hook, self._info, claim.mechanism, login, password, authenticated)
         )
         return await waiting if waiting is not None else None
 

@@ -111,7 +111,8 @@ class AuthContext(ConnectionContext):
 
     Attributes:
         mechanism: "PLAIN" and the like.
-        username: Who the client says it is.
+        username: Who the client says it is, in the form in which accounts are compared: lower case
+            and so on, however it was written.
         password: What it says to prove it, where the mechanism tells; "" once it is checked.
         authenticated: Whether the credentials were right; None while they are not yet checked.
     """
