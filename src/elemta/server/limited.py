@@ -4,11 +4,12 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, ClassVar
 
 from elemta.accounts import Account, Claim
+from elemta.mail import events as ev
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
 from elemta.server.answering import REFUSALS_PER_ERROR
-from elemta.server.limits.guard import HANDSHAKES
+from elemta.server.limits.guard import HANDSHAKES, Refusal
 from elemta.server.proxies import Identity
 from elemta.server.session import OVERSHOOT, Handler
 from elemta.server.submitted import SubmittedSession
@@ -28,6 +29,7 @@ class LimitedSession(SubmittedSession):
         self._gate = around.gate
         self._ip = stream.peer_ip
         self._penalty = 0.0  # seconds that the next answer is late
+        self._held: tuple[str, ...] = ()  # what a client counts for whom a proxy has brought
         self._surplus = 0  # recipients beyond what the client may name for now
 
     def hurry(self, deadline: float) -> None:
@@ -36,14 +38,29 @@ class LimitedSession(SubmittedSession):
             self._stream.deadline = min(self._stream.deadline, deadline)
             self._command_ends_at = min(self._command_ends_at or deadline, deadline)
 
+    async def run(self) -> None:
+        try:
+            await super().run()
+        finally:
+            if self._gate is not None:
+                self._gate.leave(self._held)
+
     def _assume(self, identity: Identity) -> bool:
         is_let_in = super()._assume(identity)
-        self._ip = self._stream.peer_ip
+        before, self._ip = self._ip, self._stream.peer_ip
         gate = self._gate
-        banned = gate.brake.turn_away(self._ip) if gate is not None else None
-        if banned is not None:
-            self._end("banned", banned[1])
-        return is_let_in and banned is None
+        if gate is None or self._ip == before:
+            return is_let_in
+        gate.leave(self._held)
+        self._held = ()
+        admitted = gate.admit_client(self._ip)
+        if isinstance(admitted, Refusal):
+            listener = self._around.listener
+            self._around.emit(ev.ConnectionRefused(self._ip, listener, admitted.limit))
+            self._end("banned" if admitted.limit == "ban" else "connections", admitted.reply)
+            return False
+        self._held = admitted
+        return is_let_in
 
     # ---- commands
 

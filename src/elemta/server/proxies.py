@@ -38,8 +38,11 @@ def read_identity(attributes: Mapping[str, str | None]) -> Identity | None:
     """Make sense of the attributes of XCLIENT; None where they make none.
 
     NAME, HELO and PROTO are passed over: names are looked up here, and the client says hello
-    again.
+    again. A client whose address the proxy does not know has no identity: it must not pass for the
+    proxy itself.
     """
+    if "ADDR" in attributes and attributes["ADDR"] is None:
+        return None
     try:
         client = _read_address(attributes.get("ADDR"))
         server = _read_address(attributes.get("DESTADDR"))

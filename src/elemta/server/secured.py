@@ -148,6 +148,8 @@ class SecuredSession(Session):
         if identity.login is not None:
             self._account = Account(identity.login) if identity.login else None
             self._login = identity.login
+        settings = self._settings
+        self._machine.change_limits(settings.trusted_limits if self._trusted else settings.limits)
         self._machine.change_offer(self._offer())
         return True
 

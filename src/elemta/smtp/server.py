@@ -117,6 +117,10 @@ class ServerMachine:
         """Offer something else from now on: the client has proved who it is."""
         self._progress.offer = offer
 
+    def change_limits(self, limits: Limits) -> None:
+        """Hold the client to others from now on: it is somebody else."""
+        self._limits = self._progress.limits = limits
+
     @property
     def has_input(self) -> bool:
         """Whether there may be more events without more input: replies can wait to go together."""

@@ -50,6 +50,13 @@ class Gate:
             return Refusal(OVERLOADED, "load") if is_load else Refusal(CONNECTIONS, "connections")
         return self.guard.admit(address)
 
+    def admit_client(self, address: str) -> Refusal | tuple[str, ...]:
+        """As `admit`, for a client that a proxy brings through a connection which is let in."""
+        banned = self.brake.turn_away(address)
+        if banned is not None:
+            return Refusal(banned[1], "ban")
+        return self.guard.admit_client(address)
+
     def leave(self, held: tuple[str, ...]) -> None:
         """A connection has ended."""
         self.guard.leave(held)

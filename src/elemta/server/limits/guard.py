@@ -73,8 +73,17 @@ class Guard:
             f"all {self._listener}", settings.connections, held
         ):
             return Refusal(CONNECTIONS, "connections")
+        found = self.admit_client(address)
+        if isinstance(found, Refusal):
+            self.leave(held)
+            return found
+        return (*held, *found)
+
+    def admit_client(self, address: str) -> Refusal | tuple[str, ...]:
+        """As `admit`, where the connection itself counts already: a proxy says whose it is."""
         if self._scope.is_exempt(address):
-            return tuple(held)
+            return ()
+        held: list[str] = []
         refusal = self._find_crowd(address, held) or self._find_rush(address)
         if refusal is None:
             return tuple(held)
