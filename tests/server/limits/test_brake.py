@@ -47,6 +47,13 @@ class TestWaits:
         assert brake.before(IP, "Ann ") == 4.0
         assert brake.before(ELSEWHERE, "ann") == 0
 
+    @pytest.mark.parametrize("login", ["Ann", "\uff21nn", "a\u00adnn", "a\u200bn\u00adn"])
+    async def test_a_login_is_one_however_it_is_spelled(self, node, fail, login):
+        brake = await node.brake(free_failures=2)
+        for number in range(5):
+            fail(brake, 1, ip=f"203.0.113.{number}", login=login)
+        assert brake.before(IP, "ann") == brake.before(IP, login) == 4.0
+
     async def test_failures_fade(self, node, fail):
         brake = await node.brake(address=Rate(20, HOUR), pair=Rate(20, HOUR), free_failures=2)
         fail(brake, 4)

@@ -9,6 +9,7 @@ from ipaddress import ip_network
 
 import msgspec
 
+from elemta.accounts.prepare import normal_login
 from elemta.mail.reply import clean_text
 from elemta.net.addresses import network_of, parse_ip
 
@@ -71,7 +72,8 @@ class Ban(msgspec.Struct, frozen=True):
 
 def clean_login(login: str) -> str:
     """Give the form of a login that failures are counted and bans are kept by."""
-    return _SPACE.sub(" ", clean_text(login, LOGIN_LIMIT)).strip().casefold()
+    normal = clean_text(normal_login(login), LOGIN_LIMIT)  # it can be spelled in many ways
+    return _SPACE.sub(" ", normal).strip().casefold()
 
 
 def parse_subject(text: str) -> tuple[Kind, str]:
