@@ -87,7 +87,7 @@ FORMS = {
     "<u@D> NOTIFY=NEVER": "u@D",
     "<u@D> ORCPT=rfc822;u@X": "u@D",
     "<u@D> ORCPT=rfc822;<u@X>": "u@D",
-    "<u@D> NOTIFY=FAILURE,DELAY ORCPT=rfc822;u%X@X": "u@D",
+    "<u@D> NOTIFY=FAILURE ORCPT=rfc822;u%X@X": "u@D",
     # nobody's recipients
     "<u@D.>": None,
     "<u@.D>": None,
