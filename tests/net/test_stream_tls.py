@@ -171,6 +171,15 @@ async def test_garbage_after_the_handshake_breaks_the_connection(pair, contexts)
         await server.read()
 
 
+async def test_what_comes_before_garbage_counts(pair, contexts):
+    server, client = pair
+    await shake_hands(pair, contexts)
+    server._transport.write(server._tls.encrypt(b"250 Ok\r\n") + b"in clear again\r\n")
+    assert await client.read() == b"250 Ok\r\n"
+    with pytest.raises(ConnectionError):
+        await client.read()
+
+
 async def test_a_peer_that_leaves_in_the_handshake(pair, contexts):
     server, client = pair
     client.close()

@@ -40,7 +40,15 @@ class TlsFacts:
 class Encryption:
     """Begins with a handshake; after that, `decrypt` and `encrypt` change the data."""
 
-    __slots__ = ("_barren", "_incoming", "_object", "_outgoing", "is_ended", "is_established")
+    __slots__ = (
+        "_barren",
+        "_incoming",
+        "_object",
+        "_outgoing",
+        "fault",
+        "is_ended",
+        "is_established",
+    )
 
     def __init__(
         self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
@@ -54,6 +62,7 @@ class Encryption:
         self._barren = 0  # octets that have come since there was something to read
         self.is_established = False
         self.is_ended = False  # the peer has said that no more comes
+        self.fault: ssl.SSLError | None = None  # what came behind the data given last
 
     def receive(self, data: memoryview | bytes) -> None:
         """Take what came from the peer; behind its word that no more comes there is nothing."""
@@ -86,7 +95,7 @@ class Encryption:
             ssl.SSLError: The peer broke the protocol, or sent an alert; or it goes on sending what
                 costs work and answers and says nothing, such as key updates.
         """
-        tls, pieces = self._object, []
+        tls, pieces = self._object, list[bytes]()
         while self._incoming.pending or tls.pending():
             try:
                 piece = tls.read(_PIECE)
@@ -94,6 +103,11 @@ class Encryption:
                 break
             except ssl.SSLZeroReturnError:
                 piece = b""
+            except ssl.SSLError as error:
+                if not pieces:
+                    raise
+                self.fault = error  # what was said before it counts
+                break
             if not piece:
                 self.is_ended = True
                 break

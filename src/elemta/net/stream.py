@@ -334,6 +334,8 @@ class Stream(asyncio.BufferedProtocol):
         self._send_waiting(tls)
         if data:
             self._arrive(data)
+        if tls.fault is not None:
+            self._break(ConnectionAbortedError(str(tls.fault)))
         if tls.is_ended:
             self.eof_received()
 
