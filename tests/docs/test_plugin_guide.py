@@ -96,6 +96,7 @@ class TestBlocks:
         (problem,) = problems(tmp_path, config.replace("domains =", "domain ="))
         assert "did you mean domains" in problem
 
+    @pytest.mark.filterwarnings("ignore:(tagMap|typeMap) is deprecated:DeprecationWarning")  # ldap3
     def test_the_examples_are_configured_as_they_can_be(self, tmp_path):
         shutil.copytree(EXAMPLES, tmp_path / "plugins", ignore=shutil.ignore_patterns("_*", "*.md"))
         for path in (tmp_path / "plugins").iterdir():

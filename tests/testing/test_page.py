@@ -55,12 +55,12 @@ def run_pytest(folder: Path, *arguments: str) -> str:
 
 def test_the_examples_work(tmp_path):
     blocks = re.findall(r"```python\n# (\S+\.py)\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     for name, text in blocks:
         (tmp_path / name).write_text(text)
-    assert "4 passed" in run_pytest(tmp_path)
+    assert "5 passed" in run_pytest(tmp_path)
     # without anything that runs coroutines but Elemta's own fixtures
-    assert "4 passed" in run_pytest(tmp_path, "-p", "no:asyncio", "-p", "no:anyio")
+    assert "5 passed" in run_pytest(tmp_path, "-p", "no:asyncio", "-p", "no:anyio")
 
 
 def test_the_fixtures_work(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 from testing.policies import Broken, Policy
 
 from elemta.mail.message import State
+from elemta.plugins import Metadata, Plugin, Result, Settings
 from elemta.testing import FakeClock, SmtpServer, message
 
 
@@ -82,3 +83,41 @@ async def test_what_is_wrong_with_a_plugin_is_told():
 async def test_it_has_to_be_started():
     with pytest.raises(RuntimeError, match="async with"):
         await SmtpServer().connect()
+
+
+class Keeper(Plugin[Settings]):
+    metadata = Metadata(name="keeper")
+
+    def on_auth_start(self, ctx):
+        return Result.accept() if ctx.password == "opensesame" else None
+
+
+async def test_logins():
+    accounts = {"Me@example.test": "swordfish"}
+    async with SmtpServer(accounts=accounts) as server, await server.connect() as client:
+        assert "AUTH SCRAM-SHA-256 PLAIN LOGIN" in await client.say("EHLO client.test")
+        assert (await client.log_in("me@example.test", "opensesame")).startswith("535")
+        assert (await client.log_in("me@example.test", "swordfish")).startswith("235")
+
+
+async def test_a_plugin_alone_decides_on_logins():
+    async with SmtpServer(Keeper) as server, await server.connect() as client:
+        assert "AUTH PLAIN LOGIN" in await client.say("EHLO client.test")
+        assert (await client.log_in("anybody", "swordfish")).startswith("535")
+        assert (await client.log_in("anybody", "opensesame")).startswith("235")
+
+
+async def test_without_accounts_or_plugins_there_is_no_auth():
+    async with SmtpServer() as server, await server.connect() as client:
+        assert "AUTH" not in await client.say("EHLO client.test")
+        assert (await client.start_tls()).startswith("502")
+
+
+async def test_tls():
+    async with SmtpServer(tls=True) as server:
+        async with await server.connect() as client:
+            assert "STARTTLS" in await client.say("EHLO client.test")
+            assert (await client.start_tls()).startswith("220")
+            assert (await client.send_mail()).startswith("250")
+        (accepted,) = server.messages
+        assert b" with ESMTPS " in accepted.content

@@ -53,8 +53,8 @@ def smtp_server(fake_clock: "FakeClock") -> Callable[..., "SmtpServer"]:
     """Makes servers in memory, each with the plugins it is given: see `SmtpServer`."""
     from elemta.testing import SmtpServer  # noqa: PLC0415 - as above
 
-    def make(*plugins: "Kinds", lmtp: bool = False) -> "SmtpServer":
-        return SmtpServer(*plugins, clock=fake_clock, lmtp=lmtp)
+    def make(*plugins: "Kinds", **options: Any) -> "SmtpServer":  # noqa: ANN401 - of SmtpServer
+        return SmtpServer(*plugins, clock=fake_clock, **options)
 
     return make
 

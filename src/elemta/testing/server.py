@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import socket
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -16,6 +17,7 @@ from elemta.mail.message import Facts, Message, State
 from elemta.net.clock import SystemClock
 from elemta.net.stream import Stream
 from elemta.net.tasks import spawn
+from elemta.net.tls.client import unverified_context
 from elemta.plugins.loading.running import build_table
 from elemta.plugins.plugin import Plugin
 from elemta.queue.spool import MemoryContent
@@ -23,14 +25,18 @@ from elemta.server import RelayPolicy, RelaySettings, SessionSettings, Surroundi
 from elemta.server.judged import JudgedSession
 from elemta.server.settings import Door
 from elemta.smtp.reply_reader import ReplyReader
+from elemta.testing.accounts import make_accounts
 from elemta.testing.clock import FakeClock
 from elemta.testing.compose import as_content, message
 from elemta.testing.staging import first_error, stage
+from elemta.testing.tls import make_tls
 
 if TYPE_CHECKING:
+    from elemta.accounts import Authenticator
     from elemta.mail.events import Event
 
 PATIENCE = 10.0  # seconds that a client waits for a reply
+NAME = "mx.example.test"
 
 Kinds = type[Plugin[Any]] | tuple[type[Plugin[Any]], Mapping[str, Any]]
 """A plugin, perhaps with its settings."""
@@ -125,13 +131,23 @@ class SmtpServer:
         plugins: In the order in which they are asked.
         clock: The time that plugins see.
         lmtp: Speak LMTP.
+        accounts: Passwords by their logins: AUTH is offered, also in clear. It is offered
+            without them where a plugin has `on_auth_start`.
+        tls: Offer STARTTLS, see `SmtpClient.start_tls`.
 
     Attributes:
         messages: What was queued.
         events: What would have been logged.
     """
 
-    def __init__(self, *plugins: Kinds, clock: FakeClock | None = None, lmtp: bool = False) -> None:
+    def __init__(
+        self,
+        *plugins: Kinds,
+        clock: FakeClock | None = None,
+        lmtp: bool = False,
+        accounts: Mapping[str, str] | None = None,
+        tls: bool = False,
+    ) -> None:
         self.clock = clock or FakeClock()
         self.events: list[Event] = []
         self._staged = [
@@ -142,6 +158,9 @@ class SmtpServer:
         ]
         self._queue = _Queue()
         self._lmtp = lmtp
+        self._passwords = accounts or {}
+        self._accounts: Authenticator | None = None
+        self._tls = make_tls(NAME, SystemClock()) if tls else None
         self._sessions: list[asyncio.Task[None]] = []
         self._around: Surroundings | None = None
 
@@ -160,8 +179,12 @@ class SmtpServer:
         running = [each.running for each in self._staged]
         listener = "lmtp" if self._lmtp else "mta"
         own = frozenset({"example.test"})
+        hooks = build_table(running, listener, self.events.append, self.clock.monotonic)
+        if self._passwords or hooks.on_auth_start is not None:
+            given = NAME, self._passwords, SystemClock(), self.events.append
+            self._accounts = make_accounts(*given)
         self._around = Surroundings(
-            settings=SessionSettings("mx.example.test"),
+            settings=SessionSettings(NAME),
             policy=RelayPolicy(
                 RelaySettings("example.test", own, frozenset(), (ip_network("127.0.0.0/8"),))
             ),
@@ -169,8 +192,10 @@ class SmtpServer:
             is_null_mx=_is_null_mx,
             clock=SystemClock(),
             emit=self.events.append,
-            door=Door(listener),
-            hooks=build_table(running, listener, self.events.append, self.clock.monotonic),
+            door=Door(listener, "starttls" if self._tls else "none", clear_login=True),
+            tls=self._tls,
+            accounts=self._accounts,
+            hooks=hooks,
         )
         return self
 
@@ -184,6 +209,8 @@ class SmtpServer:
             await asyncio.wait(self._sessions, timeout=PATIENCE)
         for each in reversed(self._staged):
             await each.close()
+        if self._accounts is not None:
+            await self._accounts.close()
 
     async def connect(self, ip: str = "192.0.2.1") -> "SmtpClient":
         """Begin a session from an address, and read the banner.
@@ -245,6 +272,18 @@ class SmtpClient:
     def send(self, data: bytes) -> None:
         """Send octets as they are."""
         self._stream.write(data)
+
+    async def start_tls(self) -> str:
+        """Say STARTTLS, and shake hands where the server agrees; its reply."""
+        reply = await self.say("STARTTLS")
+        if _is_good(reply):
+            await self._stream.start_tls(unverified_context(), server_hostname=NAME)
+        return reply
+
+    async def log_in(self, user: str, password: str) -> str:
+        """Say AUTH PLAIN; the reply."""
+        secret = b64encode(f"\0{user}\0{password}".encode())
+        return await self.say(b"AUTH PLAIN " + secret)
 
     async def reply(self) -> str:
         """Give the next reply as one text: "250 2.1.0 Sender ok", lines joined by newlines.
