@@ -24,7 +24,7 @@ class Identity:
 
     Attributes:
         client, server: IP addresses of both ends; None: unchanged.
-        login: Whom the proxy has let log in; None: unchanged, "": nobody.
+        login: Whom the proxy has let log in; "": nobody; None: unchanged, where the client is.
     """
 
     client: str | None = None

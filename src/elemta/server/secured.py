@@ -73,6 +73,8 @@ class SecuredSession(Session):
             smtputf8=settings.smtputf8,
             auth_needs_tls=not mechanisms and around.accounts is not None and not is_encrypted,
         )
+        if settings.prdr and not around.door.is_lmtp:  # LMTP is like that anyway
+            offer = replace(offer, prdr=True)
         if self._speaks_for is None:
             return offer
         xclient, xforward = self._speaks_for
@@ -141,13 +143,16 @@ class SecuredSession(Session):
 
     def _assume(self, identity: Identity) -> bool:
         """Let the client be somebody else; False where that one is not let in."""
-        stream, client = self._stream, identity.client or self._stream.peer_ip
+        stream, before = self._stream, self._stream.peer_ip
+        client, login = identity.client or before, identity.login
+        if login is None and client != before:  # whoever it is, it has not logged in
+            login = ""
         stream.rename(client, identity.client_port, identity.server or "", identity.server_port)
         self._trusted = self._around.policy.is_trusted(client)
         self._client = self._known = None
-        if identity.login is not None:
-            self._account = Account(identity.login) if identity.login else None
-            self._login = identity.login
+        if login is not None:
+            self._account = Account(login) if login else None
+            self._login = login
         settings = self._settings
         self._machine.change_limits(settings.trusted_limits if self._trusted else settings.limits)
         self._machine.change_offer(self._offer())
