@@ -94,6 +94,12 @@ def test_names_are_kept_as_written():
     assert [mailbox.name for mailbox in found] == ['"Doe, Me"', "=?utf-8?q?B?= C"]
 
 
+def test_names_without_a_domain_may_get_one():
+    found = parse_mailboxes(b" root (Cron), A <b>, c@example.org", local_domain="example.test")
+    written = [str(mailbox.address) for mailbox in found]
+    assert written == ["root@example.test", "b@example.test", "c@example.org"]
+
+
 def test_letters_beyond_ascii_may_be_forbidden():
     with pytest.raises(AddressError):
         parse_mailboxes("mü@example.test".encode(), allow_utf8=False)

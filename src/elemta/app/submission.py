@@ -2,16 +2,20 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from elemta.accounts.account import AccountError
 from elemta.accounts.server_key import load_key
+from elemta.app.pickup import Pickup
 from elemta.config import Config
 from elemta.config.submission import AllowanceConfig
 from elemta.mail import events as ev
 from elemta.mail.clock import Clock
 from elemta.mail.errors import ConfigError, SpoolError
+from elemta.mail.ids import SessionId
 from elemta.mail.reply import clean_text
+from elemta.net.tasks import spawn
 from elemta.queue.admin import Order, Verb
 from elemta.queue.control import Control
 from elemta.queue.store import PATTERN_LIMIT, Filter
@@ -25,6 +29,8 @@ from elemta.server.submission import (
     Locks,
     SubmissionSettings,
 )
+from elemta.server.submission.pickup import make_pickup
+from elemta.server.surroundings import Surroundings
 
 HOLD_WITHIN = 60.0  # seconds: a worker that is busy, or begins anew, still hears of the order
 
@@ -74,12 +80,41 @@ class WorkerSubmission:
         self._clock = clock
         self._emit = emit
         self._desk: Desk | None = None
+        self._counters = counters
+        self._stop = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
 
-    def open_socket(self, config: Config) -> None:
-        """Let all users of this machine connect to the socket; the kernel says who they are."""
-        if config.submission.socket:
-            with contextlib.suppress(OSError):  # it is another's: then nobody else can connect
-                Path(config.submission.socket).chmod(0o666)
+    def start(
+        self,
+        config: Config,
+        around: Callable[[str], Surroundings],
+        next_session_id: Callable[[], SessionId],
+    ) -> None:
+        """Let all users of this machine submit mail: the kernel says who they are.
+
+        Args:
+            config: Where.
+            around: Gives the surroundings of a listener, by its address.
+            next_session_id: For what is picked up; one worker does that for all.
+        """
+        address, folder = f"unix:{config.submission.socket}", config.pickup
+        if folder is None or self._counters.worker:
+            return
+        try:
+            Path(config.submission.socket).chmod(0o666)
+            make_pickup(folder)
+        except OSError as error:
+            self._emit(ev.Notice("submission", f"not everybody can submit mail: {error}"))
+        pickup = Pickup(folder, lambda: around(address), next_session_id, self._clock, self._emit)
+        self._running = spawn(pickup.run(self._stop), "pickup")
+
+    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - told, not waited for
+        """Take in what is under way, and end."""
+        self._stop.set()
+        if self._running is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._running
 
     @property
     def desk(self) -> Desk | None:

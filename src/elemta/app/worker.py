@@ -218,7 +218,7 @@ class Worker:
         if not await self._is_let_open():
             return
         await self._listeners.start(self._start.sockets)
-        self._submission.open_socket(self._config)
+        self._submission.start(self._config, self._around.__getitem__, self._next_session_id)
         self._beating = spawn(self._beat(), "beat")
         gc.collect()
         gc.freeze()
@@ -277,7 +277,9 @@ class Worker:
         timeout = self._config.server.drain_timeout
         self._limits.tarpit.close()
         ending = self._hand_over(timeout) if self._is_replaced else self._finish(timeout)
-        await asyncio.gather(self._plugins.stopping(timeout), ending)
+        await asyncio.gather(
+            self._plugins.stopping(timeout), self._submission.stop(timeout), ending
+        )
         await self._delivery.close()
         await self._limits.stop()
         if self._accounts is not None:

@@ -5,6 +5,8 @@ answer at once, and a script that calls `elemta queue` a thousand times pays for
 """
 
 import importlib
+import sys
+from pathlib import Path
 from typing import cast
 
 import click
@@ -46,12 +48,14 @@ cli = LazyGroup(
         "restart": ("elemta.cli.generations:restart", "Replace the server; no client notices."),
         "check": ("elemta.cli.check:check", "Tell all that is wrong with a configuration."),
         "send": ("elemta.cli.send:send", "Send a message to a server by SMTP."),
+        "sendmail": ("elemta.cli.sendmail:sendmail", "Do what sendmail(1) does."),
         "queue": ("elemta.cli.main:queue", "Look into the queue and give it orders."),
         "plugins": (
             "elemta.cli.main:plugins",
             "Look at plugins, try them, give them orders.",
         ),
         "user": ("elemta.cli.main:user", "Say who may log in."),
+        "submission": ("elemta.cli.main:submission", "Look at locked logins, release them."),
         "bans": ("elemta.cli.main:bans", "Look at bans, lift them, give more."),
         "tls": ("elemta.cli.main:tls", "Make a certificate, look at TLS."),
         "test-plugin": ("elemta.cli.plugins_try:test_plugin", "The same as `elemta plugins test`."),
@@ -133,6 +137,15 @@ user_app_password = LazyGroup(
     },
 )
 
+submission = LazyGroup(
+    name="submission",
+    help="Look at logins that may send no mail for now, and release them.",
+    places={
+        "list": ("elemta.cli.submission:list_locks", "List logins that are or were locked."),
+        "release": ("elemta.cli.submission:release", "Let a login send again, and its mail go on."),
+    },
+)
+
 bans = LazyGroup(
     name="bans",
     help="Look at bans, lift them, give more, whether the server runs or not.",
@@ -146,5 +159,10 @@ bans = LazyGroup(
 
 
 def main() -> None:
-    """Run the command line, and end the process with its exit status."""
+    """Run the command line, and end the process with its exit status.
+
+    Under the name of "sendmail" it is that, for programs which look for it.
+    """
+    if Path(sys.argv[0]).name == "sendmail":
+        sys.argv.insert(1, "sendmail")
     cli(prog_name="elemta")

@@ -49,12 +49,15 @@ class Mailbox:
 _Token = tuple[str, str]
 
 
-def parse_mailboxes(raw: bytes, *, allow_utf8: bool = True) -> tuple[Mailbox, ...]:
+def parse_mailboxes(
+    raw: bytes, *, allow_utf8: bool = True, local_domain: str = ""
+) -> tuple[Mailbox, ...]:
     """Read the value of a field: at least one mailbox.
 
     Args:
         raw: Everything after the colon, folds included, without the last CRLF.
         allow_utf8: Addresses may have letters beyond ASCII (RFC 6532).
+        local_domain: What a name without a domain gets; "": there has to be one.
     """
     if len(raw) > SIZE_LIMIT:
         raise AddressError("the field is too long")
@@ -70,7 +73,7 @@ def parse_mailboxes(raw: bytes, *, allow_utf8: bool = True) -> tuple[Mailbox, ..
     is_inside = False
     for token in (*_tokens(text), ("special", ",")):
         if token == ("special", ",") and not is_inside:
-            found.append(_read_item(item, allow_utf8=allow_utf8))
+            found.append(_read_item(item, local_domain, allow_utf8=allow_utf8))
             item = []
             continue
         if token[0] == "special":
@@ -108,12 +111,12 @@ def _skip_comment(text: str, at: int) -> int:
     raise AddressError("a comment is not closed")
 
 
-def _read_item(item: list[_Token], *, allow_utf8: bool) -> Mailbox:
+def _read_item(item: list[_Token], local_domain: str, *, allow_utf8: bool) -> Mailbox:
     specials = [text for kind, text in item if kind == "special"]
     if ":" in specials or ";" in specials:
         raise AddressError("a group or a route is no mailbox")
     if "<" not in specials:
-        return Mailbox("", _read_address(_strip(item), allow_utf8=allow_utf8))
+        return Mailbox("", _read_address(_strip(item), local_domain, allow_utf8=allow_utf8))
     begin = item.index(("special", "<"))
     rest = item[begin + 1 :]
     if ("special", ">") not in rest:
@@ -126,15 +129,18 @@ def _read_item(item: list[_Token], *, allow_utf8: bool) -> Mailbox:
         raise AddressError("the name before an address needs quotes")
     written = "".join(text for _, text in name)
     _check_name(written)
-    return Mailbox(written, _read_address(rest[:end], allow_utf8=allow_utf8))
+    return Mailbox(written, _read_address(rest[:end], local_domain, allow_utf8=allow_utf8))
 
 
-def _read_address(tokens: list[_Token], *, allow_utf8: bool) -> Address:
+def _read_address(tokens: list[_Token], local_domain: str, *, allow_utf8: bool) -> Address:
     if not tokens:
         raise AddressError("an address is missing")
     if any(kind == "space" for kind, _ in tokens):
         raise AddressError("there are spaces or comments within an address")
-    address = parse_address("".join(text for _, text in tokens), allow_utf8=allow_utf8)
+    text = "".join(text for _, text in tokens)
+    if local_domain and len(tokens) == 1:
+        text = f"{text}@{local_domain}"
+    address = parse_address(text, allow_utf8=allow_utf8)
     if not address.domain:
         raise AddressError("an address needs a domain here")
     return address

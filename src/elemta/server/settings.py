@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
-from elemta.server.submission import LocalUsers
+from elemta.server.submission import Users
 from elemta.smtp import Limits
 
 Network = IPv4Network | IPv6Network
@@ -48,7 +48,7 @@ class Door:
     proxies: tuple[Network, ...] = ()
     xclient: tuple[Network, ...] = ()
     xforward: tuple[Network, ...] = ()
-    local: LocalUsers | None = None
+    local: Users | None = None
 
     @property
     def is_lmtp(self) -> bool:
@@ -68,6 +68,7 @@ class SessionSettings:
             `trusted_limits`, those on listeners for submission `submission_limits`, which may be
             milder about bare line ends.
         max_logins: Failed ones before 421.
+        prdr: An answer for each recipient is on offer (draft-hall-prdr).
         max_hold: How long a submitted message may ask to be held (RFC 4865); 0: not at all.
         handshake_timeout: For TLS to come up.
         command_timeout: For a whole command line to arrive, however it trickles.
@@ -83,6 +84,7 @@ class SessionSettings:
     trusted_limits: Limits = field(default_factory=Limits)
     submission_limits: Limits = field(default_factory=lambda: Limits(bare_newlines="normalise"))
     smtputf8: bool = True
+    prdr: bool = False
     max_recipients: int = 1000
     max_errors: int = 10
     max_junk_commands: int = 100

@@ -2,11 +2,18 @@
 
 import pwd
 from dataclasses import dataclass
+from typing import Protocol
 
 from elemta.accounts import Account
 from elemta.mail.address import Address
 
 PREFIX = "unix:"  # of their logins, which no account of the configuration can have by chance
+
+
+class Users(Protocol):
+    """Knows the account of whoever is at the other end of a unix socket."""
+
+    def account_of(self, uid: int, /) -> Account: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ class Submitter:
     def hidden_as(self) -> str:
         """What Received says instead of the client's name and address; "" where it says those.
 
-        Without the key nobody can tell which session it was; `elemta submission find` can.
+        Without the key nobody can tell which session it was; the log has both.
         """
         if not (self._origin.is_submission and self._desk.settings.hides_client):
             return ""
