@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from ipaddress import ip_network
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from accounts.desk import Desk
 from plugins.chains import plugin, table
+from scramp import ScramClient
 
 from elemta.mail import events as ev
 from elemta.mail.ids import SessionId
@@ -60,6 +61,14 @@ class Client:
     async def log_in(self, login: str, password: str) -> str:
         secret = b64encode(b"\0".join((b"", login.encode(), password.encode())))
         return await self.say(f"AUTH PLAIN {secret.decode()}")
+
+    async def scram(self, login: str, password: str) -> str:
+        """SCRAM-SHA-256 up to the proof; what the server says to that."""
+        scram = ScramClient(["SCRAM-SHA-256"], login, password)
+        first = b64encode(scram.get_client_first().encode()).decode()
+        said = await self.say(f"AUTH SCRAM-SHA-256 {first}")
+        scram.set_server_first(b64decode(said.removeprefix("334 ")).decode())
+        return await self.say(b64encode(scram.get_client_final().encode()).decode())
 
     def close(self) -> None:
         self.writer.transport.abort()
@@ -257,6 +266,33 @@ async def test_who_is_banned_while_he_waits_is_not_let_in(site):
         site.brake.failed("127.0.0.2", "ann", "another", "PLAIN")
     site.tarpit.close()
     assert (await waiting).startswith("421 4.7.0 This login is banned")
+
+
+async def test_the_proof_of_scram_is_not_looked_at_sooner_than_a_password(site):
+    """Who hears "334 v=..." knows that the password is right."""
+    site.set(BrakeSettings(pair=Rate(3, HOUR), delay=0.0), auth_rate=Rate(5, HOUR))
+    for _ in range(3):
+        client, _ = await site.connect()
+        assert (await client.scram("ann", BAD)).startswith("535 5.7.8")
+    for password in (BAD, GOOD):
+        client, _ = await site.connect()
+        reply = await client.scram("ann", password)
+        assert reply.startswith("421 4.7.0 This login is banned, ban ")
+        assert await client.reader.read() == b""
+
+
+async def test_a_login_by_scram_waits_and_counts_once(site):
+    site.set(
+        BrakeSettings(free_failures=0, delay=1000.0, max_delay=1000.0), auth_rate=Rate(2, HOUR)
+    )
+    client, _ = await site.connect()
+    assert (await client.scram("ann", BAD)).startswith("535 5.7.8")
+    waiting = asyncio.ensure_future(client.scram("ann", GOOD))
+    while not site.tarpit.count:
+        await asyncio.sleep(0)
+    site.tarpit.close()
+    assert (await waiting).startswith("334 ")
+    assert (await client.say("")).startswith("235 ")
 
 
 async def test_connections_are_given_back_when_they_end(site):

@@ -142,17 +142,17 @@ class LimitedSession(SubmittedSession):
 
     # ---- logins
 
-    async def _consider(self, claim: Claim) -> None:
+    async def _may_try(self, claim: Claim) -> bool:
         gate = self._gate
         refusal = await gate.login(self._ip, claim.login, self._id) if gate is not None else None
         if refusal is None:
-            await super()._consider(claim)
-            return
+            return True
         self._tell_failure(claim.login, refusal.text)
         if refusal.code == 454:
             self._answer(refusal)
         else:
             self._end("login refused", refusal)
+        return False
 
     def _refuse_login(self, login: str, reply: Reply, reason: str) -> None:
         super()._refuse_login(login, reply, reason)

@@ -28,7 +28,7 @@ from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply, clean_text
 from elemta.net.addresses import lies_in
 from elemta.net.stream import Stream
-from elemta.server.offers import make_offer
+from elemta.server.offers import future_release_line, make_offer
 from elemta.server.proxies import Identity, read_identity
 from elemta.server.replies import OK
 from elemta.server.session import Handler, Session
@@ -54,6 +54,7 @@ class SecuredSession(Session):
         self._known: Peer | None = None  # worked out when somebody asks
         self._exchange: Exchange | None = None
         self._mechanism = ""
+        self._is_shown = False  # that the client was right, by the exchange itself
         self._failed_logins = 0
         self._speaks_for = _find_powers(around.door, stream.peer_ip)
         super().__init__(stream, session_id, around)
@@ -75,10 +76,18 @@ class SecuredSession(Session):
         )
         if settings.prdr and not around.door.is_lmtp:  # LMTP is like that anyway
             offer = replace(offer, prdr=True)
+        if settings.prdr and not around.door.is_lmtp:  # LMTP is like that anyway
+            offer = replace(offer, prdr=True)
         if self._speaks_for is None:
             return offer
         xclient, xforward = self._speaks_for
         return replace(offer, xclient=xclient, xforward=xforward)
+
+    def _extensions(self) -> tuple[str, ...]:
+        most = self._offer().future_release
+        if not most:
+            return super()._extensions()
+        return (*super()._extensions(), future_release_line(most, self._around.clock.now()))
 
     # ---- TLS
 
@@ -200,7 +209,7 @@ class SecuredSession(Session):
         accounts = self._around.accounts
         if accounts is None:
             raise LocalProtocolError("there are no accounts")
-        self._mechanism = event.mechanism
+        self._mechanism, self._is_shown = event.mechanism, False
         self._exchange = accounts.begin(event.mechanism, self._peer())
         return self._respond(event.initial)
 
@@ -219,18 +228,27 @@ class SecuredSession(Session):
             self._on_fault(commands.NOT_BASE64)
             return
         if isinstance(said, Challenge):
-            self._answer(Reply(334, b2a_base64(said.data, newline=False).decode("ascii")))
-        else:
-            self._exchange = None
-            await self._consider(said)
+            if said.reveals is None or await self._may_show(said.reveals):
+                self._answer(Reply(334, b2a_base64(said.data, newline=False).decode("ascii")))
+            return
+        self._exchange = None
+        if self._is_shown or await self._may_try(said):
+            await self._judge(said)
 
     def _on_fault(self, event: smtp.Fault) -> None:
         self._exchange = None  # whatever was wrong, the exchange is over
         super()._on_fault(event)
 
-    async def _consider(self, claim: Claim) -> None:
-        """Take a claim, if it is the time for it."""
-        await self._judge(claim)
+    async def _may_show(self, claim: Claim) -> bool:
+        """Say whether a client may learn now that it was right; if not, it has been answered."""
+        self._is_shown = await self._may_try(claim)
+        if not self._is_shown:
+            self._exchange = None
+        return self._is_shown
+
+    async def _may_try(self, _claim: Claim) -> bool:
+        """Say whether a claim is looked at now; if not, it has been answered."""
+        return True
 
     async def _judge(self, claim: Claim) -> None:
         """Find out whether a client is who it says, and answer."""

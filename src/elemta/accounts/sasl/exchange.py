@@ -52,9 +52,15 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """Octets to be sent to the client; what it answers goes into `Exchange.respond`."""
+    """Octets to be sent to the client; what it answers goes into `Exchange.respond`.
+
+    Attributes:
+        reveals: The claim that it shows to be true; None: it shows nothing. Where such a claim
+            would not be looked at now, the client must not hear of it either.
+    """
 
     data: bytes
+    reveals: "Claim | None" = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,8 @@ class Scram:
         if not (is_right and known.may_succeed):
             return self._claim(proven=False)
         self._is_proven = True
-        return Challenge(b"v=" + base64.b64encode(_hmac(keys.server_key, message)))
+        signed = b"v=" + base64.b64encode(_hmac(keys.server_key, message))
+        return Challenge(signed, reveals=self._claim(proven=True))
 
     def _claim(self, *, proven: bool, note: str = "", trouble: str = "") -> Claim:
         login = self._opening.login if self._opening is not None else ""
