@@ -238,8 +238,9 @@ kind = "lmtp"
             ('[queue]\nmax_aeg = "1d"', "max_aeg"),
             ('[[listeners]]\naddress = "{taken}"\nkind = "mta"', "cannot listen on"),
             ('[plugins]\nplugins = ["there-is-none"]', "there-is-none"),
+            ("", "its mail would stay behind"),
         ],
-        ids=["broken file", "port of another", "plugin that is missing"],
+        ids=["broken file", "port of another", "plugin that is missing", "another folder"],
     )
     def test_one_that_cannot_be_used_leaves_the_old_one_running(self, tmp_path, change, why):
         with running(tmp_path) as server, socket.socket() as other:
@@ -249,7 +250,10 @@ kind = "lmtp"
                 client.hello()
                 taken = f"127.0.0.1:{other.getsockname()[1]}"
                 text = server.config.read_text()
-                server.config.write_text(f"{text}\n{change.replace('{taken}', taken)}\n")
+                changed = f"{text}\n{change.replace('{taken}', taken)}\n"
+                if not change:
+                    changed = text.replace(str(server.state), f"{server.state}-other")
+                server.config.write_text(changed)
                 server.process.send_signal(signal.SIGUSR2)
                 [event] = server.wait_event("restart_failed")
                 assert why in event["error"]
@@ -387,6 +391,39 @@ class TestProcesses:
             assert (standing["pid"], standing["restarts"], standing["reloads"]) == (pids[1], 2, 1)
             assert server.stop() == 0
             assert not is_alive(pids[1])
+
+    def test_while_it_is_busy_signals_go_to_the_others_as_well(self, tmp_path):
+        """A session holds the first generation; a second one comes and goes meanwhile."""
+        with running(tmp_path) as server, Dialogue(server.port) as busy:
+            busy.hello()
+            busy.envelope("a@example.org", "busy@example.test")
+            assert busy.say("DATA").startswith("354")
+            second = restart(server)
+            third = restart(server)
+            server.wait_for(lambda: not is_alive(second), "the end of the second generation")
+            server.reload('level = "debug"', 'level = "info"')
+            busy.send(b"\r\n.\r\n")
+            assert busy.reply().startswith("250")
+            assert busy.say("QUIT").startswith("221")
+            wait_ended(server, 2)
+            assert is_alive(third)
+            server.wait_mail("busy")
+            assert server.stop() == 0
+            assert not is_alive(third)
+
+    def test_a_stop_while_it_is_busy(self, tmp_path):
+        with running(tmp_path) as server, Dialogue(server.port) as busy:
+            busy.hello()
+            busy.envelope("a@example.org", "busy@example.test")
+            assert busy.say("DATA").startswith("354")
+            pid = restart(server)
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_for(lambda: not is_alive(pid), "the end of the new one")
+            busy.send(b"\r\n.\r\n")
+            assert busy.reply().startswith("250")
+            busy.say("QUIT")
+            assert server.process.wait(20) == 0
+            server.process = None
 
     def test_its_end_is_the_end_of_the_server(self, tmp_path):
         with running(tmp_path) as server:

@@ -1,5 +1,6 @@
 """The generation of the server that was before this process, and the one that is to follow it."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from elemta.supervisor.succession import (
     Inheritance,
     Successor,
     adopt_descendants,
+    find_server,
     is_readable,
     keep,
     start_successor,
@@ -91,9 +93,14 @@ class Generations:
         if self._successor is not None and self._successor.status is None:
             os.kill(self._successor.pid, signal.SIGTERM)
 
+    def pass_on(self, number: int, state_dir: Path) -> None:
+        """Give a signal to the process that is the server now."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(find_server(state_dir, self.successor_pid), number)
+
     def retire(self, state_dir: Path, signals: Sequence[signal.Signals]) -> int:
         """End, or stay behind as the keeper of those that follow; the exit status."""
         successor = self._successor
         if successor is None or self._keeping < 0:
             return 0
-        return 1 if successor.status is not None else keep(successor.pid, state_dir, signals)
+        return keep(successor, state_dir, signals)

@@ -18,6 +18,10 @@ from elemta.observe import prepare_metrics
 from elemta.plugins.loading.listing import clear_listings
 
 LOCK_PATIENCE = (0.05, 0.2, 0.0)  # seconds between attempts
+MOVED = (
+    "is not that of the server that runs: its mail would stay behind. "
+    "Stop it, move the folder, and start it again"
+)
 
 
 class Standing(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -71,16 +75,20 @@ def prepare_folder(state_dir: Path, inherited: int = -1) -> int:
         inherited: The lock of an earlier generation, which goes on with its figures and lists.
 
     Raises:
-        ConfigError: It cannot be used, or another server uses it.
+        ConfigError: It cannot be used, another server uses it, or the earlier generation has
+            another one: its mail would stay behind.
     """
     try:
         for folder in ("run", "queue"):
             (state_dir / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_strangers(state_dir)
         path = state_dir / "run" / "lock"
-        if inherited >= 0 and _is_same(path, inherited):
+        if inherited >= 0:
+            if not _is_same(path, inherited):
+                raise ConfigError("server.state_dir", MOVED)
             return inherited
         lock = take_lock(path)
+        standing_path(state_dir).unlink(missing_ok=True)
         prepare_metrics(state_dir)
         clear_listings(state_dir)
     except BlockingIOError as error:

@@ -150,34 +150,40 @@ def is_readable(number: int) -> bool:
     return bool(select.select([number], [], [], 0.0)[0])
 
 
-def keep(pid: int, state_dir: Path, signals: Sequence[signal.Signals]) -> int:
-    """Pass signals on to the generation that runs, until the last one has ended; its status."""
+def keep(successor: Successor, state_dir: Path, signals: Sequence[signal.Signals]) -> int:
+    """Pass signals on to the generation that runs, until the last one has ended.
+
+    Returns:
+        The exit status of that one; 1 if a signal has ended it.
+    """
+    pid, status = successor.pid, successor.status
     while True:
-        status = _reap(pid)
+        ended = _reap()
+        status = ended.get(pid, status)
         if status is not None:
-            latest = _find_latest(state_dir, pid)
+            latest = find_server(state_dir, pid)
             if latest == pid or not _is_child(latest):
-                return status
-            pid = latest
+                code = os.waitstatus_to_exitcode(ended.get(latest, status))
+                return code if code >= 0 else 1
+            pid, status = latest, None
         received = signal.sigwait([*signals, signal.SIGCHLD])
         if received != signal.SIGCHLD:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(_find_latest(state_dir, pid), received)
+                os.kill(find_server(state_dir, pid), received)
 
 
-def _find_latest(state_dir: Path, pid: int) -> int:
+def find_server(state_dir: Path, pid: int) -> int:
+    """Say which process is the server now, if it is not this one any more; else `pid`."""
     standing = find_standing(state_dir)
-    return standing.pid if standing is not None else pid
+    return pid if standing is None or standing.pid == os.getpid() else standing.pid
 
 
-def _reap(pid: int) -> int | None:
-    """Take note of those that have ended; the status of one of them, None if it lives."""
-    found = None
+def _reap() -> dict[int, int]:
+    """Take note of those that have ended, and of their status."""
+    found = {}
     with contextlib.suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            if ended[0] == pid:
-                code = os.waitstatus_to_exitcode(ended[1])
-                found = code if code >= 0 else 1
+            found[ended[0]] = ended[1]
     return found
 
 

@@ -229,13 +229,7 @@ class Supervisor:
         """Handle signals, deaths and restarts until all children have ended; says why."""
         while not self._is_stopping or any(child.pid for child in self._children):
             received = signal.sigtimedwait(SIGNALS, self._wait_for())
-            number = received.si_signo if received is not None else 0
-            if number in {signal.SIGTERM, signal.SIGINT}:
-                self._stop(signal.Signals(number).name)
-            elif number == signal.SIGHUP:
-                self._is_reload_due = True
-            elif number == signal.SIGUSR2:
-                self._is_restart_due = True
+            self._obey(received.si_signo if received is not None else 0)
             self._reap()
             self._feel_pulses()
             self._come_up()
@@ -254,6 +248,17 @@ class Supervisor:
             else:
                 self._start_due()
         return self._reason
+
+    def _obey(self, number: int) -> None:
+        """Do what a signal says, or remember to."""
+        if self._is_replaced and number in ORDERS:
+            self._generations.pass_on(number, self._state_dir)
+        elif number in {signal.SIGTERM, signal.SIGINT}:
+            self._stop(signal.Signals(number).name)
+        elif number == signal.SIGHUP:
+            self._is_reload_due = True
+        elif number == signal.SIGUSR2:
+            self._is_restart_due = True
 
     def _wait_for(self) -> float:
         """Seconds until something is to be done without a signal."""
