@@ -48,6 +48,8 @@ port = {port}
 tls = "verify"
 [delivery]
 ipv6 = false
+[smtp]
+prdr = true
 """
 LISTENERS = """
 [[listeners]]
@@ -263,3 +265,19 @@ def test_exim_uses_what_is_on_offer(street):
     assert {"L", "K", "CV=yes"} <= set(sent.split())
     [got] = re.findall(r"<= .* id=log-out@.*", log)
     assert {"L.", "M8S=8"} <= set(got.split())
+
+
+@pytest.mark.parametrize("street", ["exim"], indirect=True)
+def test_exim_hears_an_answer_for_each_recipient(street):
+    street.neighbour.send(
+        content("each"), "<bob@exim.test>", f"<each-a@{TAKEN_IN}>", f"<each-b@{TAKEN_IN}>"
+    )
+    for mailbox in ("each-a", "each-b"):
+        assert body_of(street.comes_in(mailbox)) == BODY
+    assert any("PRDR" in line for line in street.lines(f"<each-a@{TAKEN_IN}>"))
+
+    def sent():
+        found = re.findall(rf"[=-]> each-.@{TAKEN_IN} .*", street.neighbour.log.read_text())
+        return found if len(found) == 2 else None
+
+    assert all("PRDR" in line.split() for line in street.server.wait_for(sent, "two lines"))

@@ -433,3 +433,50 @@ class TestProxies:
         ask(machine, b"AUTH PLAIN AGEAYg==\r\n")
         machine.reply(LOGGED_IN)
         assert fault(machine, b"XCLIENT ADDR=192.0.2.7\r\n") == "503 5.5.1"
+
+
+class TestPrdr:
+    """An answer for each recipient (draft-hall-prdr)."""
+
+    def answers(self, recipients: int, end: bytes, *, parameters: str = " PRDR") -> bytes:
+        machine = greeted()
+        lines = [f"MAIL FROM:<a@client.test>{parameters}"]
+        lines += [f"RCPT TO:<{number}@example.test>" for number in range(recipients)]
+        for line in lines:
+            assert ask(machine, f"{line}\r\n".encode()) is not None
+            machine.reply(OK)
+        if not end.startswith(b"BDAT"):
+            ask(machine, b"DATA\r\n")
+            machine.reply(Reply(354, "Go ahead"))
+        machine.receive(end)
+        while isinstance(event := machine.next_event(), events.Body):
+            pass
+        assert isinstance(event, events.BodyEnd)
+        return machine.reply(event.fault or OK)
+
+    @pytest.mark.parametrize("end", [b"a\r\n.\r\n", b"BDAT 3 LAST\r\na\r\n", b".\r\n"])
+    def test_each_is_answered_and_then_all(self, end):
+        first, *others = self.answers(3, end).split(b"\r\n")[:-1]
+        assert first.startswith(b"353 ")
+        assert others == [b"250 2.0.0 Ok"] * 4
+
+    def test_one_recipient_needs_one_answer(self):
+        assert self.answers(1, b"a\r\n.\r\n") == OK.encode()
+
+    def test_who_does_not_ask_gets_one_answer(self):
+        assert self.answers(3, b"a\r\n.\r\n", parameters="") == OK.encode()
+
+    def test_content_that_cannot_be_read_gets_one_answer(self):
+        assert self.answers(2, b"a\rb\r\n.\r\n").count(b"\r\n") == 1
+
+    def test_the_next_transaction_begins_anew(self):
+        machine = greeted()
+        for line in (b"MAIL FROM:<> PRDR", b"RSET", b"MAIL FROM:<>", b"RCPT TO:<a@b.test>"):
+            ask(machine, line + b"\r\n")
+            machine.reply(OK)
+        ask(machine, b"RCPT TO:<b@b.test>\r\n")
+        machine.reply(OK)
+        ask(machine, b"DATA\r\n")
+        machine.reply(Reply(354, "Go ahead"))
+        assert isinstance(ask(machine, b".\r\n"), events.BodyEnd)
+        assert machine.reply(OK) == OK.encode()

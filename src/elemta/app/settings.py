@@ -64,6 +64,8 @@ def session_settings(config: Config) -> SessionSettings:
             bare_newlines="normalise" if config.submission.bare_newlines == "fix" else "reject",
         ),
         smtputf8=smtp.smtputf8,
+        prdr=smtp.prdr,
+        max_hold=config.submission.future_release,
         max_recipients=server.max_recipients,
         max_errors=smtp.max_errors,
         max_junk_commands=smtp.max_junk_commands,

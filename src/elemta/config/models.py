@@ -193,6 +193,13 @@ class SmtpConfig(Section):
     smtputf8: Annotated[
         Switch, live("Offer SMTPUTF8: addresses and headers in UTF-8 (RFC 6531).")
     ] = True
+    prdr: Annotated[
+        Switch,
+        live(
+            "Offer PRDR (draft-hall-prdr): after the content there is an answer for each "
+            "recipient. All are the same so far: no policy tells recipients apart so late."
+        ),
+    ] = False
     refuse_null_mx_senders: Annotated[
         Switch,
         live("Refuse senders whose domain says by a null MX that it has no mail (RFC 7505)."),

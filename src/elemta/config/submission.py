@@ -7,7 +7,8 @@ from pydantic import BeforeValidator
 
 from elemta.config.auth import Login, Place
 from elemta.config.sections import Section, fixed, live
-from elemta.config.values import File, Kind, Size, Switch, Whole, parse_domain_name
+from elemta.config.units import DAY
+from elemta.config.values import Duration, File, Kind, Size, Switch, Whole, parse_domain_name
 
 MAX_SOCKET_PATH = 107  # octets: sun_path of unix(7)
 
@@ -69,6 +70,13 @@ class SubmissionConfig(Section):
     trusted_users: Annotated[
         tuple[Login, ...], live("Users of this machine that may send as anyone.")
     ] = ("root",)
+    future_release: Annotated[
+        Duration,
+        live(
+            "How long a message may ask to be held before it is delivered (FUTURERELEASE, "
+            "RFC 4865); 0: that is not on offer."
+        ),
+    ] = 7 * DAY
     hide_client: Annotated[
         Switch,
         live(

@@ -1,5 +1,6 @@
 """From the standing of a client to what it is offered, and to what its parameters ask for."""
 
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from elemta.mail.message import Requests
@@ -46,6 +47,12 @@ def make_offer(
         mt_priority=True,
         recipients=max_recipients,
     )
+
+
+def future_release_line(most: int, now: float) -> str:
+    """Say in the answer to EHLO for how many seconds, and until when, mail is held (RFC 4865)."""
+    until = datetime.fromtimestamp(now + most, UTC)
+    return f"FUTURERELEASE {most} {until:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def make_requests(

@@ -81,6 +81,10 @@ class Session(Answering):
         """Say which extensions this client may use as things stand."""
         return Offer(smtputf8=self._settings.smtputf8)
 
+    def _extensions(self) -> tuple[str, ...]:
+        """Write the lines of the answer to EHLO, after the first."""
+        return self._machine.extensions
+
     def close_soon(self) -> None:
         """End with 421: at once when no message is under way, else after it."""
         self._is_closing = True
@@ -221,7 +225,7 @@ class Session(Answering):
         if event.verb == "HELO":
             self._answer_junk(Reply(250, self._settings.hostname))
         else:
-            lines = (self._settings.hostname, *self._machine.extensions)
+            lines = (self._settings.hostname, *self._extensions())
             self._answer_junk(Reply(250, "\n".join(lines)))
         return None
 

@@ -35,6 +35,7 @@ class Progress:
             LHLO.
         accepted: Recipients accepted in this transaction.
         wide: The transaction has asked for SMTPUTF8.
+        prdr: It has asked for an answer for each recipient (draft-hall-prdr).
         reader: Takes the content, once it comes.
         is_last: No more content comes after what is being read.
         chunk_size: Octets of the BDAT chunk being read.
@@ -57,6 +58,7 @@ class Progress:
         "is_last",
         "limits",
         "offer",
+        "prdr",
         "reader",
         "wide",
     )
@@ -80,7 +82,7 @@ class Progress:
         self._declared = 0  # octets of all chunks
         self._is_refused = False  # a chunk was
         self.accepted = 0
-        self.wide = False
+        self.wide = self.prdr = False
         self.reader: ContentReader | None = None
         self.is_last = False
         self.chunk_size = 0
@@ -157,6 +159,7 @@ class Progress:
             self._in_mail = reply.is_positive
             self._is_binary = event.body == "BINARYMIME"
             self.wide = event.smtputf8
+            self.prdr = event.extras is not None and event.extras.prdr
         elif isinstance(event, BodyEnd):
             self._settle_content()
         elif isinstance(event, Reset):

@@ -46,6 +46,7 @@ from elemta.smtp.verbs import LMTP_VERBS, SMTP_VERBS, SYNC_POINTS
 _COMMANDS, _DOTTED, _CHUNK, _CONTENT_END, _UNSYNCED, _CLOSED, _RESPONSE = range(7)
 _CR = ord("\r")
 _LONGEST_GROWTH = max(commands.COMMAND_GROWTH.values())
+_EACH = Reply(353, "An answer for each recipient, and one for all, follow").encode()
 _NO_MORE_IN_CLEAR = (b"STARTTLS",)  # what comes behind them is an attack, strict or not
 _STEADY = frozenset((Hello, Mail, Rcpt, ChunkEnd, Reset, Noop))  # nothing but commands follows
 _DEFAULT_OFFER = Offer()
@@ -63,6 +64,7 @@ class ServerMachine:
         "_at",
         "_buffer",
         "_due",
+        "_first",
         "_left",
         "_limits",
         "_lmtp",
@@ -96,6 +98,7 @@ class ServerMachine:
         self._mode = _COMMANDS
         self._asked: Event | None = None
         self._due = 1  # replies to it
+        self._first = b""  # what goes before them
         self.line: bytes | None = None
 
     @property
@@ -170,11 +173,12 @@ class ServerMachine:
     def reply(self, reply: Reply) -> bytes:
         """Answer the last event; gives what to send.
 
-        In LMTP the answer to the end of content is repeated for each accepted recipient.
+        In LMTP the answer to the end of content is repeated for each accepted recipient; with PRDR
+        it is so, too, and then comes the answer for all.
         """
-        due = self._due
+        due, first = self._due, self._first
         self._settle(reply)
-        return reply.encode() * due
+        return first + reply.encode() * due
 
     def replies(self, replies: Sequence[Reply]) -> bytes:
         """Answer the end of content in LMTP, for each accepted recipient in order."""
@@ -188,7 +192,7 @@ class ServerMachine:
         if event is None:
             raise LocalProtocolError("there is nothing to answer")
         self._asked = None
-        self._due = 1
+        self._due, self._first = 1, b""
         self._progress.settle(event, reply)
         if type(event) not in _STEADY:
             self._mode = self._mode_after(event, reply)
@@ -369,4 +373,6 @@ class ServerMachine:
         reader = progress.reader
         if reader is not None and reader.fault is not None:
             return BodyEnd(reader.fault, reader.close, reader.kind)
+        if progress.prdr and progress.is_last and progress.accepted > 1:
+            self._due, self._first = progress.accepted + 1, _EACH
         return BodyEnd() if progress.is_last else ChunkEnd(progress.chunk_size)
