@@ -125,6 +125,35 @@ succession.Inheritance.say = lambda self, words: None"""
             assert_nothing_lost(server, load)
             assert server.stop() == 0
 
+    def test_one_that_is_killed_before_it_accepts_takes_nothing(self, tmp_path):
+        code = """
+import elemta.supervisor.supervisor as supervisor
+if is_successor and not os.path.exists("forget-it"):
+    supervisor.Supervisor._come_up = lambda self: None"""
+        code = code.replace("forget-it", str(tmp_path / "forget-it"))
+        with running(tmp_path, workers=2, command=patched(code)) as server:
+            server.wait_event("worker_started", 2)
+            with Load(server.port).running(8) as load:
+                server.process.send_signal(signal.SIGUSR2)
+                new = server.wait_for(lambda: successor_of(server), "the new one")
+                server.wait_for(lambda: len(children_of(new)) == 3, "its processes")
+                before, processes = len(load.accepted), children_of(new)
+                os.kill(new, signal.SIGKILL)
+                [event] = server.wait_event("restart_failed")
+                assert event["error"] == "it ended with SIGKILL"
+                server.wait_for(lambda: not any(is_alive(pid) for pid in processes), "their end")
+                server.wait_for(lambda: len(load.accepted) > before + 50, "messages")
+                (tmp_path / "forget-it").touch()
+                restart(server)
+                wait_ended(server)
+            assert load.broken == []
+            assert_nothing_lost(server, load)
+
+
+def successor_of(server: Elemta) -> int:
+    """The new generation that the first one has started; 0 while there is none."""
+    return next((p for p in children_of(server.process.pid) if p not in own_children(server)), 0)
+
 
 def received_by(server: Elemta, pid: int) -> int:
     events = server.events("message_received")
@@ -448,10 +477,7 @@ if is_successor:
     supervisor.Supervisor._come_up = lambda self: None"""
         with running(tmp_path, command=patched(code)) as server:
             server.process.send_signal(signal.SIGUSR2)
-            server.wait_for(lambda: len(children_of(server.process.pid)) == 3, "the new one")
-            [new] = [
-                pid for pid in children_of(server.process.pid) if pid not in own_children(server)
-            ]
+            new = server.wait_for(lambda: successor_of(server), "the new one")
             server.wait_for(lambda: children_of(new), "its workers")
             assert server.stop() == 0
             server.wait_for(lambda: not is_alive(new), "the end of the new one")
