@@ -1,6 +1,6 @@
 """TLS of outgoing connections: which certificates and versions are taken.
 
-Nothing older than TLS 1.2 is spoken (RFC 8996). Where a next hop need not prove who it is,
+Nothing older than TLS 1.2 is spoken (RFC 8996), and a peer cannot have the keys made anew. Where a next hop need not prove who it is,
 TLS still keeps passive listeners out, so any certificate will do then: a check that ended in
 clear text would make things worse (RFC 7435).
 """
@@ -16,6 +16,7 @@ def unverified_context() -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    context.options |= ssl.OP_NO_RENEGOTIATION
     return context
 
 
@@ -31,4 +32,5 @@ def verified_context(ca_file: str | None = None) -> ssl.SSLContext:
     """
     context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
     return context
