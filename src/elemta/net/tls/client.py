@@ -1,8 +1,8 @@
 """TLS of outgoing connections: which certificates and versions are taken.
 
-Nothing older than TLS 1.2 is spoken (RFC 8996), and a peer cannot have the keys made anew. Where a next hop need not prove who it is,
-TLS still keeps passive listeners out, so any certificate will do then: a check that ended in
-clear text would make things worse (RFC 7435).
+Nothing older than TLS 1.2 is spoken (RFC 8996), and nothing negotiated anew. Where a next hop
+need not prove who it is, TLS still keeps passive listeners out, so any certificate will do then:
+a check that ended in clear text would make things worse (RFC 7435).
 """
 
 import ssl
