@@ -89,7 +89,7 @@ class SessionSettings:
     max_errors: int = 10
     max_junk_commands: int = 100
     max_logins: int = 3
-    max_hold: float = 0.0
+    max_hold: float = 7 * 86400.0
     max_received: int = 50
     max_header_size: int = 1_000_000
     max_header_fields: int = 20_000
