@@ -105,6 +105,8 @@ EVENTS = [
     (ev.MessageDelayed("0Q", "0R"), {"elemta_notifications_total kind=delay": 1}),
     (ev.MessageCorrupt("0Q", "CRC"), {"elemta_messages_corrupt_total": 1}),
     (ev.SecurityEvent("sync", "early talker"), {"elemta_security_events_total kind=sync": 1}),
+    (ev.LimitReached("s", "192.0.2.1", "mta", "submission.soft: 9 messages by ann", "450 4.7.0 No"),
+     {"elemta_limits_reached_total listener=mta limit=submission.soft": 1}),
     (ev.InternalError("session", "KeyError"), {"elemta_internal_errors_total": 1}),
 ]  # fmt: skip
 

@@ -268,7 +268,8 @@ class Metrics:
         _add(self._values(cat.SECURITY), (event.kind,))
 
     def _limit_reached(self, event: ev.LimitReached) -> None:
-        _add(self._values(cat.LIMITED), (event.listener, event.limit))
+        name = event.limit.partition(":")[0]  # behind it is whose it is, which no figure tells
+        _add(self._values(cat.LIMITED), (event.listener, name))
 
     def _banned(self, event: ev.Banned) -> None:
         _add(self._values(cat.BANS), (event.kind,))
