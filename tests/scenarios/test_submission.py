@@ -107,6 +107,24 @@ def plain(tmp_path_factory):
         yield found
 
 
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory):
+    settings = "\n".join(
+        f'{name} = "reject"'
+        for name in (
+            "missing_date",
+            "missing_message_id",
+            "missing_from",
+            "bcc",
+            "broken_header",
+            "bare_newlines",
+        )
+    )
+    folder = tmp_path_factory.mktemp("strict")
+    with site(folder, f"[submission]\n{settings}\nhide_client = true\n") as found:
+        yield found
+
+
 class TestLogins:
     @pytest.mark.parametrize("kind", ["submission", "submissions"])
     def test_nobody_sends_without(self, plain, kind):
@@ -282,23 +300,6 @@ class TestMending:
 
 
 class TestRejecting:
-    @pytest.fixture(scope="class")
-    def strict(self, tmp_path_factory):
-        settings = "\n".join(
-            f'{name} = "reject"'
-            for name in (
-                "missing_date",
-                "missing_message_id",
-                "missing_from",
-                "bcc",
-                "broken_header",
-                "bare_newlines",
-            )
-        )
-        folder = tmp_path_factory.mktemp("strict")
-        with site(folder, f"[submission]\n{settings}\nhide_client = true\n") as found:
-            yield found
-
     WHOLE = (
         "Date: Sat, 21 Nov 2026 14:00:00 +0000\r\nMessage-ID: <x@example.test>\r\n"
         "From: ann@example.test\r\n"

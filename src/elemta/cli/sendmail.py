@@ -254,7 +254,7 @@ def _submit(settings: SendmailSettings, envelope: Envelope, content: bytes) -> N
         Unreachable, OSError, smtplib.SMTPException: It does not run, or has no time.
         Failure: It refuses.
     """
-    client = _Client()
+    client = _Client(local_hostname="localhost")  # else it would ask a name server for one
     client.timeout = TIMEOUT
     with client:
         client.command_encoding = "utf-8"
