@@ -175,3 +175,42 @@ async def test_one_address_cannot_take_all_places(tmp_path, many_files):
         finally:
             for writer in writers:
                 writer.transport.abort()
+
+
+HEAVY = """
+[auth]
+max_waiting = 1000
+[[auth.sources]]
+type = "sqlite"
+[limits.brake]
+enabled = false
+"""
+
+
+async def test_a_hundred_logins_at_once_hold_up_nobody_else(tmp_path):
+    """Each costs a hash as slow and as large as it is without any settings."""
+    port, listener = submission()
+
+    async def guess(number: int) -> bytes:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, local_addr=(f"127.{number % SOURCES + 1}.0.1", 0)
+        )
+        try:
+            await reader.readline()
+            writer.write(b"EHLO client.example.org\r\n")
+            while (await reader.readline())[3:4] == b"-":
+                pass
+            writer.write(plain("ann@example.test", f"guess{number}").encode() + b"\r\n")
+            return await reader.readline()
+        finally:
+            writer.transport.abort()
+
+    with running(tmp_path, rest=CONFIG + HEAVY, listeners=listener) as server:
+        add_user(server, "ann@example.test")
+        guesses = [asyncio.ensure_future(guess(number)) for number in range(100)]
+        took = []
+        while not all(each.done() for each in guesses):
+            took.append(await asyncio.to_thread(deliver, server))
+        assert {(await each)[:9] for each in guesses} == {b"535 5.7.8"}
+        assert len(took) > 5
+        assert max(took) < 1.0
