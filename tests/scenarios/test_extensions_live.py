@@ -10,6 +10,7 @@ from servers.dialogue import Dialogue
 from servers.elemta import running
 from servers.logins import AUTH, PASSWORD, add_user, plain, submission
 from servers.next_hop import OFFERS, NextHop, serving
+from servers.process import free_port
 
 LOGIN = "ann@example.test"
 CONFIG = """
@@ -60,8 +61,11 @@ def server(tmp_path_factory, hops):
     folder = tmp_path_factory.mktemp("extensions")
     port, listener = submission()
     rest = CONFIG.format(**{name: hop.port for name, hop in hops.items()})
+    lmtp = free_port()
+    listener += f'[[listeners]]\naddress = "127.0.0.1:{lmtp}"\nkind = "lmtp"\n'
     with running(folder, rest=rest + AUTH, listeners=listener) as elemta:
         add_user(elemta, LOGIN)
+        elemta.lmtp = lmtp
         elemta.submission = port
         yield elemta
         assert not elemta.events("internal_error")
@@ -133,6 +137,13 @@ class TestPrdr:
         begin(client, "<a@client.test>", "p7@example.test", "p8@example.test")
         assert data(client).startswith("250 2.0.0")
         assert client.say("NOOP") == "250 2.0.0 Ok"
+
+    def test_lmtp_is_like_that_anyway(self, server):
+        with Dialogue(server.lmtp) as client:
+            assert "PRDR" not in client.hello("LHLO")
+            begin(client, "<a@client.test>", "l1@example.test", "l2@example.test")
+            assert data(client).startswith("250 2.0.0")
+            assert client.reply().startswith("250 2.0.0")
 
     def test_it_is_on_offer_where_the_configuration_says_so(self, server):
         with Dialogue(server.port) as client:

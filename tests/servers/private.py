@@ -7,6 +7,7 @@ when they are.
 import contextlib
 import os
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,18 +17,23 @@ from servers.process import listens, start
 
 UNPACKED = Path("/opt/elemta-tests")  # filled by .ci/install-servers
 FIRST_ACCOUNT = 990
+_UNSHARE = ["unshare", "--mount"]
 _MOUNT = 'while [ "$1" != -- ]; do mount --bind "$1" "$2" || exit; shift 2; done; shift; exec "$@"'
 _LINES = {"passwd": "{0}:x:{1}:{1}::/nonexistent:/bin/false\n", "group": "{0}:x:{1}:\n"}
 
 
 def unpacked(package: str, program: str) -> Path:
-    """The folder of a package; without it the test is skipped, or fails where CI is set."""
+    """The folder of a package; where it cannot run the test is skipped, or fails if CI is set."""
     root = UNPACKED / package
     problem = ""
     if not (root / program).is_file():
         problem = f"{package} is not in {UNPACKED} (see .ci/install-servers)"
     elif os.geteuid() != 0:
         problem = f"{package} wants root"
+    elif subprocess.run(
+        ["unshare", "--mount", "true"], capture_output=True, check=False
+    ).returncode:
+        problem = f"{package} wants a mount namespace, which this machine does not give"
     if problem and os.environ.get("CI"):
         pytest.fail(problem)
     if problem:
@@ -71,7 +77,7 @@ def start_private(
         added = "".join(line.format(name, number) for number, name in numbered)
         (folder / file).write_text(Path("/etc", file).read_text() + added)
     pairs = [each for path, source in places.items() for each in (source, path)]
-    command = ["unshare", "--mount", "sh", "-c", _MOUNT, "sh", *pairs, "--", *argv]
+    command = [*_UNSHARE, "sh", "-c", _MOUNT, "sh", *pairs, "--", *argv]
     namespace = 0
     try:
         with start(command, ready=listens(port), log=folder / "out.log") as process:
