@@ -82,7 +82,7 @@ def house(request, tmp_path_factory):
     digest = make_hash(PASSWORD, Argon2Settings(memory=8192, passes=1))
     names = [f"{action}.{when}" for action in ACTIONS for when in ("start", "end")]
     people = folder / "people"
-    people.write_text("".join(f"{name}:{digest}\n" for name in names))
+    people.write_text("".join(f"{name}:{digest}:::::: senders=*\n" for name in names))
     people.chmod(0o600)
     implicit = free_port()
     listeners = (
