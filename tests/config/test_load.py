@@ -345,7 +345,7 @@ class TestVariables:
         ) == [
             "ELEMTA_LISTENERS__0__KIND: [[listeners]] address: is required",
             'ELEMTA_LISTENERS__0__KIND: [[listeners]] kind: "mat": "mta", "submission", '
-        '"submissions" or "lmtp" is expected',
+            '"submissions" or "lmtp" is expected',
             "ELEMTA_LISTENERS__4__ADDRESS: no item 4: the list has 1",
             "ELEMTA_LISTENERS__X: a number is expected in place of X: it is a list",
             "ELEMTA_QUEUE__MAX_AEG: [queue] max_aeg: unknown setting; did you mean "

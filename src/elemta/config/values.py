@@ -214,13 +214,6 @@ def parse_workers(value: object) -> int | str:
     raise ValueError('a number from 1 to 256 or "auto" is expected')
 
 
-def refuse_submission(value: object) -> object:
-    """Let all kinds of listeners pass but those for submission (RFC 6409)."""
-    if value in {"submission", "submissions"}:
-        raise ValueError("submission needs authentication, which this release does not have")
-    return value
-
-
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("text in quotes is expected")  # noqa: TRY004 - pydantic collects ValueErrors
