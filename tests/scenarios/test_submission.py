@@ -252,6 +252,7 @@ class TestMending:
             b"From: ann@example.test\nSubject: x\r\n\r\none\ntwo\rthree\r\n", "newlines"
         )
         assert content.endswith(b"\r\nSubject: x\r\n\r\none\r\ntwo\r\nthree\r\n")
+        plain.server.wait_event("message_mended", changes=["end lines with CRLF"])
 
     @pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\n", b"\r\n.\r"])
     def test_nothing_is_smuggled_out(self, plain, end):

@@ -239,7 +239,8 @@ class Session(Answering):
         if not self._around.intake.has_room():
             self._refuse("mail", NO_ROOM, mail_from=str(event.sender or ""))
             return None
-        if self._settings.refuse_null_mx_senders and event.sender is not None:
+        is_stranger = not self._around.door.is_submission
+        if self._settings.refuse_null_mx_senders and is_stranger and event.sender is not None:
             return self._check_sender(event)
         return self._begin(event)
 
@@ -374,6 +375,10 @@ class Session(Answering):
         result = await transaction.finish()
         self._transaction = None
         if isinstance(result, Message):
+            if event.is_mended:
+                changes = ["end lines with CRLF"]
+                around, queue_id = self._around, result.queue_id
+                around.emit(ev.MessageMended(self._id, queue_id, self._login, changes))
             self._accepted(transaction, result)
         elif result.is_positive:  # plugins had it thrown away
             self._messages += 1

@@ -38,6 +38,7 @@ class ContentReader:
         size: Octets of content given out so far.
         fault: Why the content is refused, once it is; then no more of it is given out.
         close: The connection cannot go on after the answer.
+        is_mended: There were CR and LF apart.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class ContentReader:
         "_tail",
         "close",
         "fault",
+        "is_mended",
         "size",
     )
 
@@ -60,7 +62,7 @@ class ContentReader:
         """Begin; of a binary message only the header section has to be made of lines."""
         self.size = 0
         self.fault: Reply | None = None
-        self.close = False
+        self.close = self.is_mended = False
         self._limits = limits
         self._is_binary = is_binary
         self._is_in_binary_body = False
@@ -187,6 +189,7 @@ class ContentReader:
                 self._refuse_block(block, stuffed=stuffed)
                 return None
             content = _ANY_NEWLINE.sub(b"\r\n", content)
+            self.is_mended = True
         size = self.size + len(content)
         if size > self._max_size or 0 in block or self._has_long_line(content):
             self._refuse_block(block, stuffed=stuffed)

@@ -124,12 +124,13 @@ class BodyEnd(Event, frozen=True, gc=False):
 
     If `fault` is set the content must be dropped, and `fault` is the answer. `close`: after the
     answer the connection must be closed. `kind` names the fault: "bare_newline", "nul",
-    "line_too_long", "size".
+    "line_too_long", "size". `is_mended`: there were CR and LF apart, and each has become CRLF.
     """
 
     fault: Reply | None = None
     close: bool = False
     kind: str = ""
+    is_mended: bool = False
 
 
 class ChunkEnd(Event, frozen=True, gc=False):

@@ -375,4 +375,6 @@ class ServerMachine:
             return BodyEnd(reader.fault, reader.close, reader.kind)
         if progress.prdr and progress.is_last and progress.accepted > 1:
             self._due, self._first = progress.accepted + 1, _EACH
-        return BodyEnd() if progress.is_last else ChunkEnd(progress.chunk_size)
+        if not progress.is_last:
+            return ChunkEnd(progress.chunk_size)
+        return BodyEnd(is_mended=reader is not None and reader.is_mended)

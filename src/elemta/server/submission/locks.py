@@ -9,6 +9,7 @@ Raises:
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
@@ -55,38 +56,42 @@ class Locks:
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir / FOLDER
-        self._known: dict[str, tuple[int, Lock]] = {}
+        self._known: dict[str, tuple[tuple[int, int], Lock]] = {}
 
     def find(self, login: str) -> Lock | None:
         """Give what is known of a login; one system call where nothing has changed."""
         path = self._path(login)
         try:
-            changed_at = os.stat(path).st_mtime_ns  # noqa: PTH116 - asked for each message
+            status = os.stat(path)  # noqa: PTH116 - asked for each message
         except FileNotFoundError:
             return None
         except OSError as error:
             raise SpoolError(f"{path}: {error.strerror}") from error
+        version = status.st_mtime_ns, status.st_ino
         known = self._known.get(login)
-        if known is None or known[0] != changed_at:
-            known = self._known[login] = changed_at, self._read(path)
+        if known is None or known[0] != version:
+            known = self._known[login] = version, self._read(path)
         return known[1]
 
     def lock(self, login: str, reason: str, session_id: str, now: float) -> bool:
         """Lock a login; False where it is locked already, by whichever worker."""
-        before = self.find(login)
-        if before is not None and before.is_closed:
-            return False
-        times = 1 if before is None else before.times + 1
-        self._write(Lock(login, now, reason, session_id, times=times), is_first=before is None)
+        with self._alone():
+            before = self.find(login)
+            if before is not None and before.is_closed:
+                return False
+            times = 1 if before is None else before.times + 1
+            self._write(Lock(login, now, reason, session_id, times=times))
         return True
 
     def release(self, login: str, by: str, now: float) -> bool:
         """Let a login send again; False where it is not locked."""
-        before = self.find(login)
-        if before is None or not before.is_closed:
+        if self.find(login) is None:  # makes no folder where there is none
             return False
-        after = msgspec.structs.replace(before, released_at=now, released_by=by)
-        self._write(after, is_first=False)
+        with self._alone():
+            before = self.find(login)
+            if before is None or not before.is_closed:
+                return False
+            self._write(msgspec.structs.replace(before, released_at=now, released_by=by))
         return True
 
     def all(self) -> Iterator[Lock]:
@@ -99,6 +104,20 @@ class Locks:
             with contextlib.suppress(SpoolError):
                 yield self._read(path)
 
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes and threads from changing anything meanwhile."""
+        try:
+            make_folders_durably(str(self._folder))
+            guard = os.open(self._folder / ".guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SpoolError(f"{self._folder}: {error.strerror}") from error
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(guard)
+
     def _path(self, login: str) -> str:
         digest = hashlib.sha256(login.encode()).hexdigest()[:32]
         return f"{self._folder}/{digest}.json"
@@ -109,21 +128,18 @@ class Locks:
         except (OSError, msgspec.MsgspecError) as error:
             raise SpoolError(f"{path}: {error}") from error
 
-    def _write(self, lock: Lock, *, is_first: bool) -> None:
+    def _write(self, lock: Lock) -> None:
         path = self._path(lock.login)
         try:
-            make_folders_durably(str(self._folder))
             handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".new.")
             with os.fdopen(handle, "wb") as file:
+                owner = self._folder.stat()
+                if owner.st_uid != os.geteuid():  # root's command must not lock the server out
+                    os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
                 file.write(msgspec.json.encode(lock))
                 file.flush()
                 os.fsync(file.fileno())
-            if is_first:
-                with contextlib.suppress(FileExistsError):  # another worker was faster
-                    os.link(temporary, path)
-                Path(temporary).unlink()
-            else:
-                Path(temporary).replace(path)
+            Path(temporary).replace(path)
             fsync_folder(self._folder)
         except OSError as error:
             raise SpoolError(f"{path}: {error.strerror}") from error
