@@ -12,6 +12,7 @@ GROUPS = (
     "elemta queue",
     "elemta plugins",
     "elemta bans",
+    "elemta submission",
     "elemta tls",
     "elemta user app-password",
     "elemta user",
