@@ -76,8 +76,6 @@ class SecuredSession(Session):
         )
         if settings.prdr and not around.door.is_lmtp:  # LMTP is like that anyway
             offer = replace(offer, prdr=True)
-        if settings.prdr and not around.door.is_lmtp:  # LMTP is like that anyway
-            offer = replace(offer, prdr=True)
         if self._speaks_for is None:
             return offer
         xclient, xforward = self._speaks_for
