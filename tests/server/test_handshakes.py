@@ -90,11 +90,12 @@ async def test_an_octet_now_and_then_prolongs_nothing(tmp_path, tls):
     site = Site(tmp_path, 0.3)
     async with site.open(tls) as (reader, writer), asyncio.timeout(10):
         hello = iter(begin_handshake())
-        while not reader.at_eof():
-            writer.write(bytes((next(hello),)))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    assert await reader.read() == b""  # not a word in clear
+        with contextlib.suppress(ConnectionError):  # what it has not read resets the connection
+            while not reader.at_eof():
+                writer.write(bytes((next(hello),)))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        assert await reader.read() == b""  # not a word in clear
     assert [event.reason for event in site.told(ev.TlsHandshakeFailed)] == ["timeout"]
     assert not site.told(ev.InternalError)
     [closed] = site.told(ev.ConnectionClosed)
@@ -123,5 +124,6 @@ async def test_a_stop_does_not_wait_for_it(tmp_path, tls):
     async with site.open(tls) as (reader, writer), asyncio.timeout(10):
         writer.write(begin_handshake()[:50])
         await site.listeners.stop(5)
-        assert await reader.read() == b""
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
     assert not site.told(ev.InternalError)
