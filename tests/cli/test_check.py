@@ -194,6 +194,30 @@ def test_unix_sockets(check, tmp_path):
     assert "its folder cannot be used" in check(text.replace("/lmtp", "/none/lmtp")).output
 
 
+def test_the_socket_for_users_of_this_machine(check, tmp_path):
+    text = BASE + f'[submission]\nsocket = "{tmp_path}/submit"\n'
+    assert check(text).output == "elemta.toml: fine\n"
+    (tmp_path / "submit").write_text("")
+    said = check(text).output
+    assert "[submission] socket" in said
+    assert "there is a file of this name" in said
+    twice = f'[[listeners]]\naddress = "unix:{tmp_path}/submit"\nkind = "lmtp"\n'
+    assert "a listener has this address already" in check(text + twice).output
+    assert "longer than 107 octets" in check(text.replace("/submit", "/" + "x" * 107)).output
+
+
+def test_limits_of_submission_that_make_no_sense(check):
+    table = "[submission.{}]\nmessages_per_hour = {}\n"
+    said = check(BASE + table.format("soft", 10) + table.format("hard", 5))
+    assert said.exit_code == 0
+    assert "[submission.soft] messages_per_hour: warning: 10: is more than the hard limit" in (
+        said.output
+    )
+    text = BASE + '[submission]\npickup = "elsewhere"\nbcc = "keep"\n'
+    assert "[submission] bcc" in check(text).output
+    assert "has no effect without a socket" in check(text.replace('bcc = "keep"\n', "")).output
+
+
 def test_a_mailbox_server_that_is_away(check):
     result = check(BASE + '[[routes]]\ndomains = ["*"]\nvia = "lmtp"\npath = "/no/such"\n')
     assert result.exit_code == 0

@@ -406,6 +406,25 @@ def flat(shown: list) -> list[dict]:
     return [each for message in shown for each in message.get("recipients", [message])]
 
 
+def test_without_logins(tmp_path):
+    """Without a login nobody's name is looked at, and messages are mended all the same."""
+    port = free_port()
+    listeners = f'[[listeners]]\naddress = "127.0.0.1:{port}"\nkind = "submission"\n'
+    rest = MAILDIR + "[auth]\nrequired_on = []\n"
+    with (
+        running(tmp_path, rest=rest, listeners=listeners) as server,
+        smtplib.SMTP("127.0.0.1", port, timeout=10) as client,
+    ):
+        client.ehlo()
+        content = "Bcc: secret@example.test\r\n\r\nhello\r\n"
+        assert send(client, content, "any@example.org", "open@example.test")[0] == 250
+        assert send(client, content, "", "open@example.test")[0] == 550
+        [there] = server.wait_mail("open")
+        assert b"\r\nFrom: <any@example.org>\r\n" in there
+        assert b"secret" not in there
+        server.wait_for(lambda: server.metric("elemta_messages_mended_total") == 1, "the figure")
+
+
 def test_limits_of_their_own(tmp_path):
     """What one kind of listener allows has nothing to do with another."""
     overrides = '[[limits.overrides]]\nkind = "submission"\nconnection_rate = "2/h"\n'

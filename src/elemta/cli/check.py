@@ -140,6 +140,10 @@ def _listeners(loaded: Loaded, config: Config) -> Iterator[Problem]:
             trouble = _port_trouble(listener.host, listener.port)
         if trouble:
             yield loaded.problem(path, trouble)
+    if config.submission.socket:
+        trouble = _socket_trouble(Path(config.submission.socket))
+        if trouble:
+            yield loaded.problem(("submission", "socket"), trouble)
     if config.metrics.listen is not None:
         trouble = _port_trouble(config.metrics.listen.host, config.metrics.listen.port)
         if trouble:

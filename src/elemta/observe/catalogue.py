@@ -120,6 +120,12 @@ LIMITED = _counter(
     "listener",
     "limit",
 )
+LOCKED = _counter(
+    "elemta_logins_locked", "Logins that tried to send more than they may at all, and were locked."
+)
+MENDED = _counter(
+    "elemta_messages_mended", "Messages that lacked something or had too much, and were mended."
+)
 BANS = _counter(
     "elemta_bans",
     'Bans that failed logins have led to: of an "address", a "network", a "login", or a "pair" of'
@@ -264,6 +270,8 @@ CATALOGUE: tuple[Metric, ...] = (
     SECURITY,
     LIMITED,
     BANS,
+    LOCKED,
+    MENDED,
     LOAD,
     TARPITTED,
     TLS_HANDSHAKES,

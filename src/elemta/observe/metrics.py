@@ -141,6 +141,8 @@ class Metrics:
             ev.TlsAlert: self._tls_alert,
             ev.LimitReached: self._limit_reached,
             ev.Banned: self._banned,
+            ev.LoginLocked: self._login_locked,
+            ev.MessageMended: self._message_mended,
             ev.InternalError: self._internal_error,
             ev.WorkerRestarted: self._worker_restarted,
             ev.ServerStarted: self._server_started,
@@ -273,6 +275,12 @@ class Metrics:
 
     def _banned(self, event: ev.Banned) -> None:
         _add(self._values(cat.BANS), (event.kind,))
+
+    def _login_locked(self, _event: ev.LoginLocked) -> None:
+        _add(self._values(cat.LOCKED), ())
+
+    def _message_mended(self, _event: ev.MessageMended) -> None:
+        _add(self._values(cat.MENDED), ())
 
     def _tls_handshake(self, event: ev.TlsHandshake) -> None:
         key = (event.listener, event.version, event.cipher, event.group)

@@ -64,7 +64,9 @@ def bind_listeners(
     bound: list[list[Bound]] = [[] for _ in range(workers)]
     for number, listener in enumerate(config.doors):
         address = Endpoint(listener.host, listener.port, listener.unix_path or "")
-        shares = bind(f"listeners[{number}]", address, workers, heirlooms)
+        is_ours = number < len(config.listeners)
+        setting = f"listeners[{number}]" if is_ours else "submission.socket"
+        shares = bind(setting, address, workers, heirlooms)
         for worker, sockets in zip(bound, shares, strict=True):
             worker += [Bound(ready, listener.kind, listener.address) for ready in sockets]
     return bound
