@@ -36,7 +36,7 @@ def test_a_lock_and_its_end(site):
     shown = json.loads(site("list", "--json").output)
     assert [each["login"] for each in shown] == ["bob", "ann\x1b[2J"]
     assert "\x1b" not in site("list").output
-    done = site("release", "bob", "--json")
+    done = site("release", "BOB", "--json")
     assert json.loads(done.output) == {"login": "bob", "released": 0, "errors": []}
     assert [lock.login for lock in site.locks.all() if lock.is_closed] == ["ann\x1b[2J"]
     assert "bob" not in site("list").output

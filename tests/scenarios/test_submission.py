@@ -218,6 +218,8 @@ class TestSenders:
     def test_on_every_listener(self, plain):
         code, text = plain.send(MESSAGE.format(""), "you@example.org", kind="mta")
         assert (code, text[:5]) == (553, "5.7.1")
+        hidden = "\ufeffFrom: you@example.org\r\nFrom: ann@example.test\r\n\r\nhello\r\n"
+        assert plain.send(hidden, kind="mta")[0] == 550
         code, text = plain.send("From: you@example.org\r\n\r\nhello\r\n", kind="mta")
         assert (code, text[:5]) == (553, "5.7.1")
 

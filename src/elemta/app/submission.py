@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from elemta.accounts.account import AccountError
+from elemta.accounts.prepare import PrepareError, prepare_login
 from elemta.accounts.server_key import load_key
 from elemta.app.pickup import Pickup
 from elemta.config import Config
@@ -49,8 +50,18 @@ def submission_settings(config: Config) -> SubmissionSettings:
         hides_client=submission.hide_client,
         soft=_allowance(submission.soft),
         hard=_allowance(submission.hard),
-        exempt=frozenset(submission.exempt),
+        exempt=frozenset(_normal_forms(submission.exempt)),
     )
+
+
+def _normal_forms(logins: Sequence[str]) -> Iterator[str]:
+    """Give logins as accounts have them, and as they are: users of this machine keep their case."""
+    for login in logins:
+        yield login
+        try:
+            yield prepare_login(login)
+        except PrepareError as error:
+            raise ConfigError("[submission] exempt", str(error)) from error
 
 
 def local_users(config: Config) -> LocalUsers:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from elemta.accounts.prepare import PrepareError, prepare_login
 from elemta.cli.options import config_option, load_config
 from elemta.cli.orders import carry_out
 from elemta.cli.output import OK, PROBLEM, TEMPORARY, Table, count, fail, json_option, put_json
@@ -53,9 +54,12 @@ def release(login: str, *, config_path: Path | None, as_json: bool) -> None:
     """Let a login send again, and let what it has in the queue go on."""
     config = load_config(config_path)
     clock = SystemClock()
+    locks = Locks(config.server.state_dir)
     try:
-        if not Locks(config.server.state_dir).release(login, user(), clock.now()):
-            fail(f"{clean_text(login, 200)} is not locked", PROBLEM)
+        if not locks.release(login, user(), clock.now()):
+            login = normal_form(login)
+            if not locks.release(login, user(), clock.now()):
+                fail(f"{clean_text(login, 200)} is not locked", PROBLEM)
         where = Filter(states=(State.HOLD,), login=login[:PATTERN_LIMIT])
         order = Order(Verb.RELEASE, where, f"released by {user()}")
         carried = asyncio.run(carry_out(config, order, clock))
@@ -69,6 +73,14 @@ def release(login: str, *, config_path: Path | None, as_json: bool) -> None:
     for trouble in (*carried.errors, *(f"{each} did not answer" for each in carried.silent)):
         click.echo(clean_text(f"elemta: {trouble}", 2000), err=True)
     raise SystemExit(TEMPORARY if carried.silent else PROBLEM if carried.errors else OK)
+
+
+def normal_form(login: str) -> str:
+    """Give a login as accounts have it; what cannot be one stays."""
+    try:
+        return prepare_login(login)
+    except PrepareError:
+        return login
 
 
 def lock_json(lock: Lock) -> dict[str, object]:

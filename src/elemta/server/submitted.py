@@ -25,7 +25,8 @@ class SubmittedSession(SecuredSession):
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
         self._told_hidden = ""
         super().__init__(stream, session_id, around)
-        users, uid = around.door.local, stream.peer_user()
+        users = around.door.local
+        uid = stream.peer_user() if users is not None else None
         if users is not None and uid is not None:
             self._account = users.account_of(uid)
             self._login = self._account.name

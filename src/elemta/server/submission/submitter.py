@@ -92,10 +92,12 @@ class Submitter:
             utf8: The message is internationalised.
         """
         desk, account, origin = self._desk, self._account, self._origin
-        found = Mended(section)
         fixes = desk.settings.fixes
-        if origin.is_submission:
-            found = end_at_body(section, fixes.broken_header)
+        way = fixes.broken_header
+        if not origin.is_submission:  # nothing is mended: what may hide a From is refused
+            is_bound = account is not None and not account.may_send_as_anyone
+            way = "reject" if is_bound else "accept"
+        found = end_at_body(section, way)
         if account is not None and found.fault is None:
             fault = judge_authors(account, found.section, sender, utf8=utf8)
             found = found if fault is None else replace(found, fault=fault)
