@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from servers.elemta import MAILDIR, Elemta
+from servers.elemta import MAILDIR, Elemta, running
 
 SUBMISSION = '[submission]\nsocket = "{folder}/submit"\npickup = "{folder}/pickup"\n'
 ME = getpass.getuser()
@@ -288,6 +288,44 @@ class TestDown:
         with down(server):
             done = sendmail(server, "-bs")
             assert (done.returncode, done.stdout[:3]) == (75, b"421")
+
+
+PICKY = """
+from elemta.plugins import Metadata, Plugin, Result
+
+
+class Picky(Plugin):
+    metadata = Metadata(name="picky", version="1")
+
+    def on_headers(self, context):
+        if context.headers.get("subject") == "spam" and context.session.username == "unix:ME":
+            return Result.reject("no spam")
+"""
+
+
+def test_plugins_and_a_restart():
+    """Plugins are asked as of anybody's mail, and the socket goes on to the next generation."""
+    with tempfile.TemporaryDirectory(prefix="elemta-picky-") as name:
+        folder = Path(name)
+        (folder / "plugins").mkdir()
+        (folder / "plugins" / "picky.py").write_text(PICKY.replace("ME", ME))
+        rest = MAILDIR + SUBMISSION + '[plugins]\ndirectory = "{folder}/plugins"\n'
+        with running(folder, rest=rest) as server:
+            server.wait_for((folder / "pickup").exists, "the pickup folder")
+            done = sendmail(server, "a@example.test", content=b"Subject: spam\n\nx\n")
+            assert (done.returncode, b"no spam" in done.stderr) == (77, True)
+            sent(server, "a@example.test")
+            assert arrived(server, "a")
+            server.cli("restart")
+            sent(server, "b@example.test")
+            assert arrived(server, "b")
+            server.kill()
+            sent(server, "c@example.test", content=b"Subject: spam\n\nx\n")
+            sent(server, "d@example.test")
+            server.start()
+            assert arrived(server, "d")
+            [notice] = server.wait_event("notice", subject="pickup")
+            assert "no spam; it is put aside" in notice["detail"]
 
 
 class TestExitCodes:
