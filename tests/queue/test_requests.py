@@ -51,6 +51,9 @@ class TestDeadline:
         message = await station.submit("bob@x.test", facts=asked(deliver_by=now + 100, by_mode="R"))
         await station.calm()
         await station.pass_time(60)
+        tried = station.courier.tried
+        await until(lambda: tried.count("bob@x.test") == 2, "the second attempt")
+        await station.calm()
         assert (await station.recipient(message)).next_at == now + 100
         await station.pass_time(40)
         assert await station.states(message) == {}

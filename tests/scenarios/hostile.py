@@ -184,7 +184,11 @@ def in_tls() -> Iterator[Case]:
 
 def of_other_kinds() -> Iterator[Case]:
     plain = b"Subject: x\r\n\r\n\xff\r\n"
-    yield Case("no 8bit", {}, ((BOUNCED, "5.6.3"),), offers=("PIPELINING",), content=plain)
+    yield Case("no 8bit", {}, ((SENT, "2.0.0"),), offers=("PIPELINING",), content=plain)
+    kind = b'Content-Type: multipart/signed; boundary="b"; protocol="x/y"; micalg=sha256\r\n'
+    signed = b"MIME-Version: 1.0\r\n" + kind + b"\r\n--b\r\n\r\n\xff\r\n--b--\r\n"
+    options = {"offers": ("PIPELINING",), "content": signed}
+    yield Case("no 8bit for what is signed", {}, ((BOUNCED, "5.6.3"),), **options)
     yield Case("small size", {}, ((BOUNCED, "5.3.4"),), offers=("SIZE 100",))
     utf8 = "Subject: ü\r\n\r\n".encode()
     options = {"offers": ("8BITMIME",), "content": utf8, "parameters": " SMTPUTF8"}

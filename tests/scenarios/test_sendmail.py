@@ -205,7 +205,7 @@ class TestDown:
         with down(server):
             for local in ("later", "later", "too"):
                 sent(server, f"{local}@example.test")
-            left = list((server.folder / "pickup").iterdir())
+            left = self.left(server)
             assert len(left) == 3
             assert {oct(each.stat().st_mode & 0o777) for each in left} == {"0o640"}
         arrived(server, "later", 2)
