@@ -97,6 +97,7 @@ def site(folder, more: str = "", **options):
         add_user(server, "ann@example.test")
         add_user(server, "bob", "--sender", "bob@example.test", "--sender", "*.example.org")
         add_user(server, "boss", "--sender", "*")
+        add_user(server, "cleo")
         ports["mta"] = server.port
         yield Site(server, ports, ssl.create_default_context(cafile=str(authority.file)))
 
@@ -159,6 +160,9 @@ class TestSenders:
             ("bob", "any@lists.example.org", 250),
             ("bob", "any@example.org", 553),
             ("boss", "anyone@elsewhere.test", 250),
+            ("cleo", "cleo@example.test", 250),
+            ("cleo", "cleo@mail.example.test", 553),
+            ("cleo", "ann@example.test", 553),
         ],
     )
     def test_mail(self, plain, login, sender, code):

@@ -158,7 +158,7 @@ class SecuredSession(Session):
         self._trusted = self._around.policy.is_trusted(client)
         self._client = self._known = None
         if login is not None:
-            self._account = Account(login) if login else None
+            self._account = self._with_address(Account(login)) if login else None
             self._login = login
         settings = self._settings
         self._machine.change_limits(settings.trusted_limits if self._trusted else settings.limits)
@@ -278,9 +278,16 @@ class SecuredSession(Session):
         else:
             self._answer(reply)
 
+    def _with_address(self, account: Account) -> Account:
+        """Give a login that is no address, and has no other, the one of that name here."""
+        if account.senders or "@" in account.name:
+            return account
+        domain = self._around.policy.postmaster.domain
+        return replace(account, senders=(f"{account.name}@{domain}",))
+
     def _log_in(self, account: Account, mechanism: str) -> None:
         around = self._around
-        self._account, self._login = account, account.name
+        self._account, self._login = self._with_address(account), account.name
         self._client = None
         self._machine.change_offer(self._offer())
         ip = self._stream.peer_ip or "unix"
