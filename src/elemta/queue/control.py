@@ -15,8 +15,6 @@ Raises:
 """
 
 import contextlib
-import fcntl
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ import msgspec
 
 from elemta.mail.errors import SpoolError
 from elemta.net.durable import make_folders_durably
+from elemta.net.side_database import open_side_database
 from elemta.plugins.loading.orders import PluginOrder
 from elemta.queue.admin import Order
 
@@ -35,7 +34,6 @@ T = TypeVar("T")
 AnyOrder = Order | PluginOrder
 Value = str | bytes | int | float | None
 
-_BUSY_TIMEOUT = 2000  # milliseconds; no transaction here is longer than a few
 _KEEP = 3600.0  # seconds after its expiry that an order's answers can be looked at
 
 _TABLES = """
@@ -113,7 +111,7 @@ class Control:
         self._lock = threading.Lock()
         with self._errors():
             make_folders_durably(str(path.parent))
-            self._connection = _open(path)
+            self._connection = open_side_database(path, _TABLES, _TOUCH)
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Say how a worker is."""
@@ -214,34 +212,3 @@ class Control:
             yield
         except (apsw.Error, OSError) as error:
             raise SpoolError(f"{self._path}: {error}") from error
-
-
-def _open(path: Path) -> apsw.Connection:
-    """Open it; one process at a time, so that only one replaces what is malformed."""
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            return _prepared(path)
-        except (apsw.CorruptError, apsw.NotADBError):
-            for tail in ("", "-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(f"{path}{tail}").replace(f"{path}{tail}.corrupt")
-            return _prepared(path)
-    finally:
-        os.close(lock)
-
-
-def _prepared(path: Path) -> apsw.Connection:
-    path.touch(mode=0o600)  # the log and its index get the same mode
-    connection = apsw.Connection(str(path))
-    try:
-        connection.set_busy_timeout(_BUSY_TIMEOUT)
-        connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL").fetchall()
-        if connection.pragma("schema_version") == 0:
-            connection.execute(f"BEGIN IMMEDIATE; {_TABLES} COMMIT").fetchall()
-        connection.execute(_TOUCH).fetchall()
-    except BaseException:
-        connection.close()
-        raise
-    return connection

@@ -13,8 +13,6 @@ Raises:
 """
 
 import contextlib
-import fcntl
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ import msgspec
 
 from elemta.mail.errors import SpoolError
 from elemta.net.durable import make_folders_durably
+from elemta.net.side_database import open_side_database
 from elemta.server.limits.bans import MAX_EVIDENCE, Ban, Failure, Kind
 
 FILE = "bans.db"
@@ -33,8 +32,8 @@ MAX_FAILURES = 20_000
 KEEP_FAILURES = 86400.0  # seconds
 KEEP_BANS = 30 * 86400.0  # seconds that a ban is remembered after its end: the next is longer
 
-_BUSY_TIMEOUT = 2000  # milliseconds
 
+_TOUCH = "SELECT max(change) FROM bans"
 _TABLES = """
     CREATE TABLE bans (
         id TEXT PRIMARY KEY,
@@ -112,7 +111,7 @@ class Ledger:
         self._seen = -1
         with self._errors():
             make_folders_durably(str(state_dir))
-            self._connection = _open(self._path)
+            self._connection = open_side_database(self._path, _TABLES, _TOUCH)
 
     def close(self) -> None:
         """Close it; idempotent."""
@@ -293,34 +292,3 @@ def _ban(row: Sequence[object]) -> Ban:
         },
         Ban,
     )
-
-
-def _open(path: Path) -> apsw.Connection:
-    """Open it; one process at a time, so that only one replaces what is malformed."""
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            return _prepared(path)
-        except (apsw.CorruptError, apsw.NotADBError):
-            for tail in ("", "-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(f"{path}{tail}").replace(f"{path}{tail}.corrupt")
-            return _prepared(path)
-    finally:
-        os.close(lock)
-
-
-def _prepared(path: Path) -> apsw.Connection:
-    path.touch(mode=0o600)  # the log and its index get the same mode
-    connection = apsw.Connection(str(path))
-    try:
-        connection.set_busy_timeout(_BUSY_TIMEOUT)
-        connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL").fetchall()
-        if connection.pragma("schema_version") == 0:
-            connection.execute(f"BEGIN IMMEDIATE; {_TABLES} COMMIT").fetchall()
-        connection.execute("SELECT max(change) FROM bans").fetchall()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
