@@ -229,11 +229,11 @@ class TestDown:
             assert (
                 as_nobody(server, "-f", "ceo@example.test", "forged@example.test").returncode == 0
             )
-        [notice] = [
-            each
-            for each in server.wait_event("notice", subject="pickup")
-            if "553" in each["detail"]
-        ]
+
+        def refusals() -> list[dict[str, str]]:
+            return [each for each in server.events("notice") if "553" in each["detail"]]
+
+        [notice] = server.wait_for(refusals, "the refusal")
         assert "put aside" in notice["detail"]
         assert len(list((server.folder / "pickup").glob("refused-*.mail"))) == 1
         assert not server.mailbox("forged")
