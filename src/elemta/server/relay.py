@@ -6,7 +6,7 @@ exclamation mark or an at sign in the local part is just a letter there.
 
 from elemta.mail.address import Address
 from elemta.mail.reply import Reply
-from elemta.net.addresses import lies_in
+from elemta.net.addresses import membership
 from elemta.server.settings import RelaySettings
 
 RELAY_DENIED = Reply(550, "Relaying denied", "5.7.1")
@@ -17,12 +17,12 @@ class RelayPolicy:
 
     def __init__(self, settings: RelaySettings) -> None:
         self._accepted = settings.local_domains | settings.relay_domains
-        self._trusted = settings.trusted_networks
+        self._is_trusted = membership(settings.trusted_networks)
         self.postmaster = Address("postmaster", settings.postmaster_domain)
 
     def is_trusted(self, client_ip: str) -> bool:
         """Whether the client may relay anywhere; a unix socket ("") is this machine."""
-        return not client_ip or lies_in(client_ip, self._trusted)
+        return not client_ip or self._is_trusted(client_ip)
 
     def refusal(self, recipient: Address, *, trusted: bool) -> Reply | None:
         """Why the recipient is not accepted; None when it is."""

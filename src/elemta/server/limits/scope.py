@@ -1,6 +1,6 @@
 """Who counts as one client: the network of an address, and clients for whom nothing is counted."""
 
-from elemta.net.addresses import lies_in, network_of
+from elemta.net.addresses import membership, network_of
 from elemta.server.limits.settings import ScopeSettings
 
 
@@ -9,6 +9,7 @@ class Scope:
 
     def __init__(self, settings: ScopeSettings) -> None:
         self._settings = settings
+        self._is_exempt = membership(settings.exempt)
 
     def network(self, address: str) -> str:
         """Give the network of an address."""
@@ -16,4 +17,4 @@ class Scope:
 
     def is_exempt(self, address: str) -> bool:
         """Whether nothing is counted for a client."""
-        return not address or lies_in(address, self._settings.exempt)
+        return not address or self._is_exempt(address)
