@@ -44,14 +44,17 @@ class Answer:
     """What the DNS says of one name and type.
 
     Attributes:
-        records: In the order received: `(preference, host)` for MX, an address for A and AAAA.
+        records: In the order received: `(preference, host)` for MX, an address for A and AAAA, a
+            host for PTR, octets for TXT.
         ttl: Seconds, as received; of a negative answer the one that RFC 2308 §5 derives.
         exists: Whether there is such a name at all.
+        is_secure: Whether a validating resolver that we trust vouches for it (RFC 4035 §3.2.3).
     """
 
     records: tuple[Any, ...]
     ttl: float
     exists: bool = True
+    is_secure: bool = False
 
 
 Ask = Callable[[str, str], Awaitable[Answer]]

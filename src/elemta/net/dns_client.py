@@ -39,7 +39,7 @@ class DnsClient:
         self._client: dns.asyncresolver.Resolver | None = None
 
     async def ask(self, name: str, rdtype: str) -> Answer:
-        """Ask for MX, A or AAAA records; aliases are followed.
+        """Ask for MX, A, AAAA, PTR or TXT records; aliases are followed.
 
         Raises:
             LookupFailed: No answer in time, SERVFAIL and the like, or an answer over the caps.
@@ -177,5 +177,7 @@ _READERS: dict[str, Any] = {
     "MX": lambda rdata: (rdata.preference, _host(rdata.exchange)),
     "A": lambda rdata: rdata.address,
     "AAAA": lambda rdata: rdata.address,
+    "PTR": lambda rdata: _host(rdata.target),
+    "TXT": lambda rdata: b"".join(rdata.strings),
 }
 """How the records of a type become plain values; a new type needs a line here."""

@@ -1,4 +1,4 @@
-"""Where mail for a domain goes, by name: MX and address records, through a cache.
+"""What the DNS says, through a cache: above all where mail for a domain goes.
 
 `Resolver` is what the rooms above take; `DnsResolver` asks real name servers; the fake for
 tests is `elemta.testing.FakeResolver`, and one suite of tests holds both to the same
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from elemta.mail.clock import Clock
-from elemta.net.dns_cache import DnsCache, DnsSettings
+from elemta.net.dns_cache import Answer, DnsCache, DnsSettings
 
 Family = Literal[4, 6]
 
@@ -39,6 +39,14 @@ class MxAnswer:
 
 class Resolver(Protocol):
     """Looks names up. They are given in lower-case A-label form without a final dot."""
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        """Give the records of a type (see `Answer`); aliases (CNAME) are followed.
+
+        Raises:
+            LookupFailed: The DNS does not answer, or says that it cannot.
+        """
+        ...
 
     async def mx(self, domain: str) -> MxAnswer:
         """Give the mail exchangers of a domain; aliases (CNAME) are followed.
@@ -86,6 +94,9 @@ class DnsResolver:
         from elemta.net.dns_client import DnsClient  # noqa: PLC0415 - see above: 0.7 s
 
         self.cache = DnsCache(DnsClient(settings).ask, settings, clock)
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        return await self.cache.query(name, rdtype)
 
     async def mx(self, domain: str) -> MxAnswer:
         answer = await self.cache.query(domain, "MX", stale_ok=True)

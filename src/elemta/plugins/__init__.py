@@ -1,6 +1,15 @@
 """Everything the author of a plugin imports."""
 
 from elemta.mail.address import Address, parse_address, parse_domain
+from elemta.mailauth import (
+    ArcVerdict,
+    Authentication,
+    AuthStatus,
+    DkimVerdict,
+    DmarcVerdict,
+    IprevVerdict,
+    SpfVerdict,
+)
 from elemta.plugins.caching import cached
 from elemta.plugins.contexts import (
     AttemptContext,
@@ -35,7 +44,6 @@ from elemta.plugins.families import (
     AntivirusPlugin,
     ARCPlugin,
     ARCResult,
-    AuthStatus,
     DKIMPlugin,
     DKIMResult,
     DMARCPlugin,
@@ -60,9 +68,11 @@ __all__ = [
     "Address",
     "AntispamPlugin",
     "AntivirusPlugin",
+    "ArcVerdict",
     "AttemptContext",
     "AuthContext",
     "AuthStatus",
+    "Authentication",
     "ChangeSender",
     "CommandContext",
     "ConfigContext",
@@ -73,11 +83,14 @@ __all__ = [
     "DMARCPlugin",
     "DMARCResult",
     "DeliveryContext",
+    "DkimVerdict",
+    "DmarcVerdict",
     "EnvelopeContext",
     "FamilyInfo",
     "Headers",
     "HelloContext",
     "InsertHeader",
+    "IprevVerdict",
     "MessageContext",
     "MessageInfo",
     "Metadata",
@@ -98,6 +111,7 @@ __all__ = [
     "ServerContext",
     "SessionInfo",
     "Settings",
+    "SpfVerdict",
     "cached",
     "parse_address",
     "parse_domain",

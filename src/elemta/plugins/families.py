@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from elemta.mail.errors import PluginError
+from elemta.mailauth import AuthStatus
 from elemta.plugins.contexts import MessageContext
 from elemta.plugins.plugin import Plugin
 
@@ -21,19 +22,6 @@ class ScanStatus(enum.StrEnum):
     INFECTED = "infected"
     SPAM = "spam"
     ERROR = "error"
-
-
-class AuthStatus(enum.StrEnum):
-    """What a check of a message's origin came to (RFC 8601 §2.7)."""
-
-    NONE = "none"
-    PASS = "pass"  # noqa: S105 - the word of the RFC
-    FAIL = "fail"
-    SOFTFAIL = "softfail"
-    NEUTRAL = "neutral"
-    POLICY = "policy"
-    TEMPERROR = "temperror"
-    PERMERROR = "permerror"
 
 
 @dataclass(frozen=True, slots=True)

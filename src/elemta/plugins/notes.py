@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, MutableMapping
 
+from elemta.mailauth import Authentication
+
 MAX_NOTES = 64  # of one message
 MAX_NOTES_SIZE = 8192  # octets of all of them in UTF-8, names included: the queue keeps them
 
@@ -65,13 +67,15 @@ class MessageInfo:
     Attributes:
         notes: Strings by name that plugins have left with it: at most 64, and 8 KiB of them. They
             are written until it is in the queue, and only read from then on.
+        authentication: What checks of its origin have found out so far, typed.
     """
 
-    __slots__ = ("notes",)
+    __slots__ = ("authentication", "notes")
 
     def __init__(self, stored: Mapping[str, str] | None = None) -> None:
         """Begin a message; or show one of the queue, with the notes that are stored."""
         self.notes = Notes(stored)
+        self.authentication = Authentication()
 
 
 class Remembered:

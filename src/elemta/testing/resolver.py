@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from elemta.mail.errors import LookupFailed
+from elemta.net.dns_cache import Answer
 from elemta.net.resolver import Family, MxAnswer, loopback, mx_answer
 
 MAX_ALIASES = 16
@@ -20,6 +21,7 @@ class FakeResolver:
             "example.test": {"MX": [(10, "mx.example.test")]},
             "mx.example.test": {"A": ["192.0.2.1"], "AAAA": ["2001:db8::1"]},
             "alias.test": {"CNAME": ["example.test"]},
+            "signed.test": {"TXT": ["v=spf1 -all"]},
             "silent.test": {"MX": [(0, ".")]},
             "broken.test": None,
         })
@@ -35,6 +37,14 @@ class FakeResolver:
     def __init__(self, zone: Mapping[str, Records | None]):
         self.zone: dict[str, Records | None] = dict(zone)
         self.questions: list[tuple[str, str]] = []
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        records = self._find(name, rdtype)
+        if rdtype == "TXT":
+            records = records and [
+                text.encode() if isinstance(text, str) else text for text in records
+            ]
+        return Answer(tuple(records or ()), ttl=300.0, exists=records is not None)
 
     async def mx(self, domain: str) -> MxAnswer:
         records = self._find(domain, "MX")
