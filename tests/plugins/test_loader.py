@@ -160,6 +160,10 @@ async def test_an_entry_point(workshop, tmp_path, monkeypatch):
             'expected, such as "spf>=1.2,<2"',
         ),
         (
+            source("a", after=["Spf"]),
+            "a.py:4: plugin a: metadata: after 'Spf': the name of a plugin is expected",
+        ),
+        (
             source("a", "def on_conect(self, ctx): ..."),
             "a.py:6: plugin a: there is no hook on_conect; did you mean on_connect?",
         ),

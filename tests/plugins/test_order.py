@@ -42,6 +42,18 @@ def test_what_a_plugin_needs_comes_first_whatever_its_priority():
     assert arrange(plugins, "") == ["b", "c", "a"]
 
 
+def test_what_a_plugin_comes_after_comes_first_where_it_is_there():
+    late = Placed(Metadata(name="a", after=("gone", "c")), priority=-9)
+    plugins = [late, placed("b"), placed("c", priority=9)]
+    assert arrange(plugins, "") == ["b", "c", "a"]
+    assert arrange(plugins[:2], "") == ["a", "b"]
+
+
+def test_what_comes_after_one_another():
+    one, other = (Placed(Metadata(name=each, after=(with_,))) for each, with_ in ("ab", "ba"))
+    assert "depend on one another" in told(one, other)[0]
+
+
 def test_what_is_not_there():
     assert told(placed("a", "sqf"), placed("spf")) == [
         "a.py: plugin a: needs the plugin sqf, which is not there; did you mean spf?"

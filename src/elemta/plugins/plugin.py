@@ -34,6 +34,7 @@ class Metadata:
         author, description, license: For people.
         dependencies: Names of plugins that are asked before this one, each perhaps with versions:
             "spf", "reputation>=1.2,<2".
+        after: Names of plugins that are asked before this one where they are there.
         min_server_version, max_server_version: Releases of Elemta it works with; "" for any.
         network: Hosts ("clamd.example.test:3310", "*") that it may connect to when isolated.
         files: Paths that it may read when isolated, its own folder aside; "/path:rw" to write.
@@ -45,6 +46,7 @@ class Metadata:
     description: str = ""
     license: str = ""
     dependencies: Sequence[str] = ()
+    after: Sequence[str] = ()
     min_server_version: str = ""
     max_server_version: str = ""
     network: Sequence[str] = ()

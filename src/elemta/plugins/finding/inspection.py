@@ -91,16 +91,24 @@ def judge_metadata(metadata: Metadata) -> Iterator[str]:
         value = getattr(metadata, field)
         if not is_version(value) and (value or field == "version"):
             yield f"metadata: {field} {value!r} is no version, such as 1.2.0"
-    for field in ("dependencies", "network", "files"):
+    for field in ("dependencies", "after", "network", "files"):
         value = getattr(metadata, field)
         if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
             yield f"metadata: {field} must be a list of texts"
             return
+    yield from _names(metadata)
+
+
+def _names(metadata: Metadata) -> Iterator[str]:
+    """Look at the names of other plugins."""
     for text in metadata.dependencies:
         try:
             parse_dependency(text)
         except ValueError as error:
             yield f"metadata: dependency {text!r}: {error}"
+    for text in metadata.after:
+        if not PLUGIN_NAME.fullmatch(text):
+            yield f"metadata: after {text!r}: the name of a plugin is expected"
 
 
 def is_version(value: object) -> bool:

@@ -51,7 +51,7 @@ def arrange(plugins: Sequence[Placed], server_version: str) -> list[str]:
     if any(problem.is_error for problem in problems):
         raise PluginsError(problems)
     needs = {
-        name: [need for need in _needs(each.metadata) if need in named]
+        name: [need for need in (*_needs(each.metadata), *each.metadata.after) if need in named]
         for name, each in named.items()
     }
     sorter = TopologicalSorter(needs)
