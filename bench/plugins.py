@@ -31,6 +31,7 @@ from elemta.plugins import EnvelopeContext, SessionInfo
 from elemta.plugins.asking.table import NO_HOOKS, HookTable
 from elemta.plugins.loading.roster import Roster
 from elemta.plugins.settings import Isolation, PluginSettings, PluginsSettings
+from elemta.testing import FakeResolver
 
 Tell = Callable[[str], None]
 
@@ -78,7 +79,7 @@ async def _roster(folder: Path, *plugins: PluginSettings) -> AsyncIterator[Roste
         directory=folder, plugins=plugins, state_dir=folder.with_name(f"{folder.name}-state")
     )
     settings.state_dir.mkdir(mode=0o700)
-    roster = await Roster.load(settings, lambda _event: None, SystemClock())
+    roster = await Roster.load(settings, lambda _event: None, SystemClock(), FakeResolver({}))
     try:
         yield roster
     finally:

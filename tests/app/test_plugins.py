@@ -10,7 +10,7 @@ from elemta.app import plugins as room
 from elemta.app.plugins import MAX_SECURITY_CALLS, WorkerPlugins
 from elemta.config import load
 from elemta.mail import events as ev
-from elemta.testing import FakeClock
+from elemta.testing import FakeClock, FakeResolver
 
 WAITS = """
 async def on_security_event(self, ctx):
@@ -31,7 +31,7 @@ async def begin(tmp_path):
         config.write_text('[server]\nhostname = "mx.example.test"\nstate_dir = "var"\n')
         (tmp_path / "var" / "run").mkdir(parents=True)
         events: list[ev.Event] = []
-        plugins = WorkerPlugins(config, 0, events.append, FakeClock())
+        plugins = WorkerPlugins(config, 0, events.append, FakeClock(), FakeResolver({}))
         await plugins.start(load(config, {}))
         begun.append(plugins)
         return plugins, events
@@ -66,7 +66,7 @@ async def test_other_events_are_not_told(begin):
 
 
 async def test_before_anything_is_loaded_nobody_is_asked(tmp_path):
-    plugins = WorkerPlugins(None, 0, lambda _event: None, FakeClock())
+    plugins = WorkerPlugins(None, 0, lambda _event: None, FakeClock(), FakeResolver({}))
     plugins.heed(ATTACK)
     assert plugins.table("mta").is_empty
     await plugins.stopping(1.0)

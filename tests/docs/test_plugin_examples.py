@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs/plugins"
 NAME = re.compile(r"# (\w+\.py)\n")
 ELSEWHERE = {"business_hours", "test_business_hours", "no_programs", "test_no_programs"}
-ELSEWHERE |= {"only_with_tls", "test_only_with_tls"}
+ELSEWHERE |= {"only_with_tls", "test_only_with_tls", "listed", "test_listed"}
 
 
 def blocks(page: Path, language: str) -> list[str]:

@@ -9,7 +9,7 @@ from elemta.mail.errors import PluginError
 from elemta.mail.events import Event, PluginLogged
 from elemta.plugins.settings import PluginSettings
 from elemta.plugins.tooling import Figures, LogFiles, Toolbox, check_name, figures, files, log_path
-from elemta.testing import FakeClock
+from elemta.testing import FakeClock, FakeResolver
 
 
 class Workshop:
@@ -19,7 +19,7 @@ class Workshop:
         self.folder = folder
         self.events: list[Event] = []
         self.clock = FakeClock()
-        self.box = Toolbox(folder, self.clock, self.events.append, **options)
+        self.box = Toolbox(folder, self.clock, self.events.append, FakeResolver({}), **options)
 
     def lines(self, name: str = "one") -> list[str]:
         self.box.close()

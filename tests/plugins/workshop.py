@@ -7,7 +7,7 @@ from elemta.plugins.finding.problems import PluginsError
 from elemta.plugins.loading.roster import Roster
 from elemta.plugins.plugin import Plugin
 from elemta.plugins.settings import PluginSettings, PluginsSettings
-from elemta.testing import FakeClock
+from elemta.testing import FakeClock, FakeResolver
 
 HEAD = "from elemta.plugins import Metadata, Plugin, Result, Settings\n\n\n"
 
@@ -62,7 +62,7 @@ class Workshop:
 
     async def load(self, *plugins: PluginSettings, **more) -> Roster:
         settings = self.settings(*plugins, **more)
-        self.roster = await Roster.load(settings, self.events.append, self.clock)
+        self.roster = await Roster.load(settings, self.events.append, self.clock, FakeResolver({}))
         return self.roster
 
     async def problems(self, *plugins: PluginSettings, **more) -> list[str]:

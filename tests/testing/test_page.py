@@ -13,7 +13,8 @@ from elemta.testing import PluginBench, SmtpServer
 from elemta.testing.fixtures import FIXTURES as NAMES
 from elemta.testing.server import SmtpClient
 
-PAGE = Path(__file__).parents[2] / "docs" / "plugins" / "testing.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "plugins"
+PAGE = GUIDE / "testing.md"
 QUIET = "ignore::pytest.PytestDeprecationWarning"  # that pytest-asyncio has no settings
 STRICT = ("-p", "no:randomly", "-p", "no:cacheprovider", "-W", "error", "-W", QUIET)
 
@@ -54,13 +55,14 @@ def run_pytest(folder: Path, *arguments: str) -> str:
 
 
 def test_the_examples_work(tmp_path):
-    blocks = re.findall(r"```python\n# (\S+\.py)\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) == 6
-    for name, text in blocks:
+    shown = PAGE.read_text() + (GUIDE / "contract.md").read_text()  # that has `listed.py`
+    blocks = dict(re.findall(r"```python\n# (\S+\.py)\n(.*?)```", shown, re.DOTALL))
+    assert {"test_listed.py", "listed.py"} < set(blocks)
+    for name, text in blocks.items():
         (tmp_path / name).write_text(text)
-    assert "5 passed" in run_pytest(tmp_path)
+    assert "7 passed" in run_pytest(tmp_path)
     # without anything that runs coroutines but Elemta's own fixtures
-    assert "5 passed" in run_pytest(tmp_path, "-p", "no:asyncio", "-p", "no:anyio")
+    assert "7 passed" in run_pytest(tmp_path, "-p", "no:asyncio", "-p", "no:anyio")
 
 
 def test_the_fixtures_work(tmp_path):

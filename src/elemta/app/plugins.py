@@ -17,6 +17,7 @@ from elemta.config import Config, Problem, read
 from elemta.mail import events as ev
 from elemta.mail.clock import Clock
 from elemta.mail.reply import clean_text
+from elemta.mailauth import Resolver
 from elemta.net.clock import SystemClock
 from elemta.net.tasks import spawn
 from elemta.plugins import ConfigContext, Context, SecurityContext, ServerContext
@@ -77,11 +78,14 @@ def _drop(_event: ev.Event) -> None:
 class WorkerPlugins:
     """The roster of a worker, and what is asked of it outside sessions."""
 
-    def __init__(self, path: Path | None, index: int, emit: ev.Emit, clock: Clock) -> None:
+    def __init__(
+        self, path: Path | None, index: int, emit: ev.Emit, clock: Clock, dns: Resolver
+    ) -> None:
         self._path = path
         self._index = index
         self._emit = emit
         self._clock = clock
+        self._dns = dns
         self._roster: Roster | None = None
         self._looking: asyncio.Task[None] | None = None
         self._hostname = ""
@@ -109,7 +113,7 @@ class WorkerPlugins:
         self._hostname = config.server.hostname
         self._state_dir = config.server.state_dir
         settings = derive.plugins_settings(config, self._index, places(self._path))
-        self._roster = await Roster.load(settings, self._emit, self._clock)
+        self._roster = await Roster.load(settings, self._emit, self._clock, self._dns)
         for context in (self._config("on_config_loaded"), self._server("on_server_starting")):
             await self._may(context)
 

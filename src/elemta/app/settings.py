@@ -19,6 +19,7 @@ from elemta.delivery.settings import (
     Via,
 )
 from elemta.mail.message import Priority
+from elemta.net import DnsSettings
 from elemta.plugins.settings import Isolation, Mode, OnError, PluginSettings, PluginsSettings
 from elemta.plugins.settings import Limits as PluginLimits
 from elemta.queue.settings import BounceUnverified, PriorityRule, QueueSettings
@@ -31,6 +32,18 @@ DATA_GRACE = 60.0  # seconds before the minimum rate holds, where silence may la
 def share(total: int, workers: int, index: int) -> int:
     """One worker's part of a limit of the node, at least 1; the first ones get the rest."""
     return max(1, total // workers + (index < total % workers))
+
+
+def dns_settings(config: Config) -> DnsSettings:
+    """How names are looked up."""
+    dns = config.dns
+    return DnsSettings(
+        nameservers=tuple((each.host, each.port) for each in dns.nameservers),
+        timeout=dns.timeout,
+        cache_size=dns.cache_size,
+        min_ttl=dns.min_ttl,
+        max_ttl=dns.max_ttl,
+    )
 
 
 def relay_settings(config: Config) -> RelaySettings:

@@ -39,7 +39,6 @@ from elemta.mail.errors import ConfigError, ElemtaError, LookupFailed
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import clean_text
 from elemta.net.clock import SystemClock
-from elemta.net.dns_cache import DnsSettings
 from elemta.net.resolver import DnsResolver
 from elemta.net.tasks import spawn
 from elemta.observe import (
@@ -149,22 +148,12 @@ class Worker:
         self._log = Log(sys.stdout.fileno(), config.logging.level, config.logging.format)
         self._metrics = Metrics(state_dir, f"worker-{start.index}", self._log)
         written = fan_out(self._log, self._metrics)
-        self._plugins = WorkerPlugins(start.path, start.index, written, self._clock)
+        self._resolver = DnsResolver(derive.dns_settings(config), self._clock)
+        self._plugins = WorkerPlugins(start.path, start.index, written, self._clock, self._resolver)
         heard = fan_out(self._log, self._metrics, self._plugins.heed)
         self._tls = WorkerTls(self._clock, heard, start.index)
         self._emit = fan_out(self._log, self._metrics, self._plugins.heed, self._tls.heed)
         capture(self._emit)
-        dns = config.dns
-        self._resolver = DnsResolver(
-            DnsSettings(
-                nameservers=tuple((each.host, each.port) for each in dns.nameservers),
-                timeout=dns.timeout,
-                cache_size=dns.cache_size,
-                min_ttl=dns.min_ttl,
-                max_ttl=dns.max_ttl,
-            ),
-            self._clock,
-        )
         self._delivery = Delivery(
             derive.routes(config),
             derive.delivery_settings(config, start.index),

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from elemta.app import settings as derive
 from elemta.cli.output import OK, PROBLEM, Table, fail, json_option, put_json
 from elemta.cli.plugins_view import (
     config_option,
@@ -19,7 +20,8 @@ from elemta.cli.plugins_view import (
     refuse,
     release,
 )
-from elemta.net.clock import SystemClock
+from elemta.mailauth import Resolver
+from elemta.net import DnsResolver, DnsSettings, SystemClock
 from elemta.plugins.asking.defects import describe, is_our_end
 from elemta.plugins.finding.problems import PluginsError
 from elemta.plugins.finding.sources import Found, Kind, plain
@@ -95,12 +97,14 @@ async def _find_and_try(
     if path is not None:
         one = await _read_file(path)
         try:
-            return one.candidate.name, await _try(one)
+            dns = DnsResolver(DnsSettings(), SystemClock())
+            return one.candidate.name, await _try(one, dns)
         finally:
             await release([one])
     plugins = await read_plugins(config_path)
     try:
-        return name, await _try(find(plugins, name))
+        dns = DnsResolver(derive.dns_settings(plugins.config), SystemClock())
+        return name, await _try(find(plugins, name), dns)
     finally:
         await release(plugins.selected)
 
@@ -116,11 +120,11 @@ async def _read_file(path: Path) -> Selected:
         refuse(error)
 
 
-async def _try(one: Selected) -> list[Step]:
+async def _try(one: Selected, dns: Resolver) -> list[Step]:
     made = Step("make")
     try:
         staged = Staged(
-            one.candidate, one.options.values, one.options.raw, FakeClock(), one.settings
+            one.candidate, one.options.values, one.options.raw, FakeClock(), one.settings, dns
         )
     except BaseException as error:
         if is_our_end(error):

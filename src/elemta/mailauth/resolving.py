@@ -39,6 +39,7 @@ class Resolver(Protocol):
             rdtype: The type.
 
         Raises:
+            ValueError: It is another type.
             LookupFailed: The DNS does not answer, or says that it cannot, or what it says is
                 bogus. A name that no zone can hold does not exist; that is an answer.
         """

@@ -16,6 +16,9 @@ from elemta.net.dns_cache import Answer, DnsCache, DnsSettings
 
 Family = Literal[4, 6]
 
+RDTYPES = frozenset({"A", "AAAA", "MX", "PTR", "TXT"})
+"""The types of records that can be asked for."""
+
 _LOOPBACK: dict[int, tuple[str, ...]] = {4: ("127.0.0.1",), 6: ("::1",)}
 
 
@@ -44,6 +47,7 @@ class Resolver(Protocol):
         """Give the records of a type (see `Answer`); aliases (CNAME) are followed.
 
         Raises:
+            ValueError: The type is none of `RDTYPES`.
             LookupFailed: The DNS does not answer, or says that it cannot.
         """
         ...
@@ -63,6 +67,16 @@ class Resolver(Protocol):
             LookupFailed: As above.
         """
         ...
+
+
+def check_rdtype(rdtype: str) -> None:
+    """Let the types pass that can be asked for.
+
+    Raises:
+        ValueError: It is another one.
+    """
+    if rdtype not in RDTYPES:
+        raise ValueError(f"records of type {rdtype[:20]} cannot be asked for")
 
 
 def mx_answer(records: tuple[tuple[int, str], ...], *, exists: bool = True) -> MxAnswer:
@@ -96,6 +110,7 @@ class DnsResolver:
         self.cache = DnsCache(DnsClient(settings).ask, settings, clock)
 
     async def query(self, name: str, rdtype: str) -> Answer:
+        check_rdtype(rdtype)
         return await self.cache.query(name, rdtype)
 
     async def mx(self, domain: str) -> MxAnswer:

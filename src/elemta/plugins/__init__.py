@@ -1,6 +1,7 @@
 """Everything the author of a plugin imports."""
 
 from elemta.mail.address import Address, parse_address, parse_domain
+from elemta.mail.errors import LookupFailed
 from elemta.mailauth import (
     ArcVerdict,
     Authentication,
@@ -91,6 +92,7 @@ __all__ = [
     "HelloContext",
     "InsertHeader",
     "IprevVerdict",
+    "LookupFailed",
     "MessageContext",
     "MessageInfo",
     "Metadata",

@@ -1,10 +1,11 @@
-"""What the server lends a plugin: a log, figures, keys and values, a cache, the time."""
+"""What the server lends a plugin: a log, figures, keys and values, a cache, the time, the DNS."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from elemta.mail.clock import Clock
+from elemta.mailauth import Resolver
 
 T = TypeVar("T")
 
@@ -76,10 +77,20 @@ class Cache(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """All of them, for one plugin."""
+    """All of them, for one plugin.
+
+    Attributes:
+        log: Lines in its name.
+        metrics: Its figures.
+        kv: Its keys and values.
+        cache: What it need not work out again.
+        clock: The time.
+        dns: The worker's resolver, with the one cache that delivery and all plugins share.
+    """
 
     log: PluginLog
     metrics: Counters
     kv: Store
     cache: Cache
     clock: Clock
+    dns: Resolver

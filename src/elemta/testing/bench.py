@@ -17,6 +17,7 @@ from elemta.plugins.plugin import Plugin
 from elemta.plugins.result import Action
 from elemta.testing.clock import FakeClock
 from elemta.testing.contexts import AnyAddress, Scene, to_address
+from elemta.testing.resolver import FakeResolver
 from elemta.testing.staging import Staged, first_error, stage
 
 if TYPE_CHECKING:
@@ -68,12 +69,14 @@ class PluginBench(Generic[P]):
             which nothing else is given.
         settings: Its own settings, as an operator writes them.
         clock: The time it sees; it stands still unless the test moves it.
+        dns: Where it looks names up; without it there are no names.
         options: How it is asked, as in the configuration: `timeout`, `on_error`, `mode`,
             `shadow_hooks`, `authenticated`...
 
     Attributes:
         plugin: The plugin.
         clock: The time.
+        dns: What it looks names up with: change its `zone`.
         session: The connection; set what the methods do not.
         events: What the server would have logged of it.
 
@@ -88,11 +91,13 @@ class PluginBench(Generic[P]):
         settings: Mapping[str, Any] | None = None,
         *,
         clock: FakeClock | None = None,
+        dns: FakeResolver | None = None,
         **options: Any,  # noqa: ANN401 - of several types
     ) -> None:
+        self.dns = dns or FakeResolver({})
         is_made = isinstance(kind, Staged)
         if not isinstance(kind, Staged):
-            kind = stage(kind, settings, clock or FakeClock(), options)
+            kind = stage(kind, settings, clock or FakeClock(), self.dns, options)
         self._staged = kind
         self.clock = kind.clock
         self.events: list[Event] = []

@@ -29,32 +29,36 @@ def fake_clock() -> "FakeClock":
 
 @pytest.fixture
 def fake_resolver() -> "FakeResolver":
-    """A DNS without names: the test adds them to its `zone`."""
+    """A DNS without names: the test adds them to its `zone`. Benches and servers ask it, too."""
     from elemta.testing import FakeResolver  # noqa: PLC0415 - as above
 
     return FakeResolver({})
 
 
 @pytest.fixture
-def plugin_bench(fake_clock: "FakeClock") -> Callable[..., "PluginBench[Any]"]:
+def plugin_bench(
+    fake_clock: "FakeClock", fake_resolver: "FakeResolver"
+) -> Callable[..., "PluginBench[Any]"]:
     """Makes benches, each of a plugin and perhaps its settings: see `PluginBench`."""
     from elemta.testing import PluginBench  # noqa: PLC0415 - as above
 
     def make(
         kind: "type[Plugin[Any]]", settings: Mapping[str, Any] | None = None, **options: object
     ) -> "PluginBench[Any]":
-        return PluginBench(kind, settings, clock=fake_clock, **options)
+        return PluginBench(kind, settings, clock=fake_clock, dns=fake_resolver, **options)
 
     return make
 
 
 @pytest.fixture
-def smtp_server(fake_clock: "FakeClock") -> Callable[..., "SmtpServer"]:
+def smtp_server(
+    fake_clock: "FakeClock", fake_resolver: "FakeResolver"
+) -> Callable[..., "SmtpServer"]:
     """Makes servers in memory, each with the plugins it is given: see `SmtpServer`."""
     from elemta.testing import SmtpServer  # noqa: PLC0415 - as above
 
     def make(*plugins: "Kinds", **options: Any) -> "SmtpServer":  # noqa: ANN401 - of SmtpServer
-        return SmtpServer(*plugins, clock=fake_clock, **options)
+        return SmtpServer(*plugins, clock=fake_clock, dns=fake_resolver, **options)
 
     return make
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from elemta.mail.errors import LookupFailed
 from elemta.net.dns_cache import Answer
-from elemta.net.resolver import Family, MxAnswer, loopback, mx_answer
+from elemta.net.resolver import Family, MxAnswer, check_rdtype, loopback, mx_answer
 
 MAX_ALIASES = 16
 
@@ -39,6 +39,7 @@ class FakeResolver:
         self.questions: list[tuple[str, str]] = []
 
     async def query(self, name: str, rdtype: str) -> Answer:
+        check_rdtype(rdtype)
         records = self._find(name, rdtype)
         if rdtype == "TXT":
             records = records and [

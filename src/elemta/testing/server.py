@@ -28,6 +28,7 @@ from elemta.smtp.reply_reader import ReplyReader
 from elemta.testing.accounts import make_accounts
 from elemta.testing.clock import FakeClock
 from elemta.testing.compose import as_content, message
+from elemta.testing.resolver import FakeResolver
 from elemta.testing.staging import first_error, stage
 from elemta.testing.tls import make_tls
 
@@ -134,9 +135,11 @@ class SmtpServer:
         accounts: Passwords by their logins: AUTH is offered, also in clear. It is offered
             without them where a plugin has `on_auth_start`.
         tls: Offer STARTTLS, see `SmtpClient.start_tls`.
+        dns: Where plugins look names up; without it there are no names.
 
     Attributes:
         messages: What was queued.
+        dns: What plugins look names up with: change its `zone`.
         events: What would have been logged.
     """
 
@@ -147,11 +150,13 @@ class SmtpServer:
         lmtp: bool = False,
         accounts: Mapping[str, str] | None = None,
         tls: bool = False,
+        dns: FakeResolver | None = None,
     ) -> None:
         self.clock = clock or FakeClock()
+        self.dns = dns or FakeResolver({})
         self.events: list[Event] = []
         self._staged = [
-            stage(kind, settings, self.clock, {})
+            stage(kind, settings, self.clock, self.dns, {})
             for kind, settings in (
                 each if isinstance(each, tuple) else (each, {}) for each in plugins
             )

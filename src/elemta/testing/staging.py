@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from elemta.mail import events as ev
+from elemta.mailauth import Resolver
 from elemta.plugins.finding.inspection import hooks_of, inspect_class
 from elemta.plugins.finding.problems import PluginProblem, PluginsError
 from elemta.plugins.finding.sources import Found, Kind
@@ -28,6 +29,7 @@ class Staged:
         values: Its own settings, judged; `raw` as they were written.
         clock: The time it sees.
         asked: How it is asked.
+        dns: What it looks names up with.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Staged:
         raw: Mapping[str, Any],
         clock: FakeClock,
         asked: PluginSettings,
+        dns: Resolver,
     ) -> None:
         self.clock = clock
         self.lines: list[tuple[str, str]] = []  # level and text of what it has said
@@ -44,7 +47,7 @@ class Staged:
         self.kv = MemoryStore(clock)
         self.cache = BoundedCache(clock)
         log = Logger(asked.name, "debug", self._note, _write_nothing, clock)
-        tools = Tools(log, self.metrics, self.kv, self.cache, clock)
+        tools = Tools(log, self.metrics, self.kv, self.cache, clock, dns)
         candidate.adjust(asked)
         self.plugin = candidate.make(values, tools)
         self.plugin.tools = tools
@@ -71,6 +74,7 @@ def stage(
     kind: type[Plugin[Any]],
     settings: Mapping[str, Any] | None,
     clock: FakeClock,
+    dns: Resolver,
     options: Mapping[str, Any],
 ) -> Staged:
     """Make a plugin of its class.
@@ -79,6 +83,7 @@ def stage(
         kind: The class.
         settings: Its own settings, as an operator writes them.
         clock: The time it sees.
+        dns: What it looks names up with.
         options: Of `PluginSettings`: `timeout`, `on_error`, `mode`...
 
     Raises:
@@ -94,7 +99,7 @@ def stage(
     found = Found(metadata.name, Kind.MODULE, module=module, settings=asked)
     candidate = Candidate(found, metadata, kind.Settings, hooks_of(kind), kind)
     raw = dict(settings or {})
-    return Staged(candidate, kind.Settings.model_validate(raw), raw, clock, asked)
+    return Staged(candidate, kind.Settings.model_validate(raw), raw, clock, asked, dns)
 
 
 def _typed(options: Mapping[str, Any]) -> dict[str, Any]:

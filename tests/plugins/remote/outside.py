@@ -17,6 +17,7 @@ from elemta.plugins.remote.plugin import RemotePlugin
 from elemta.plugins.remote.source import read_source
 from elemta.plugins.settings import PluginSettings, PluginsSettings
 from elemta.plugins.tooling import Toolbox
+from elemta.testing import FakeResolver
 
 HOSTILE = Path(__file__).parent / "hostile"
 
@@ -46,7 +47,12 @@ class Outside:
 
 @contextlib.asynccontextmanager
 async def outside(
-    folder: Path, path: Path | str, *, kind: Kind | None = None, **options: Any
+    folder: Path,
+    path: Path | str,
+    *,
+    kind: Kind | None = None,
+    dns: FakeResolver | None = None,
+    **options: Any,
 ) -> AsyncIterator[Outside]:
     """A plugin that has been set up: a file, a library, or an address."""
     events: list[ev.Event] = []
@@ -56,7 +62,7 @@ async def outside(
     more = {each: options.pop(each) for each in ("max_message_size",) if each in options}
     settings = PluginSettings(name, address=address, **options)
     server = PluginsSettings(state_dir=folder, hostname="mx.example.test", version="1.0", **more)
-    toolbox = Toolbox(folder, clock, events.append)
+    toolbox = Toolbox(folder, clock, events.append, dns or FakeResolver({}))
     if kind is None:
         kind = Kind.ADDRESS if address else Kind.PROCESS
     found = Found(name, kind, None if address else Path(path), settings=settings)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from elemta.mail.clock import Clock
+    from elemta.mailauth import Resolver
     from elemta.plugins.tools import Cache, Counters, PluginLog, Store, Tools
 
 MAX_METADATA = 256  # entries of one session or message
@@ -17,8 +18,8 @@ class Context:
 
     Attributes:
         hook: The name of the hook.
-        tools: Those of the plugin that is being asked; `log`, `metrics`, `kv`, `cache` and `clock`
-            are short for its parts.
+        tools: Those of the plugin that is being asked; `log`, `metrics`, `kv`, `cache`, `clock` and
+            `dns` are short for its parts.
         metadata: Strings that plugins leave for one another, also in other languages; they last
             as long as the session, for queue and delivery as long as the call.
     """
@@ -68,6 +69,11 @@ class Context:
     def clock(self) -> "Clock":
         """The time; a test can set it."""
         return self.tools.clock
+
+    @property
+    def dns(self) -> "Resolver":
+        """Looks names up, in the cache of this worker first."""
+        return self.tools.dns
 
 
 def check_metadata(left: Mapping[str, str], more: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ from elemta.mail import events as ev
 from elemta.mail.clock import Clock
 from elemta.mail.errors import PluginError
 from elemta.mail.reply import clean_text
+from elemta.mailauth import Resolver
 from elemta.net.tasks import spawn
 from elemta.plugins.asking.chain import Decision
 from elemta.plugins.asking.table import NO_HOOKS, HookTable
@@ -48,16 +49,19 @@ class Roster(Families):
         settings: Which, and how.
         emit: Told of what becomes of them, and given to them for what they say.
         clock: The time, also for them.
+        dns: What they look names up with.
 
     Attributes:
         on_change: Called whenever there are new tables.
     """
 
-    def __init__(self, settings: PluginsSettings, emit: ev.Emit, clock: Clock) -> None:
+    def __init__(
+        self, settings: PluginsSettings, emit: ev.Emit, clock: Clock, dns: Resolver
+    ) -> None:
         self._settings = settings
         self._emit = emit
         self._clock = clock
-        self._toolbox = Toolbox(settings.state_dir, clock, emit)
+        self._toolbox = Toolbox(settings.state_dir, clock, emit, dns)
         self._running: dict[str, Running] = {}
         self._tables: dict[str, HookTable] = {}
         self._tallies: dict[str, dict[str, Tally]] = {}
@@ -70,13 +74,15 @@ class Roster(Families):
         self.on_change: Callable[[], None] = _nothing
 
     @classmethod
-    async def load(cls, settings: PluginsSettings, emit: ev.Emit, clock: Clock) -> "Roster":
+    async def load(
+        cls, settings: PluginsSettings, emit: ev.Emit, clock: Clock, dns: Resolver
+    ) -> "Roster":
         """Load all plugins, set them up and enable them.
 
         Raises:
             PluginsError: Any of them cannot be used; none is left running.
         """
-        roster = cls(settings, emit, clock)
+        roster = cls(settings, emit, clock, dns)
         try:
             await roster.apply(settings)
         except PluginsError:

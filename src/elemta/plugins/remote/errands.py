@@ -1,12 +1,13 @@
-"""What a plugin outside asks of the server by itself: log lines, figures, keys and values.
+"""What a plugin outside asks of the server by itself: log, figures, keys and values, the DNS.
 
 A plugin that asks for more than `MAX_RATE` things a second is made to wait, and nobody else.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
-from elemta.mail.errors import PluginError
+from elemta.mail.errors import LookupFailed, PluginError
 from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
 from elemta.plugins.remote.pace import Pace
@@ -15,7 +16,7 @@ from elemta.plugins.tools import Tools
 
 MAX_RATE = 1000  # things a second
 MAX_LINE = 2000  # characters
-MAX_WAITING = 100  # requests for keys and values under way
+MAX_WAITING = 100  # requests for keys and values, and questions to the DNS, under way
 
 
 class Errands:
@@ -42,15 +43,25 @@ class Errands:
         elif what == "figure":
             self._figure(message.figure)
         elif what == "keep":
-            await self._room.acquire()
-            task = spawn(self._keep(message.keep), "keys of a plugin")
-            self._waiting.add(task)
-            task.add_done_callback(self._done)
+            await self._begin(self._keep(message.keep), "keys of a plugin")
+        elif what == "question":
+            await self._begin(self._look_up(message.question), "question of a plugin")
 
     def close(self) -> None:
         """Carry out nothing any more."""
         for task in self._waiting:
             task.cancel()
+
+    async def _begin(self, errand: Coroutine[Any, Any, None], name: str) -> None:
+        """Carry out what takes its time, as soon as there is room for it."""
+        try:
+            await self._room.acquire()
+        except BaseException:
+            errand.close()
+            raise
+        task = spawn(errand, name)
+        self._waiting.add(task)
+        task.add_done_callback(self._done)
 
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._waiting.discard(task)
@@ -92,3 +103,20 @@ class Errands:
             kept.number = await store.increment(wish.key, wish.amount, ttl=ttl)
         else:
             raise PluginError(f"there is no request {wish.what}")
+
+    async def _look_up(self, question: pb.Question) -> None:
+        found = pb.Found(id=question.id)
+        try:
+            answer = await self._tools.dns.query(question.name, question.rdtype)
+        except (LookupFailed, ValueError) as error:
+            found.error = clean_text(str(error)) or type(error).__name__
+        else:
+            found.ttl, found.exists, found.is_secure = answer.ttl, answer.exists, answer.is_secure
+            found.records.extend(map(_to_record, answer.records))
+        await self._send(pb.FromServer(found=found))
+
+
+def _to_record(record: bytes | str | tuple[int, str]) -> pb.Found.Record:
+    if isinstance(record, tuple):
+        return pb.Found.Record(preference=record[0], data=record[1].encode())
+    return pb.Found.Record(data=record if isinstance(record, bytes) else record.encode())

@@ -1,11 +1,17 @@
-"""What a plugin in its own process is lent: log, figures, and keys, which are all the worker's."""
+"""What the worker lends a plugin in its own process: log, figures, keys and values, the DNS."""
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
 
-from elemta.mail.errors import PluginError
+from elemta.mail.errors import LookupFailed, PluginError
+from elemta.net import Answer
+from elemta.net.resolver import check_rdtype
 from elemta.plugins.remote.proto import elemta_plugin_v1_pb2 as pb
+
+R = TypeVar("R")
 
 Send = Callable[[pb.FromPlugin], None]
 
@@ -54,9 +60,8 @@ class LentStore:
     """`elemta.plugins.tools.Store`."""
 
     def __init__(self, send: Send) -> None:
+        self._replies: _Replies[pb.Kept] = _Replies()
         self._send = send
-        self._ids = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[pb.Kept]] = {}
 
     async def get(self, key: str) -> bytes | None:
         kept = await self._ask(pb.Keep(what=pb.Keep.GET, key=key))
@@ -76,18 +81,73 @@ class LentStore:
 
     def take(self, kept: pb.Kept) -> None:
         """Hand an answer to whoever waits for it."""
-        waiting = self._waiting.get(kept.id)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(kept)
+        self._replies.take(kept.id, kept)
 
     async def _ask(self, wish: pb.Keep) -> pb.Kept:
-        wish.id = next(self._ids)
-        waiting = self._waiting[wish.id] = asyncio.get_running_loop().create_future()
-        self._send(pb.FromPlugin(keep=wish))
-        try:
-            kept: pb.Kept = await waiting
-        finally:
-            del self._waiting[wish.id]
+        with self._replies.expect() as (wish.id, reply):
+            self._send(pb.FromPlugin(keep=wish))
+            kept = await reply
         if kept.error:
             raise PluginError(kept.error)
         return kept
+
+
+class LentResolver:
+    """`elemta.mailauth.Resolver`."""
+
+    def __init__(self, send: Send) -> None:
+        self._replies: _Replies[pb.Found] = _Replies()
+        self._send = send
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        """Ask the worker, which asks the DNS or knows it."""
+        check_rdtype(rdtype)
+        with self._replies.expect() as (number, reply):
+            question = pb.Question(id=number, name=name, rdtype=rdtype)
+            self._send(pb.FromPlugin(question=question))
+            found = await reply
+        if found.error:
+            raise LookupFailed(found.error)
+        read = _READERS[rdtype]
+        records = tuple(read(record) for record in found.records)
+        return Answer(records, found.ttl, exists=found.exists, is_secure=found.is_secure)
+
+    def take(self, found: pb.Found) -> None:
+        """Hand an answer to whoever waits for it."""
+        self._replies.take(found.id, found)
+
+
+class _Replies(Generic[R]):
+    """Replies on their way, by the numbers of what was asked."""
+
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[R]] = {}
+
+    @contextlib.contextmanager
+    def expect(self) -> Iterator[tuple[int, "asyncio.Future[R]"]]:
+        """Give a number, and what comes under it while the block lasts."""
+        number = next(self._ids)
+        waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            yield number, waiting
+        finally:
+            del self._waiting[number]
+
+    def take(self, number: int, reply: R) -> None:
+        waiting = self._waiting.get(number)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reply)
+
+
+def _text(record: pb.Found.Record) -> str:
+    return record.data.decode()
+
+
+_READERS: dict[str, Callable[[pb.Found.Record], Any]] = {
+    "A": _text,
+    "AAAA": _text,
+    "MX": lambda record: (record.preference, record.data.decode()),
+    "PTR": _text,
+    "TXT": lambda record: record.data,
+}

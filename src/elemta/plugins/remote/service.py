@@ -20,7 +20,7 @@ from elemta.plugins.finding.inspection import hooks_of
 from elemta.plugins.plugin import Plugin
 from elemta.plugins.remote.answers import judge_size, to_answer
 from elemta.plugins.remote.calls import from_call
-from elemta.plugins.remote.lent import LentCounters, LentLog, LentStore
+from elemta.plugins.remote.lent import LentCounters, LentLog, LentResolver, LentStore
 from elemta.plugins.remote.memory import Memory
 from elemta.plugins.remote.outbox import Outbox
 from elemta.plugins.remote.packing import MAX_STATE, changed_notes, pack, unpack
@@ -121,6 +121,7 @@ class _Session:
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._readings: dict[int, Reading] = {}
         self._store = LentStore(self._outbox.put)
+        self._dns = LentResolver(self._outbox.put)
 
     async def write(self, context: Any) -> None:  # noqa: ANN401 - gRPC's
         while True:
@@ -137,6 +138,8 @@ class _Session:
             self._readings[message.chunk.id].take(message.chunk)
         elif what == "kept":
             self._store.take(message.kept)
+        elif what == "found":
+            self._dns.take(message.found)
         elif what == "hello":
             _ = spawn(self._hello(message.hello), "hello")
         elif what == "order":
@@ -151,6 +154,7 @@ class _Session:
             self._store,
             BoundedCache(clock),
             clock,
+            self._dns,
         )
         try:
             if hello.protocol != PROTOCOL:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from elemta.mail.clock import Clock
 from elemta.mail.events import Emit
+from elemta.mailauth import Resolver
 from elemta.plugins.settings import PluginSettings
 from elemta.plugins.tooling.cache import BoundedCache
 from elemta.plugins.tooling.database import Database
@@ -28,6 +29,7 @@ class Toolbox:
         state_dir: Where the server keeps its state.
         clock: The time, also for plugins.
         emit: Told what plugins say.
+        dns: Lent to all plugins; it is not closed here.
         debug: Write all that plugins say, whatever their settings are; None asks the environment
             for `ELEMTA_PLUGIN_DEBUG`: "1", or "attach" where a debugger may come, too.
 
@@ -36,10 +38,11 @@ class Toolbox:
     """
 
     def __init__(
-        self, state_dir: Path, clock: Clock, emit: Emit, *, debug: bool | None = None
+        self, state_dir: Path, clock: Clock, emit: Emit, dns: Resolver, *, debug: bool | None = None
     ) -> None:
         self._clock = clock
         self._emit = emit
+        self._dns = dns
         self._is_debug = _asked_to_debug() if debug is None else debug
         self._files = LogFiles(state_dir)
         self._database = Database(state_dir / "plugins.db", clock)
@@ -66,6 +69,7 @@ class Toolbox:
             kv=DiskStore(self._database, name),
             cache=BoundedCache(self._clock),
             clock=self._clock,
+            dns=self._dns,
         )
 
     def close(self) -> None:

@@ -52,23 +52,25 @@ class Description(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., author: _Optional[str] = ..., description: _Optional[str] = ..., license: _Optional[str] = ..., dependencies: _Optional[_Iterable[str]] = ..., min_server_version: _Optional[str] = ..., max_server_version: _Optional[str] = ..., network: _Optional[_Iterable[str]] = ..., files: _Optional[_Iterable[str]] = ..., hooks: _Optional[_Iterable[str]] = ..., prefetch: _Optional[int] = ..., independent: _Optional[bool] = ..., settings_schema: _Optional[str] = ..., hands_over: _Optional[bool] = ...) -> None: ...
 
 class FromServer(_message.Message):
-    __slots__ = ("hello", "call", "cancel", "chunk", "order", "kept")
+    __slots__ = ("hello", "call", "cancel", "chunk", "order", "kept", "found")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     CALL_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     ORDER_FIELD_NUMBER: _ClassVar[int]
     KEPT_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     call: Call
     cancel: Cancel
     chunk: Chunk
     order: Order
     kept: Kept
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., call: _Optional[_Union[Call, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., order: _Optional[_Union[Order, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ...) -> None: ...
+    found: Found
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., call: _Optional[_Union[Call, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., order: _Optional[_Union[Order, _Mapping]] = ..., kept: _Optional[_Union[Kept, _Mapping]] = ..., found: _Optional[_Union[Found, _Mapping]] = ...) -> None: ...
 
 class FromPlugin(_message.Message):
-    __slots__ = ("ready", "answer", "read", "done", "log", "figure", "keep")
+    __slots__ = ("ready", "answer", "read", "done", "log", "figure", "keep", "question")
     READY_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     READ_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +78,7 @@ class FromPlugin(_message.Message):
     LOG_FIELD_NUMBER: _ClassVar[int]
     FIGURE_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     answer: Answer
     read: Read
@@ -83,7 +86,8 @@ class FromPlugin(_message.Message):
     log: Log
     figure: Figure
     keep: Keep
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., read: _Optional[_Union[Read, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., figure: _Optional[_Union[Figure, _Mapping]] = ..., keep: _Optional[_Union[Keep, _Mapping]] = ...) -> None: ...
+    question: Question
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., read: _Optional[_Union[Read, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., figure: _Optional[_Union[Figure, _Mapping]] = ..., keep: _Optional[_Union[Keep, _Mapping]] = ..., question: _Optional[_Union[Question, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("protocol", "server_version", "hostname", "worker", "plugin", "config", "debug")
@@ -534,3 +538,36 @@ class Kept(_message.Message):
     number: int
     error: str
     def __init__(self, id: _Optional[int] = ..., value: _Optional[bytes] = ..., number: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
+
+class Question(_message.Message):
+    __slots__ = ("id", "name", "rdtype")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RDTYPE_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    name: str
+    rdtype: str
+    def __init__(self, id: _Optional[int] = ..., name: _Optional[str] = ..., rdtype: _Optional[str] = ...) -> None: ...
+
+class Found(_message.Message):
+    __slots__ = ("id", "records", "ttl", "exists", "is_secure", "error")
+    class Record(_message.Message):
+        __slots__ = ("data", "preference")
+        DATA_FIELD_NUMBER: _ClassVar[int]
+        PREFERENCE_FIELD_NUMBER: _ClassVar[int]
+        data: bytes
+        preference: int
+        def __init__(self, data: _Optional[bytes] = ..., preference: _Optional[int] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    EXISTS_FIELD_NUMBER: _ClassVar[int]
+    IS_SECURE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    records: _containers.RepeatedCompositeFieldContainer[Found.Record]
+    ttl: float
+    exists: bool
+    is_secure: bool
+    error: str
+    def __init__(self, id: _Optional[int] = ..., records: _Optional[_Iterable[_Union[Found.Record, _Mapping]]] = ..., ttl: _Optional[float] = ..., exists: _Optional[bool] = ..., is_secure: _Optional[bool] = ..., error: _Optional[str] = ...) -> None: ...
