@@ -20,7 +20,7 @@ class Counting(Plugin[Settings]):
         ctx.log.debug(f"call {count}")
         ctx.metrics.count("calls", name=ctx.name)
         ctx.metrics.observe("half", count / 2)
-        return Result.reject(f"call {count} {cached}")
+        return Result.reject(f"call {count} {cached} at {self.tools.hostname}")
 
     async def load(self):
         return "cached"
@@ -54,7 +54,7 @@ def test_tools(tmp_path):
     try:
         server.start()
         replies = [call(server) for _ in range(8)]
-        assert replies == [f"550 5.7.1 call {n} cached" for n in range(1, 9)]
+        assert replies == [f"550 5.7.1 call {n} cached at mail.example.test" for n in range(1, 9)]
         series = f'elemta_plugin_counting_calls_total{{name="client.test",{PLUGIN}}}'
         server.wait_for(lambda: server.metric(series) == 8, "the counter")
         calls = f'elemta_plugin_calls_total{{hook="on_helo",{PLUGIN}}}'

@@ -86,6 +86,7 @@ class Tools:
         cache: What it need not work out again.
         clock: The time.
         dns: The worker's resolver, with the one cache that delivery and all plugins share.
+        hostname: What the server calls itself.
     """
 
     log: PluginLog
@@ -94,3 +95,4 @@ class Tools:
     cache: Cache
     clock: Clock
     dns: Resolver
+    hostname: str

@@ -20,6 +20,8 @@ from elemta.plugins.tools import Tools
 from elemta.testing.clock import FakeClock
 from elemta.testing.store import MemoryStore
 
+HOSTNAME = "mx.example.test"
+
 
 class Staged:
     """A plugin and what it was given.
@@ -47,7 +49,7 @@ class Staged:
         self.kv = MemoryStore(clock)
         self.cache = BoundedCache(clock)
         log = Logger(asked.name, "debug", self._note, _write_nothing, clock)
-        tools = Tools(log, self.metrics, self.kv, self.cache, clock, dns)
+        tools = Tools(log, self.metrics, self.kv, self.cache, clock, dns, HOSTNAME)
         candidate.adjust(asked)
         self.plugin = candidate.make(values, tools)
         self.plugin.tools = tools

@@ -61,7 +61,7 @@ class Roster(Families):
         self._settings = settings
         self._emit = emit
         self._clock = clock
-        self._toolbox = Toolbox(settings.state_dir, clock, emit, dns)
+        self._toolbox = Toolbox(settings.state_dir, clock, emit, dns, hostname=settings.hostname)
         self._running: dict[str, Running] = {}
         self._tables: dict[str, HookTable] = {}
         self._tallies: dict[str, dict[str, Tally]] = {}

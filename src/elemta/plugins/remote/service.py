@@ -155,6 +155,7 @@ class _Session:
             BoundedCache(clock),
             clock,
             self._dns,
+            hello.hostname,
         )
         try:
             if hello.protocol != PROTOCOL:

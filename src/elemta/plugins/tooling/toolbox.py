@@ -30,6 +30,7 @@ class Toolbox:
         clock: The time, also for plugins.
         emit: Told what plugins say.
         dns: Lent to all plugins; it is not closed here.
+        hostname: What the server calls itself.
         debug: Write all that plugins say, whatever their settings are; None asks the environment
             for `ELEMTA_PLUGIN_DEBUG`: "1", or "attach" where a debugger may come, too.
 
@@ -38,11 +39,19 @@ class Toolbox:
     """
 
     def __init__(
-        self, state_dir: Path, clock: Clock, emit: Emit, dns: Resolver, *, debug: bool | None = None
+        self,
+        state_dir: Path,
+        clock: Clock,
+        emit: Emit,
+        dns: Resolver,
+        *,
+        hostname: str = "localhost",
+        debug: bool | None = None,
     ) -> None:
         self._clock = clock
         self._emit = emit
         self._dns = dns
+        self._hostname = hostname
         self._is_debug = _asked_to_debug() if debug is None else debug
         self._files = LogFiles(state_dir)
         self._database = Database(state_dir / "plugins.db", clock)
@@ -70,6 +79,7 @@ class Toolbox:
             cache=BoundedCache(self._clock),
             clock=self._clock,
             dns=self._dns,
+            hostname=self._hostname,
         )
 
     def close(self) -> None:
