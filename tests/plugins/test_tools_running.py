@@ -71,13 +71,13 @@ def test_tools(tmp_path):
         worker = server.events("worker_started")[0]["pid"]
         os.kill(worker, signal.SIGKILL)
         server.wait_event("worker_started", count=3)
-        assert call(server) == "550 5.7.1 call 9 cached"
+        assert call(server) == "550 5.7.1 call 9 cached at mail.example.test"
         server.wait_for(lambda: server.metric(series) == 9, "the counter goes on")
         assert server.stop() == 0
 
         # values outlive the server
         server.start()
-        assert call(server) == "550 5.7.1 call 10 cached"
+        assert call(server) == "550 5.7.1 call 10 cached at mail.example.test"
         assert server.stop() == 0
     finally:
         server.kill()
