@@ -75,7 +75,8 @@ class DmarcVerdict:
         status: The result; NONE where there is no policy.
         author_domain: The domain in From, in A-label form; "" where it cannot be read.
         policy_domain: Where the policy was found.
-        organizational_domain: Of the author domain.
+        organizational_domain: Of the author domain; "" where nothing depended on it, since finding
+            it may take queries.
         policy: What the domain asks for: "none", "quarantine" or "reject"; after `t=`, before any
             override of ours.
         published: What stands in the record for this name (`p`, `sp` or `np`).
@@ -84,6 +85,8 @@ class DmarcVerdict:
         discovery: "treewalk" or "psl".
         override: Why the policy is not followed to the letter ("trusted_forwarder"...), or "".
         problem: Why it is an error, or cannot be judged.
+        disposition: What was done about it ("none", "quarantine" or "reject"), "" where nobody
+            has decided.
     """
 
     status: AuthStatus
@@ -98,6 +101,7 @@ class DmarcVerdict:
     discovery: str = "treewalk"
     override: str = ""
     problem: str = ""
+    disposition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,8 @@ class ArcVerdict:
         sealers: The domains that sealed (`d=`), the first one first.
         oldest_pass: The first set from which on the message has not been changed; 0 for all.
         problem: Why it is no pass.
+        dmarc_passed: The domain in From for which the first sealer says that DMARC passed
+            (`dmarc=pass header.from=` in its ARC-Authentication-Results), "" for none.
     """
 
     status: AuthStatus
@@ -117,6 +123,7 @@ class ArcVerdict:
     sealers: tuple[str, ...] = ()
     oldest_pass: int = 0
     problem: str = ""
+    dmarc_passed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
