@@ -57,6 +57,7 @@ cli = LazyGroup(
         "user": ("elemta.cli.main:user", "Say who may log in."),
         "submission": ("elemta.cli.main:submission", "Look at locked logins, release them."),
         "bans": ("elemta.cli.main:bans", "Look at bans, lift them, give more."),
+        "dkim": ("elemta.cli.main:dkim", "Make keys to sign mail with, and change them."),
         "tls": ("elemta.cli.main:tls", "Make a certificate, look at TLS."),
         "test-plugin": ("elemta.cli.plugins_try:test_plugin", "The same as `elemta plugins test`."),
         "version": ("elemta.cli.version:version", "Show the version."),
@@ -84,6 +85,17 @@ tls = LazyGroup(
     places={
         "selfsigned": ("elemta.cli.tls_selfsigned:selfsigned", "Make a certificate and a key."),
         "status": ("elemta.cli.tls_status:status", "Show certificates, handshakes, failures."),
+    },
+)
+
+dkim = LazyGroup(
+    name="dkim",
+    help="Make keys to sign mail with, see to their records in the DNS, and change them.",
+    places={
+        "generate": ("elemta.cli.dkim_keys:generate", "Make the first key of a domain."),
+        "show": ("elemta.cli.dkim_read:show", "Show keys and the records they need."),
+        "check": ("elemta.cli.dkim_read:check", "Ask the DNS whether it shows the keys."),
+        "rotate": ("elemta.cli.dkim_keys:rotate", "Put a new key in place of an old one."),
     },
 )
 
