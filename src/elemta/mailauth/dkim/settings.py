@@ -28,7 +28,9 @@ class DkimSettings:
             longer one costs too much; neither is computed with.
         ignore_length: A signature of only the beginning of a body (`l=`) passes, and its verdict
             says how much it leaves out; otherwise it is one that policy does not take.
-        clock_tolerance: Seconds by which clocks may differ (`t=`, `x=`).
+        clock_tolerance: Seconds for which a signature counts after it has expired (`x=`).
+        future_tolerance: Seconds by which one may seem to be from the future (`t=`): many clocks
+            are wrong by a time zone, and nobody gains by it.
     """
 
     max_signatures: int = 10
@@ -36,6 +38,7 @@ class DkimSettings:
     max_key_bits: int = 8192
     ignore_length: bool = False
     clock_tolerance: float = 300.0
+    future_tolerance: float = 12 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class Signer:
         body_hash = base64.b64encode(digest).decode()
         middle += [("", ";"), (" ", f"bh={body_hash};"), (" ", "b=")]
         return b"".join(
-            _sign(key, [*start, *middle], hashed.copy(), self._header_form)
+            sign_field(key, [*start, *middle], hashed.copy(), self._header_form)
             for key, start in zip(self._keys, self._starts, strict=True)
         )
 
@@ -119,11 +119,23 @@ def _begin(key: SigningKey, settings: SignSettings) -> list[tuple[str, str]]:
     return [(" ", text) for text in start]
 
 
-def _sign(
-    key: PrivateKey, parts: Iterable[tuple[str, str]], hashed: "hashlib._Hash", form: str
+def sign_field(
+    key: PrivateKey,
+    parts: Iterable[tuple[str, str]],
+    hashed: "hashlib._Hash",
+    form: str,
+    start: str = _FIELD,
 ) -> bytes:
-    """Write one signature field over what is hashed already."""
-    text, room = _fold(parts)
+    """Write one signature field over what is hashed already.
+
+    Args:
+        key: That signs.
+        parts: All tags, the last of them an empty `b=`, each after its separator.
+        hashed: Of the fields that are signed; the field itself is added.
+        form: "simple" or "relaxed".
+        start: The name of the field, and the colon.
+    """
+    text, room = _fold(start, parts)
     hashed.update(canonical_field(text.encode(), form).removesuffix(b"\r\n"))
     signature = base64.b64encode(key.sign(hashed.digest())).decode()
     lines = [signature[:room]]
@@ -131,9 +143,9 @@ def _sign(
     return f"{text}{_FOLD.join(lines)}\r\n".encode()
 
 
-def _fold(parts: Iterable[tuple[str, str]]) -> tuple[str, int]:
+def _fold(start: str, parts: Iterable[tuple[str, str]]) -> tuple[str, int]:
     """Write parts, each after its separator, into lines; give also the room on the last line."""
-    lines = [_FIELD]
+    lines = [start]
     for separator, part in parts:
         if len(lines[-1]) + len(separator) + len(part) > FOLD_AT:
             lines.append(f"\t{part}")

@@ -151,10 +151,10 @@ class Verifier:
         signed = signature.names.count(b"from")
         if not signed or self._fields.count(b"from") > signed:
             return AuthStatus.PERMERROR, "a From field is not signed"
-        tolerance = self._settings.clock_tolerance
-        if signature.expires_at is not None and signature.expires_at + tolerance < self._now:
+        expires_at, signed_at = signature.expires_at, signature.signed_at
+        if expires_at is not None and expires_at + self._settings.clock_tolerance < self._now:
             return AuthStatus.POLICY, "the signature has expired"
-        if signature.signed_at is not None and signature.signed_at - tolerance > self._now:
+        if signed_at is not None and signed_at - self._settings.future_tolerance > self._now:
             return AuthStatus.POLICY, "the signature is from the future"
         return None
 
