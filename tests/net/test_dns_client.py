@@ -14,7 +14,8 @@ from servers.knot import run_knot
 
 from elemta.mail.errors import LookupFailed
 from elemta.net import DnsResolver, DnsSettings, SystemClock
-from elemta.net.dns_client import MAX_ANSWER, MAX_RECORDS, DnsClient
+from elemta.net.dns_client import MAX_RECORDS, DnsClient
+from elemta.net.dns_exchange import MAX_ANSWER
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ async def test_a_referral_is_not_taken_for_absence() -> None:
 
 async def test_the_name_servers_of_the_system_may_come_late(tmp_path) -> None:
     resolv_conf = tmp_path / "resolv.conf"
-    client = DnsClient(DnsSettings(timeout=0.5), str(resolv_conf))
+    client = DnsClient(DnsSettings(timeout=0.5), resolv_conf)
     with pytest.raises(LookupFailed, match=r"resolv\.conf names no name server"):
         await client.ask("a.test", "A")
     resolv_conf.write_text("search example.test\nnameserver 127.0.0.99\n")

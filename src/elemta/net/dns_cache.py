@@ -3,13 +3,15 @@
 Promises: one question under way for each name and type, however many wait for its answer;
 bounded memory; a failure is believed for seconds only; and where the caller allows it, an old
 answer bridges an outage of the name servers. It knows nothing of packets: `ask` does.
+
+An old answer is given as it was, and is no longer secure: it has outlived its signatures' word.
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from elemta.mail.clock import Clock
 from elemta.mail.errors import LookupFailed
@@ -19,6 +21,11 @@ FAILURE_TTL = 5.0  # RFC 2308 §7.1 allows five minutes; mail that waits for a f
 NEGATIVE_TTL_LIMIT = 3 * 3600.0  # RFC 2308 §5: one to three hours work well, more does harm
 STALE_FOR = 24 * 3600.0  # RFC 8767 §5 suggests one to three days
 QUESTIONS_AT_ONCE = 100  # each holds a socket
+MAX_NAME = 254  # characters of a name that can exist, with a final dot
+TEXT_UNIT = 256  # octets of text that take as much room as another record
+
+TrustAd = Literal["loopback", "always", "never"]
+"""Whose word on DNSSEC counts: that of name servers on this machine, of all, of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +35,10 @@ class DnsSettings:
     Attributes:
         nameservers: IP address and port of each; none means the system's.
         timeout: For one question, all name servers and repetitions together.
-        cache_size: Records that are kept in all; an answer without records counts as one.
+        cache_size: Records that are kept in all; an answer without records counts as one, and 256
+            octets of text as a record.
         min_ttl, max_ttl: An answer is believed for at least and at most so long.
+        trust_ad: Which name servers may say that an answer is secure.
     """
 
     nameservers: tuple[tuple[str, int], ...] = ()
@@ -37,6 +46,7 @@ class DnsSettings:
     cache_size: int = 20_000
     min_ttl: float = 5.0
     max_ttl: float = 86_400.0
+    trust_ad: TrustAd = "loopback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,8 @@ class Answer:
     is_secure: bool = False
 
 
+NO_SUCH_NAME = Answer((), ttl=0.0, exists=False)
+
 Ask = Callable[[str, str], Awaitable[Answer]]
 """Ask the DNS for a name (A-label form) and a type ("MX"); raises LookupFailed."""
 
@@ -76,6 +88,7 @@ class DnsCache:
         hits: Answers given from memory, old ones included.
         misses: Answers that had to be waited for.
         stale: Old answers given because the DNS failed.
+        evicted: Answers forgotten before their time to make room.
     """
 
     def __init__(self, ask: Ask, settings: DnsSettings, clock: Clock):
@@ -89,6 +102,7 @@ class DnsCache:
         self.hits = 0
         self.misses = 0
         self.stale = 0
+        self.evicted = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -115,6 +129,8 @@ class DnsCache:
             if now < entry.problem_until:
                 self.hits += 1
                 return self._despite(entry, now, stale_ok=stale_ok)
+        if len(name) > MAX_NAME:  # nor is it kept
+            return NO_SUCH_NAME
         self.misses += 1
         question = self._questions.get(key)
         if question is None:
@@ -139,7 +155,7 @@ class DnsCache:
         answer = entry.answer
         if answer is not None and stale_ok and now < entry.fresh_until + STALE_FOR:
             self.stale += 1
-            return answer
+            return replace(answer, is_secure=False) if answer.is_secure else answer
         raise LookupFailed(entry.problem)
 
     async def _put(self, key: tuple[str, str]) -> _Entry:
@@ -176,6 +192,7 @@ class DnsCache:
         self._records += _weight(entry)
         while self._records > self._settings.cache_size and len(self._entries) > 1:
             self._forget(next(iter(self._entries)))
+            self.evicted += 1
 
     def _forget(self, key: tuple[str, str]) -> None:
         entry = self._entries.pop(key, None)
@@ -184,4 +201,9 @@ class DnsCache:
 
 
 def _weight(entry: _Entry) -> int:
-    return max(1, len(entry.answer.records)) if entry.answer is not None else 1
+    """How much room an entry takes, in records."""
+    if entry.answer is None:
+        return 1
+    records = entry.answer.records
+    octets = sum(len(record) for record in records if isinstance(record, bytes))
+    return max(1, len(records), octets // TEXT_UNIT)

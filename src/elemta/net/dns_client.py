@@ -1,183 +1,245 @@
-"""One question to real name servers: over UDP, and over TCP where the answer is long.
+"""Asks name servers, one after the other, until one of them says what there is.
 
-Importing this takes most of a second, because of dnspython: `elemta.net.resolver` does it
-when a `DnsResolver` is made. What a hostile zone can cost is capped: records and octets of an
-answer, the length of a chain of aliases, sockets, time.
+What a hostile zone can cost is capped: octets and records of an answer, the length of a chain of
+aliases, sockets, time. What DNSSEC says is bogus is a failure, and no other server is asked.
 """
 
 import asyncio
-from typing import Any
-
-import dns.asyncresolver
-import dns.exception
-import dns.message
-import dns.name
-import dns.nameserver
-import dns.rdatatype
-import dns.resolver
-import dns.rrset
-import dns.ttl
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from elemta.mail.errors import LookupFailed
-from elemta.net.dns_cache import Answer, DnsSettings
-from elemta.net.stream import Stream, connect
+from elemta.mail.reply import clean_text
+from elemta.net.dns_cache import NO_SUCH_NAME, Answer, DnsSettings
+from elemta.net.dns_exchange import exchange
+from elemta.net.dns_figures import DnsFigures, Verdict
+from elemta.net.dns_servers import RESOLV_CONF, Server, find_servers
+from elemta.net.dns_wire import (
+    CNAME,
+    NOERROR,
+    NS,
+    NXDOMAIN,
+    RCODES,
+    RDTYPES,
+    SOA,
+    Message,
+    Record,
+    WireError,
+    encode_name,
+    negative_ttl,
+    read_target,
+    read_value,
+)
 
 MAX_RECORDS = 100  # of one answer: nobody who means well has more
-MAX_ANSWER = 16_384  # octets of one answer: to parse 64 KiB of records takes 0.15 s
-UDP_PAYLOAD = 1232  # octets that fit one packet on any path (DNS flag day 2020)
 MAX_ALIASES = 16  # between a name and its records
+TOO_LONG = f"a chain of more than {MAX_ALIASES} aliases"
 ONE_TRY = 2.0  # seconds until the next name server is asked
+AVOID_FOR = 30.0  # seconds that one which has not answered is asked last
+
+BOGUS = {
+    6: "Bogus",
+    7: "Signature Expired",
+    8: "Signature Not Yet Valid",
+    9: "DNSKEY Missing",
+    10: "RRSIGs Missing",
+    11: "No Zone Key Bit Set",
+    12: "NSEC Missing",
+}
+"""Extended errors (RFC 8914 §4) that say that DNSSEC does not hold, by their codes."""
+
+
+class _UnfitError(Exception):
+    """An answer that we do not take; this server is not asked again for this name."""
+
+    def __init__(self, problem: str, verdict: Verdict = Verdict.UNFIT) -> None:
+        super().__init__(problem)
+        self.verdict = verdict
+
+
+class _BogusError(_UnfitError):
+    """DNSSEC says that it is forged: no other server is asked."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, Verdict.BOGUS)
 
 
 class DnsClient:
-    """Asks the name servers of the settings, or the system's."""
+    """Asks the name servers of the settings, or the system's.
 
-    def __init__(self, settings: DnsSettings, resolv_conf: str = "/etc/resolv.conf"):
-        self._timeout = settings.timeout
-        self._servers = settings.nameservers
+    Attributes:
+        figures: What has been asked, and what came of it.
+    """
+
+    def __init__(self, settings: DnsSettings, resolv_conf: Path = RESOLV_CONF):
+        self.figures = DnsFigures()
+        self._settings = settings
+        self._one_try = min(ONE_TRY, settings.timeout / 2)
         self._resolv_conf = resolv_conf
-        self._client: dns.asyncresolver.Resolver | None = None
+        self._servers: tuple[Server, ...] = ()
+        self._avoided: dict[Server, float] = {}
 
     async def ask(self, name: str, rdtype: str) -> Answer:
-        """Ask for MX, A, AAAA, PTR or TXT records; aliases are followed.
+        """Ask for records of one of `RDTYPES`; aliases are followed.
 
         Raises:
-            LookupFailed: No answer in time, SERVFAIL and the like, or an answer over the caps.
+            LookupFailed: No answer in time, SERVFAIL and the like, what DNSSEC says is bogus, or
+                an answer over the caps.
         """
         try:
-            qname = dns.name.from_text(name)
-        except dns.exception.DNSException:
-            return Answer((), ttl=0.0, exists=False)  # no zone can hold such a name
+            qname = encode_name(name)
+        except ValueError:
+            return NO_SUCH_NAME  # no zone can hold such a name
+        loop = asyncio.get_running_loop()
+        begun, verdict = loop.time(), Verdict.UNREACHABLE
         try:
-            async with asyncio.timeout(self._timeout):
-                return await self._follow(qname, rdtype)
-        except (TimeoutError, dns.resolver.LifetimeTimeout) as error:
-            raise LookupFailed(f"no name server answered for {name}/{rdtype}") from error
-        except dns.resolver.NoNameservers as error:
-            raise LookupFailed(f"{name}/{rdtype}: {_reason(error)}") from error
-        except (dns.exception.DNSException, OSError) as error:
-            problem = str(error) or type(error).__name__
-            raise LookupFailed(f"{name}/{rdtype} cannot be looked up: {problem}") from error
+            async with asyncio.timeout(self._settings.timeout):
+                answer = await self._follow(qname, RDTYPES[rdtype])
+            verdict = Verdict.of(exists=answer.exists, is_empty=not answer.records)
+        except TimeoutError as error:
+            verdict = Verdict.TIMEOUT
+            raise _failed(f"no name server answered for {name}/{rdtype}") from error
+        except _UnfitError as error:
+            verdict = error.verdict
+            raise _failed(f"{name}/{rdtype}: {error}") from error
+        else:
+            return answer
+        finally:
+            self.figures.count(rdtype, verdict, loop.time() - begun)
 
-    async def _follow(self, qname: dns.name.Name, rdtype: str) -> Answer:
-        """Ask, and ask again where an answer ends in an alias, as authoritative servers' do."""
-        client = self._configured()
-        ttl = float(dns.ttl.MAX_TTL)
-        aliases = 0
+    def _in_order(self, now: float) -> list[Server]:
+        """Give the name servers, last those that have not answered lately.
+
+        They are looked for at first use: resolv.conf may come after us at boot.
+
+        Raises:
+            LookupFailed: There is none.
+        """
+        if not self._servers:
+            self._servers = find_servers(self._settings, self._resolv_conf)
+        if not self._avoided:
+            return list(self._servers)
+        return sorted(self._servers, key=lambda each: self._avoided.get(each, 0.0) > now)
+
+    async def _follow(self, qname: bytes, rdtype: int) -> Answer:
+        """Ask, and ask again where an answer ends in an alias, as authoritative servers' do.
+
+        All that was asked has to be secure for the answer to be so; within one answer the server
+        sees to that (RFC 4035 §3.2.3).
+        """
+        ttl, aliases, is_secure = math.inf, 0, True
         while aliases <= MAX_ALIASES:
-            try:
-                found = await client.resolve(qname, rdtype, raise_on_no_answer=False, search=False)
-            except dns.resolver.NXDOMAIN as error:
-                response: dns.message.QueryMessage = error.kwargs["responses"][qname]
-                ttl = min(ttl, float(response.resolve_chaining().minimum_ttl))
-                return Answer((), ttl, exists=False)
-            chain = found.chaining_result
-            ttl = min(ttl, float(chain.minimum_ttl))
-            if found.rrset is not None:
-                return Answer(_records(found.rrset, rdtype), ttl)
-            speakers = {rrset.rdtype for rrset in found.response.authority}
-            if dns.rdatatype.SOA not in speakers and dns.rdatatype.NS in speakers:
-                raise _UnfitError("a referral, from a server that should know")  # RFC 2308 §2.2
-            if not chain.cnames or speakers:
-                return Answer((), ttl)
-            aliases += len(chain.cnames)
-            qname = chain.canonical_name
-        raise dns.message.ChainTooLong
+            found = await self._ask_servers(qname, rdtype)
+            is_secure = is_secure and found.is_secure
+            ttl, aliases = min(ttl, found.ttl), aliases + found.aliases
+            if found.is_final:
+                return Answer(found.records, ttl, exists=found.exists, is_secure=is_secure)
+            qname = found.name
+        raise _UnfitError(TOO_LONG)
 
-    def _configured(self) -> dns.asyncresolver.Resolver:
-        """Make the client at its first use: resolv.conf may come after us at boot."""
-        if self._client is not None:
-            return self._client
-        servers = self._servers
-        if not servers:
-            system = dns.resolver.Resolver(configure=False)
-            try:
-                system.read_resolv_conf(self._resolv_conf)
-            except (dns.resolver.NoResolverConfiguration, dns.exception.DNSException) as error:
-                raise LookupFailed(f"{self._resolv_conf} names no name server") from error
-            servers = tuple((str(address), 53) for address in system.nameservers)
-        client = dns.asyncresolver.Resolver(configure=False)
-        client.nameservers = [_Nameserver(address, port) for address, port in servers]
-        client.use_edns(0, 0, UDP_PAYLOAD)
-        client.lifetime = self._timeout
-        client.timeout = min(ONE_TRY, self._timeout / 2)
-        self._client = client
-        return client
+    async def _ask_servers(self, qname: bytes, rdtype: int) -> "_Found":
+        """Ask one name server after the other, until one knows or the time is over."""
+        loop = asyncio.get_running_loop()
+        left = self._in_order(loop.time())
+        problem = _UnfitError("no name server")
+        while left:
+            for server in tuple(left):
+                try:
+                    message = await exchange(server, qname, rdtype, patience=self._one_try)
+                    _judge(message)
+                    found = _resolve(message, qname, rdtype)
+                except _BogusError:
+                    raise
+                except TimeoutError:
+                    self._avoided[server] = loop.time() + AVOID_FOR
+                    continue
+                except (_UnfitError, WireError, OSError, EOFError) as error:
+                    problem = _as_problem(error)
+                    left.remove(server)
+                    continue
+                self._avoided.pop(server, None)
+                is_secure = server.is_trusted and message.is_authentic
+                return replace(found, is_secure=is_secure)
+        raise problem
 
 
-class _UnfitError(dns.exception.FormError):  # this kind is not asked for again
-    """An answer that we do not take."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What an answer says of a name.
 
-    def __init__(self, problem: str):
-        super().__init__(problem)  # type: ignore[no-untyped-call] # the library has no types here
+    Attributes:
+        name: The last one of the chain of aliases, whose length is `aliases`.
+        is_final: There is nothing more to ask.
+        is_secure: Who says so has validated it, and is trusted.
+    """
 
-
-class _Nameserver(dns.nameserver.Do53Nameserver):
-    """A name server whose long answers are measured before they are parsed."""
-
-    async def async_query(
-        self,
-        request: dns.message.QueryMessage,
-        *args: Any,  # noqa: ANN401 - handed on as they are
-        **more: Any,  # noqa: ANN401 - as above
-    ) -> dns.message.Message:
-        if not more["max_size"]:
-            return await super().async_query(request, *args, **more)
-        timeout: float = more["timeout"]
-        async with asyncio.timeout(timeout):
-            stream = await connect(self.address, self.port, timeout=timeout)
-            try:
-                wire = await _exchange(stream, request.to_wire())
-            finally:
-                stream.abort()
-        response = dns.message.from_wire(wire)
-        if not request.is_response(response):
-            raise _UnfitError("an answer to another question")
-        return response
+    name: bytes
+    ttl: float
+    aliases: int = 0
+    records: tuple[object, ...] = ()
+    exists: bool = True
+    is_final: bool = True
+    is_secure: bool = False
 
 
-async def _exchange(stream: Stream, question: bytes) -> bytes:
-    """Send a question over TCP and read the answer, each behind its length (RFC 1035 §4.2.2)."""
-    stream.write(len(question).to_bytes(2, "big") + question)
-    received = b""
-    length = 2
-    while len(received) < length:
-        piece = await stream.read()
-        if not piece:
-            raise EOFError("the name server closed the connection")
-        received += piece
-        if len(received) >= 2:
-            length = 2 + int.from_bytes(received[:2], "big")
-            if length > MAX_ANSWER:
-                raise _UnfitError(f"an answer of {length} octets")
-    return received[2:length]
+def _resolve(message: Message, qname: bytes, rdtype: int) -> _Found:
+    """Walk from a name along its aliases to the records."""
+    name, ttl, aliases = qname, math.inf, 0
+    by_owner = {record.owner: record for record in message.answer if record.rdtype == CNAME}
+    while (alias := by_owner.get(name)) is not None:
+        if aliases == MAX_ALIASES:
+            raise _UnfitError(TOO_LONG)
+        name, ttl, aliases = read_target(message, alias), min(ttl, alias.ttl), aliases + 1
+    wanted = [each for each in message.answer if each.rdtype == rdtype and each.owner == name]
+    if wanted:
+        ttl = min(ttl, *(record.ttl for record in wanted))
+        return _Found(name, ttl, aliases, _read(message, wanted))
+    if message.rcode == NXDOMAIN:
+        return _Found(name, min(ttl, negative_ttl(message)), aliases, exists=False)
+    speakers = {record.rdtype for record in message.authority}
+    if SOA not in speakers and NS in speakers:
+        # RFC 2308 §2.2
+        raise _UnfitError("a referral, from a server that should know")
+    if aliases and not speakers:
+        return _Found(name, ttl, aliases, is_final=False)
+    return _Found(name, min(ttl, negative_ttl(message)), aliases)
 
 
-def _reason(error: dns.resolver.NoNameservers) -> str:
-    """Say what the last name server answered, in few words."""
-    errors = error.kwargs.get("errors") or [("", False, 0, "no name server", None)]
-    reason = errors[-1][3]
-    return reason if isinstance(reason, str) else str(reason) or type(reason).__name__
+def _read(message: Message, records: Sequence[Record]) -> tuple[object, ...]:
+    """Turn records into plain values, each once; the best where there are too many."""
+    values = tuple(dict.fromkeys(read_value(message, record) for record in records))
+    if len(values) > MAX_RECORDS:
+        if records[0].rdtype == RDTYPES["MX"]:
+            values = tuple(sorted(values))
+        values = values[:MAX_RECORDS]
+    return values
 
 
-def _records(rrset: dns.rrset.RRset, rdtype: str) -> tuple[Any, ...]:
-    """Turn records into plain values, the best where there are too many."""
-    read = _READERS[rdtype]
-    records = [read(rdata) for rdata in rrset]
-    if len(records) > MAX_RECORDS and rdtype == "MX":
-        records.sort()
-    return tuple(records[:MAX_RECORDS])
+def _judge(message: Message) -> None:
+    """Let answers pass that say what there is, and what there is not."""
+    if message.rcode in {NOERROR, NXDOMAIN}:
+        return
+    for code, text in message.errors:
+        if code in BOGUS:
+            raise _BogusError(f"bogus, says DNSSEC: {_told(BOGUS[code], text)}")
+    name = RCODES.get(message.rcode, f"RCODE {message.rcode}")
+    more = "".join(f", {_told(f'extended error {code}', text)}" for code, text in message.errors)
+    verdict = {"SERVFAIL": Verdict.SERVFAIL, "REFUSED": Verdict.REFUSED}.get(name, Verdict.UNFIT)
+    raise _UnfitError(f"{name}{more}", verdict)
 
 
-def _host(name: dns.name.Name) -> str:
-    return name.to_text(omit_final_dot=True).lower()
+def _told(what: str, text: str) -> str:
+    return f"{what} ({clean_text(text, 100)})" if text else what
 
 
-_READERS: dict[str, Any] = {
-    "MX": lambda rdata: (rdata.preference, _host(rdata.exchange)),
-    "A": lambda rdata: rdata.address,
-    "AAAA": lambda rdata: rdata.address,
-    "PTR": lambda rdata: _host(rdata.target),
-    "TXT": lambda rdata: b"".join(rdata.strings),
-}
-"""How the records of a type become plain values; a new type needs a line here."""
+def _as_problem(error: Exception) -> _UnfitError:
+    if isinstance(error, _UnfitError):
+        return error
+    verdict = Verdict.UNFIT if isinstance(error, WireError) else Verdict.UNREACHABLE
+    return _UnfitError(str(error) or type(error).__name__, verdict)
+
+
+def _failed(text: str) -> LookupFailed:
+    return LookupFailed(clean_text(text, 500))
