@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from elemta.mail.errors import LookupFailed
 from elemta.mailauth import Resolver
+from elemta.mailauth.keys import KeyRecordError, parse_key_record
 from elemta.mailauth.tags import TagError, drop_space, parse_tags
 from elemta.plugins.builtin.dkim.keystore import KeyEntry
 
@@ -88,33 +89,13 @@ async def look_up(resolver: Resolver, domain: str, entry: KeyEntry) -> Sighting:
 def _compare(record: bytes, entry: KeyEntry, ttl: float) -> Sighting:
     try:
         tags = parse_tags(record)
-    except TagError as error:
+        if tags.get("p") == "":
+            text = "the record revokes the key (p= is empty)"
+            return Sighting(Publication.REVOKED, ttl, text)
+        key = parse_key_record(record)
+    except (TagError, KeyRecordError) as error:
         return Sighting(Publication.DIFFERENT, ttl, str(error))
-    public = drop_space(tags.get("p", ""))
-    if "p" in tags and not public:
-        return Sighting(Publication.REVOKED, ttl, "the record revokes the key (p= is empty)")
-    trouble = _trouble(tags, public, entry)
-    if trouble:
-        return Sighting(Publication.DIFFERENT, ttl, trouble)
-    is_testing = "y" in _items(tags.get("t", ""))
-    detail = "the record says that the domain only tries (t=y)" if is_testing else ""
-    return Sighting(Publication.PUBLISHED, ttl, detail, is_testing)
-
-
-def _trouble(tags: dict[str, str], public: str, entry: KeyEntry) -> str:
-    """Say why verifiers would not take a signature of ours by this record; "" where they do."""
-    if tags.get("v", "DKIM1") != "DKIM1":
-        return "v= is not DKIM1"
-    if tags.get("k", "rsa") != entry.algorithm:
-        return f"k= is not {entry.algorithm}"
-    if public != entry.public:
-        return "p= is another key"
-    if "h" in tags and "sha256" not in _items(tags["h"]):
-        return "h= does not allow sha256"
-    if "s" in tags and not {"*", "email"} & _items(tags["s"]):
-        return "s= does not allow email"
-    return ""
-
-
-def _items(value: str) -> set[str]:
-    return {item.strip() for item in value.split(":")}
+    if key.kind != entry.algorithm or drop_space(tags["p"]) != entry.public:
+        return Sighting(Publication.DIFFERENT, ttl, "the record has another key")
+    detail = "the record says that the domain only tries (t=y)" if key.is_testing else ""
+    return Sighting(Publication.PUBLISHED, ttl, detail, key.is_testing)
