@@ -4,8 +4,9 @@ Limits that hold for the whole node are divided among the workers, never multipl
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from elemta import __version__
 from elemta.config import Config
@@ -181,20 +182,27 @@ Where = Callable[[tuple[str | int, ...]], str]
 def plugins_settings(config: Config, index: int, where: Where) -> PluginsSettings:
     """Plugins, for worker `index`."""
     plugins, server = config.plugins, config.server
+    brought = _brought(config)
     only = None if isinstance(plugins.enabled, bool) else plugins.enabled
     places = {name: where(("plugins", "plugins", at)) for at, name in enumerate(plugins.plugins)}
     if only is not None:
         places |= {name: where(("plugins", "enabled", at)) for at, name in enumerate(only)}
     tables = {each.name: each for each in plugins.plugin}
     places |= {name: where(("plugins", "plugin", at)) for at, name in enumerate(tables)}
-    names = dict.fromkeys((*(only or ()), *plugins.plugins, *tables))
+    places = dict.fromkeys(brought, where(("authentication",))) | places
+    names = dict.fromkeys((*brought, *(only or ()), *plugins.plugins, *tables))
     return PluginsSettings(
         enabled=plugins.enabled is not False,
         directory=plugins.directory,
         auto_load=plugins.auto_load and only is None,
         hot_reload=plugins.hot_reload,
         plugins=tuple(
-            _plugin(tables.get(name) or PluginConfig(name=name), places[name], only)
+            _plugin(
+                tables.get(name) or PluginConfig(name=name),
+                places[name],
+                brought.get(name, {}),
+                is_asked=only is None or name in only or name in brought,
+            )
             for name in names
         ),
         tables=plugins.tables,
@@ -207,14 +215,25 @@ def plugins_settings(config: Config, index: int, where: Where) -> PluginsSetting
     )
 
 
-def _plugin(plugin: PluginConfig, where: str, only: tuple[str, ...] | None) -> PluginSettings:
+def _brought(config: Config) -> dict[str, dict[str, Any]]:
+    """Plugins of `[authentication]`, with what is said there and not in a table of their own."""
+    tables = {name.replace("_", "-"): table for name, table in config.plugins.tables.items()}
+    return {
+        name: {key: value for key, value in told.items() if key not in tables.get(name, {})}
+        for name, told in config.authentication.plugins.items()
+    }
+
+
+def _plugin(
+    plugin: PluginConfig, where: str, told: Mapping[str, Any], *, is_asked: bool
+) -> PluginSettings:
     return PluginSettings(
         name=plugin.name,
-        enabled=plugin.enabled and (only is None or plugin.name in only),
+        enabled=plugin.enabled and is_asked,
         module=plugin.module,
         library=plugin.library,
         address=plugin.address,
-        config=plugin.config,
+        config={**told, **plugin.config},
         timeout=plugin.timeout,
         on_error=OnError(plugin.on_error),
         isolation=Isolation(plugin.isolation),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 
 from elemta.config.auth import find_faults
+from elemta.config.authentication import find_authentication_faults
 from elemta.config.locate import Path as KeyPath
 from elemta.config.models import Config, RouteConfig
 from elemta.config.plugins import PluginsConfig
@@ -83,6 +84,7 @@ def find_all(config: Config) -> Iterator[Finding]:
         _names,
         _limits,
         _plugins,
+        _authentication,
     ):
         yield from check(config)
 
@@ -192,6 +194,11 @@ def _auth(config: Config) -> Iterator[Finding]:
     faults = find_faults(config.auth, set(kinds), has_plugins=_has_plugins(config.plugins))
     for path, text, is_error in faults:
         yield Finding(path, text, is_error, about=(("auth",), ("listeners",)))
+
+
+def _authentication(config: Config) -> Iterator[Finding]:
+    for path, text, is_error in find_authentication_faults(config.authentication, config.plugins):
+        yield (_error if is_error else _warning)(path, text, ("authentication",), ("plugins",))
 
 
 def _has_plugins(plugins: PluginsConfig) -> bool:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from elemta.config.auth import AuthConfig
+from elemta.config.authentication import AuthenticationConfig
 from elemta.config.limits import LimitsConfig
 from elemta.config.plugins import PluginsConfig
 from elemta.config.sections import Section, fixed, live
@@ -467,6 +468,7 @@ class Config(Section):
     queue: QueueConfig = QueueConfig()
     delivery: DeliveryConfig = DeliveryConfig()
     dns: DnsConfig = DnsConfig()
+    authentication: AuthenticationConfig = AuthenticationConfig()
     plugins: PluginsConfig = PluginsConfig()
     metrics: MetricsConfig = MetricsConfig()
     logging: LoggingConfig = LoggingConfig()

@@ -177,7 +177,10 @@ class PluginsConfig(Section):
         bool | tuple[str, ...],
         PlainValidator(parse_enabled),
         Kind("true, false or list of names"),
-        live("Whether any are asked. A list of names: these, in this order, and no others."),
+        live(
+            "Whether any are asked. A list of names: these, in this order, and no others but those "
+            "of `[authentication]`."
+        ),
     ] = True
     directory: Annotated[
         Folder, live("Folder of plugins: `.py` files, packages, shared libraries.")

@@ -1,0 +1,46 @@
+"""Whose mail is judged, and what is done about it: the same for all checks."""
+
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from elemta.plugins import Result, SessionInfo, Settings
+
+DMARC_IS_CHECKED = "dmarc"  # a note of the session, where what SPF finds is left to DMARC
+Consequence = Literal["continue", "quarantine", "defer", "reject"]
+
+
+class JudgingSettings(Settings):
+    """Whose mail is judged."""
+
+    judge_trusted: bool = Field(
+        default=False,
+        description="Also judge clients in `relay.trusted_networks`, those that speak LMTP, and "
+        "users of this machine.",
+    )
+    judge_logged_in: bool = Field(default=False, description="Also judge who has logged in.")
+
+    def concern(self, session: SessionInfo) -> bool:
+        """Whether mail of this session is judged."""
+        if session.username or session.listener.startswith("submission"):
+            return self.judge_logged_in
+        return self.judge_trusted or (session.listener == "mta" and not session.is_trusted)
+
+
+class Words(NamedTuple):
+    """How a refusal is put: enhanced codes for good and for now, and the text."""
+
+    permanent: str
+    temporary: str
+    text: str
+
+
+def act(what: Consequence, words: Words, note: str) -> Result | None:
+    """Give the answer of a hook that does what the operator wants; None goes on."""
+    if what == "reject":
+        return Result.reject(words.text, enhanced=words.permanent, note=note)
+    if what == "defer":
+        return Result.defer(words.text, enhanced=words.temporary, note=note)
+    if what == "quarantine":
+        return Result.quarantine(note=note)
+    return None
