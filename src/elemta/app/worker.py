@@ -26,6 +26,7 @@ from elemta.accounts import Authenticator
 from elemta.app import settings as derive
 from elemta.app.accounts import make_authenticator, prepare_accounts
 from elemta.app.doors import make_door
+from elemta.app.handing_in import PLUGINS, PLUGINS_DOOR, PluginMail
 from elemta.app.limits import WorkerLimits
 from elemta.app.plugins import WorkerPlugins, as_problems
 from elemta.app.shards import Figures, Shards
@@ -149,10 +150,22 @@ class Worker:
         self._metrics = Metrics(state_dir, f"worker-{start.index}", self._log)
         written = fan_out(self._log, self._metrics)
         self._resolver = DnsResolver(derive.dns_settings(config), self._clock)
-        self._plugins = WorkerPlugins(start.path, start.index, written, self._clock, self._resolver)
-        heard = fan_out(self._log, self._metrics, self._plugins.heed)
+        self._plugins = WorkerPlugins(
+            start.path,
+            start.index,
+            written,
+            self._clock,
+            self._resolver,
+            submit=PluginMail.of(lambda: self._around.get(PLUGINS), self._next_session_id),
+        )
+        attacks: dict[type[ev.Event], ev.Emit] = {ev.SecurityEvent: self._plugins.heed}
+        heard = fan_out(self._log, self._metrics, heed=attacks)
         self._tls = WorkerTls(self._clock, heard, start.index)
-        self._emit = fan_out(self._log, self._metrics, self._plugins.heed, self._tls.heed)
+        heard_by: dict[type[ev.Event], ev.Emit] = {
+            ev.TlsHandshake: self._tls.heed,
+            ev.TlsHandshakeFailed: self._tls.heed,
+        }
+        self._emit = fan_out(self._log, self._metrics, heed=attacks | heard_by)
         capture(self._emit)
         self._delivery = Delivery(
             derive.routes(config),
@@ -296,19 +309,20 @@ class Worker:
         settings = self._hurried(derive.session_settings(config))
         self._limits.apply(config)
         policy = RelayPolicy(derive.relay_settings(config))
-        for listener in config.doors:
-            hooks = self._plugins.table(listener.kind)
-            self._around[listener.address] = Surroundings(
+        doors = {listener.address: make_door(config, listener) for listener in config.doors}
+        for address, door in {**doors, PLUGINS: PLUGINS_DOOR}.items():
+            hooks = self._plugins.table(door.kind)
+            self._around[address] = Surroundings(
                 settings=settings,
                 policy=policy,
                 intake=self._shards.own,
                 is_null_mx=self._is_null_mx,
                 clock=self._clock,
                 emit=self._emit,
-                door=make_door(config, listener),
-                tls=self._tls.find(listener.address),
+                door=door,
+                tls=self._tls.find(address),
                 accounts=self._accounts_for(hooks),
-                gate=self._limits.gate(listener.kind),
+                gate=self._limits.gate(door.kind),
                 desk=self._submission.desk,
                 tells_commands=self._log.is_debug,
                 hooks=hooks,

@@ -7,7 +7,6 @@ notifications, headers, logs and terminals.
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 TEXT_LIMIT = 480  # octets of text a reply line; RFC 5321 §4.5.3.1.5 allows 512 with code and CRLF
 
@@ -26,8 +25,16 @@ def clean_text(text: str, limit: int = 512) -> str:
     return _UNSAFE.sub(" ", text)
 
 
+class _Encoded:
+    """Remembers the bytes of a reply: most are the same few, said again and again."""
+
+    __slots__ = ("_wire",)
+
+    _wire: bytes
+
+
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(_Encoded):
     """What one side says after a command (RFC 5321 §4.2).
 
     Attributes:
@@ -55,14 +62,18 @@ class Reply:
 
     def encode(self) -> bytes:
         """The bytes on the wire, CRLF included; the class digits always agree."""
-        return _encode(self)
+        try:
+            return self._wire
+        except AttributeError:
+            wire = _encode(self)
+            object.__setattr__(self, "_wire", wire)
+            return wire
 
     def __str__(self) -> str:
         parts = (str(self.code), self.enhanced, clean_text(self.text.replace("\n", " ")))
         return " ".join(part for part in parts if part)
 
 
-@lru_cache(maxsize=256)  # most replies are the same few
 def _encode(reply: Reply) -> bytes:
     prefix = f"{_agreeing(reply.enhanced, reply.code)} " if reply.enhanced is not None else ""
     if "\n" not in reply.text:

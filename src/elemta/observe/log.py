@@ -316,21 +316,17 @@ def _wait_writable(fd: int, timeout: float | None) -> bool:
     return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
-def fan_out(*emits: Callable[[Event], None]) -> Callable[[Event], None]:
-    """Make one `Emit` of several, called in this order."""
-    if len(emits) == 1:
-        return emits[0]
-    if len(emits) == 2:
-        first, second = emits
-
-        def both(event: Event) -> None:
-            first(event)
-            second(event)
-
-        return both
+def fan_out(
+    *emits: Callable[[Event], None],
+    heed: Mapping[type[Event], Callable[[Event], None]] | None = None,
+) -> Callable[[Event], None]:
+    """Make one `Emit` of several, called in this order, and of those who heed one kind alone."""
+    heeding = heed or {}
 
     def each(event: Event) -> None:
         for emit in emits:
             emit(event)
+        if type(event) in heeding:
+            heeding[type(event)](event)
 
     return each

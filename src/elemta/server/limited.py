@@ -28,7 +28,6 @@ class LimitedSession(SubmittedSession):
         super().__init__(stream, session_id, around)
         self._gate = around.gate
         self._ip = stream.peer_ip
-        self._penalty = 0.0  # seconds that the next answer is late
         self._held: tuple[str, ...] = ()  # what a client counts for whom a proxy has brought
         self._surplus = 0  # recipients beyond what the client may name for now
 
@@ -38,12 +37,9 @@ class LimitedSession(SubmittedSession):
             self._stream.deadline = min(self._stream.deadline, deadline)
             self._command_ends_at = min(self._command_ends_at or deadline, deadline)
 
-    async def run(self) -> None:
-        try:
-            await super().run()
-        finally:
-            if self._gate is not None:
-                self._gate.leave(self._held)
+    def _leave(self) -> None:
+        if self._gate is not None:
+            self._gate.leave(self._held)
 
     def _assume(self, identity: Identity) -> bool:
         is_let_in = super()._assume(identity)
@@ -69,8 +65,8 @@ class LimitedSession(SubmittedSession):
         refusal = gate.mail(self._ip, self._id) if gate is not None else None
         if refusal is not None:
             self._answer_refusal(refusal)
-            return self._pay()
-        return self._on_mail(event) or self._pay()
+            return None
+        return self._on_mail(event)
 
     def _limit_rcpt(self, event: smtp.Rcpt) -> Waiting:
         gate = self._gate
@@ -79,7 +75,7 @@ class LimitedSession(SubmittedSession):
             self._surplus += 1
             self._answer_refusal(refusal, 0 if self._surplus <= OVERSHOOT else 1)
             return None
-        return self._on_rcpt(event) or self._pay()
+        return self._on_rcpt(event)
 
     def _limit_starttls(self, event: smtp.StartTls) -> Waiting:
         gate = self._gate
@@ -110,7 +106,7 @@ class LimitedSession(SubmittedSession):
             return None
         self._on_fault(event)
         self._punish()
-        return self._pay()
+        return None
 
     def _answer_refusal(self, reply: Reply, cost: int = 1) -> None:
         super()._answer_refusal(reply, cost)
@@ -125,7 +121,6 @@ class LimitedSession(SubmittedSession):
             self._penalty = gate.guard.delay(self._ip, errors)
 
     def _pay(self) -> Waiting:
-        """Wait, where an answer is to be late."""
         seconds, self._penalty = self._penalty, 0.0
         gate = self._gate
         if not seconds or gate is None or self._is_closing:
@@ -134,11 +129,6 @@ class LimitedSession(SubmittedSession):
 
     async def _wait(self, waiting: Awaitable[bool]) -> None:
         await waiting
-
-    def _advance(self) -> Waiting:
-        if self._penalty and (waiting := self._pay()) is not None:
-            return waiting
-        return super()._advance()
 
     # ---- logins
 

@@ -59,6 +59,7 @@ class Session(Answering):
         self._waiting: Awaitable[None] | None = None
         self._ends_at = 0.0
         self._command_ends_at = 0.0  # 0: none has begun
+        self._penalty = 0.0  # seconds that the next answer is late
         self._is_closing = False
         self._is_leaving = False
         self._messages = 0
@@ -131,6 +132,7 @@ class Session(Answering):
                 self._transaction.discard()
             stream.deadline = around.clock.monotonic() + 10.0  # for what is still unsent
             stream.close()
+            self._leave()
             around.emit(
                 ev.ConnectionClosed(
                     self._id,
@@ -143,6 +145,9 @@ class Session(Answering):
 
     async def _open(self) -> bool:
         return True  # what comes before the banner has been done
+
+    def _leave(self) -> None:
+        """Let go of what is held while the connection is open."""
 
     async def _hold(self) -> None:
         stream = self._stream
@@ -177,15 +182,24 @@ class Session(Answering):
     def _advance(self) -> Awaitable[None] | None:
         """Carry out and answer what is at hand; what this gives must be awaited before more."""
         machine, handlers = self._machine, self._handlers
-        while (event := machine.next_event()) is not None:
+        while True:
+            if self._penalty and (waiting := self._pay()) is not None:
+                return waiting
+            event = machine.next_event()
+            if event is None:
+                break
             self._command_ends_at = 0.0
             waiting = handlers[type(event)](self, event)
             if waiting is not None or self._over:
                 return waiting
-        stream, settings = self._stream, self._settings
-        now = self._around.clock.monotonic()
-        if self._out:
-            self._flush()
+        return self._reply(self._around.clock.monotonic())
+
+    def _reply(self, now: float) -> Awaitable[None] | None:
+        """Send the answers, and say how long the client has for more."""
+        stream, settings, out = self._stream, self._settings, self._out
+        if out:
+            stream.write(out[0] if len(out) == 1 else b"".join(out))
+            out.clear()
             if stream.is_congested:
                 stream.deadline = now + settings.command_timeout
                 return stream.drain()
@@ -198,6 +212,11 @@ class Session(Answering):
             if not self._command_ends_at:
                 self._command_ends_at = min(self._ends_at, now + settings.command_timeout)
             stream.deadline = self._command_ends_at
+        return None
+
+    def _pay(self) -> Awaitable[None] | None:
+        """Wait, where an answer is to be late: here nobody is."""
+        self._penalty = 0.0
         return None
 
     def _greet(self) -> bool:

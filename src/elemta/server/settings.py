@@ -39,6 +39,7 @@ class Door:
         proxies: Who must begin with a header of the PROXY protocol; empty: nobody does.
         xclient, xforward: Who may speak for other clients by these commands.
         local: Who is at the other end of a unix socket; None where nobody knows.
+        is_lmtp, is_submission: What follows from the kind.
     """
 
     kind: str = "mta"
@@ -49,14 +50,12 @@ class Door:
     xclient: tuple[Network, ...] = ()
     xforward: tuple[Network, ...] = ()
     local: Users | None = None
+    is_lmtp: bool = field(init=False)
+    is_submission: bool = field(init=False)
 
-    @property
-    def is_lmtp(self) -> bool:
-        return self.kind == "lmtp"
-
-    @property
-    def is_submission(self) -> bool:
-        return self.kind in {"submission", "submissions"}
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_lmtp", self.kind == "lmtp")
+        object.__setattr__(self, "is_submission", self.kind in {"submission", "submissions"})
 
 
 @dataclass(frozen=True, slots=True)

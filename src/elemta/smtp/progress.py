@@ -153,33 +153,33 @@ class Progress:
 
     def settle(self, event: Event, reply: Reply) -> None:
         """Take note of the answer to an event."""
-        if isinstance(event, Rcpt):
-            self.note_recipient(accepted=reply.is_positive)
-        elif isinstance(event, Mail):
-            self._in_mail = reply.is_positive
+        if type(event) is Rcpt:
+            self.note_recipient(accepted=reply.code < 400)
+        elif type(event) is Mail:
+            self._in_mail = reply.code < 400
             self._is_binary = event.body == "BINARYMIME"
             self.wide = event.smtputf8
             self.prdr = event.extras is not None and event.extras.prdr
-        elif isinstance(event, BodyEnd):
+        elif type(event) is BodyEnd:
             self._settle_content()
-        elif isinstance(event, Reset):
+        elif type(event) is Reset:
             self.end_transaction()
         elif reply.is_positive:
             self._settle_positive(event, reply)
-        elif isinstance(event, ChunkEnd):
+        elif type(event) is ChunkEnd:
             self._is_refused = True
 
     def _settle_positive(self, event: Event, reply: Reply) -> None:
-        if isinstance(event, Hello):
+        if type(event) is Hello:
             self.end_transaction()
             self.hello = event.name
             self.esmtp = event.verb != "HELO"
-        elif isinstance(event, Data):
+        elif type(event) is Data:
             self.reader = ContentReader(self.limits)
             self.is_last = True
-        elif isinstance(event, (Auth, AuthResponse)):
+        elif type(event) is Auth or type(event) is AuthResponse:
             self.is_authenticated = reply.code == 235
-        elif isinstance(event, XClient):  # as at the banner
+        elif type(event) is XClient:  # as at the banner
             self.hello, self.esmtp = "", False
 
     def note_recipient(self, *, accepted: bool) -> None:

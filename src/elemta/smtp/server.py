@@ -178,7 +178,7 @@ class ServerMachine:
         """
         due, first = self._due, self._first
         self._settle(reply)
-        return first + reply.encode() * due
+        return reply.encode() if due == 1 else first + reply.encode() * due
 
     def replies(self, replies: Sequence[Reply]) -> bytes:
         """Answer the end of content in LMTP, for each accepted recipient in order."""
@@ -199,17 +199,15 @@ class ServerMachine:
 
     def _mode_after(self, event: Event, reply: Reply) -> int:
         """Say how input is to be read once an event has been answered."""
-        if isinstance(event, Data):
-            if reply.is_positive:
+        if type(event) is Data:
+            if reply.code < 400:
                 return _DOTTED
             return _UNSYNCED if self._buffer else self._mode
-        if isinstance(event, Auth | AuthResponse):
+        if type(event) is BodyEnd or type(event) is Fault:
+            return _CLOSED if event.close else self._mode
+        if type(event) is Auth or type(event) is AuthResponse:
             return _RESPONSE if reply.code == 334 else _COMMANDS
-        is_over = (
-            event.close
-            if isinstance(event, Fault | BodyEnd)
-            else isinstance(event, Quit) or (isinstance(event, StartTls) and reply.is_positive)
-        )
+        is_over = type(event) is Quit or (type(event) is StartTls and reply.is_positive)
         return _CLOSED if is_over else self._mode
 
     # ---- command lines
