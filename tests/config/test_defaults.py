@@ -43,5 +43,5 @@ def test_the_spool_and_the_resolver_agree():
         dns.min_ttl,
         dns.max_ttl,
     )
-    assert theirs.nameservers == dns.nameservers
+    assert (theirs.nameservers, theirs.trust_ad) == (dns.nameservers, dns.trust_ad)
     assert CONFIG.server.state_dir == Path("var").absolute()

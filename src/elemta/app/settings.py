@@ -44,6 +44,7 @@ def dns_settings(config: Config) -> DnsSettings:
         cache_size=dns.cache_size,
         min_ttl=dns.min_ttl,
         max_ttl=dns.max_ttl,
+        trust_ad=dns.trust_ad,
     )
 
 
