@@ -8,25 +8,15 @@ good is put aside, and said so in the log: whoever left it has gone.
 import asyncio
 import contextlib
 import os
-import socket
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from elemta.accounts import Account
+from elemta.app.handing_in import PATIENCE, Refused, hand_in
 from elemta.mail import events as ev
-from elemta.mail.address import parse_address
 from elemta.mail.clock import Clock
-from elemta.mail.errors import AddressError
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import clean_text
-from elemta.net.stream import Stream
-from elemta.net.tasks import spawn
-from elemta.server.judged import JudgedSession
-from elemta.server.limited import LimitedSession
 from elemta.server.submission.pickup import (
-    Envelope,
     Left,
     PickupError,
     done,
@@ -38,26 +28,7 @@ from elemta.server.surroundings import Surroundings
 
 LOOK_EVERY = 1.0  # seconds
 AGAIN_AFTER = 60.0  # seconds until what was refused for now is tried again
-PATIENCE = 300.0  # seconds for a message to be taken in
 _PIECE = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class OneUser:
-    """Whoever comes is this account's owner: the file has said so."""
-
-    account: Account
-
-    def account_of(self, _uid: int) -> Account:
-        return self.account
-
-
-class Refused(Exception):  # noqa: N818 - it ends a dialogue
-    """The session does not take a message; `is_final`: and never will."""
-
-    def __init__(self, reply: str, *, is_final: bool) -> None:
-        super().__init__(reply)
-        self.is_final = is_final
 
 
 class Pickup:
@@ -138,90 +109,16 @@ class Pickup:
         users = around.door.local
         if users is None:
             raise Refused("nobody may submit mail here", is_final=False)
-        door = replace(around.door, local=OneUser(users.account_of(left.uid)))
-        ours, theirs = socket.socketpair()
-        reader, writer = await asyncio.open_connection(sock=ours)
-        session = await self._begin(theirs, replace(around, door=door))
-        try:
-            await _converse(reader, writer, left)
-        finally:
-            writer.transport.abort()
-            await session
-
-    async def _begin(self, end: socket.socket, around: Surroundings) -> asyncio.Task[None]:
-        streams: list[Stream] = []
-        factory = partial(Stream, streams.append)
-        await asyncio.get_running_loop().connect_accepted_socket(factory, end)
-        kind = LimitedSession if around.hooks.is_empty else JudgedSession
-        session = kind(streams[0], self._next_session_id(), around)
-        return spawn(session.run(), "pickup session")
+        account = users.account_of(left.uid)
+        await hand_in(around, self._next_session_id(), account, left.envelope, _pieces(left.fd))
 
 
-async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: Left) -> None:
-    await _expect(reader, 220)
-    for command, code in _commands(left.envelope):
-        writer.write(command.encode() + b"\r\n")
-        await _expect(reader, code)
-    is_fresh = True  # what comes next begins a line
-    while piece := await asyncio.to_thread(_read_lines, left.fd):
-        stuffed = piece.replace(b"\r\n.", b"\r\n..")
-        writer.write(b"." + stuffed if is_fresh and piece.startswith(b".") else stuffed)
-        is_fresh = piece.endswith(b"\r\n")
-        await writer.drain()
-    writer.write(b".\r\n" if is_fresh else b"\r\n.\r\n")
-    await _expect(reader, 250)
-    writer.write(b"QUIT\r\n")
-    with contextlib.suppress(Refused, EOFError, OSError):  # the message is ours already
-        await _expect(reader, 221)
-
-
-def _commands(envelope: Envelope) -> Iterator[tuple[str, int]]:
-    """Give what is said before the message, and the codes of the answers.
-
-    Raises:
-        Refused: There is no such envelope.
-    """
-    try:
-        sender = str(parse_address(envelope.sender)) if envelope.sender else ""
-        recipients = [str(parse_address(each)) for each in envelope.recipients]
-    except AddressError as error:
-        raise Refused(str(error), is_final=True) from error
-    words = [f"MAIL FROM:<{sender}>", "BODY=8BITMIME"]
-    if not all(each.isascii() for each in (sender, *recipients)):
-        words.append("SMTPUTF8")
-    words += [f"{key}={value}" for key, value in _parameters(envelope) if value]
-    notify = f" NOTIFY={_word(envelope.notify)}" if envelope.notify else ""
-    yield "EHLO localhost", 250
-    yield " ".join(words), 250
-    for recipient in recipients:
-        yield f"RCPT TO:<{recipient}>{notify}", 250
-    yield "DATA", 354
-
-
-def _parameters(envelope: Envelope) -> tuple[tuple[str, str], ...]:
-    return ("RET", _word(envelope.ret)), ("ENVID", _word(envelope.envid))
-
-
-def _word(text: str) -> str:
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise Refused("a parameter of the envelope is no word", is_final=True)
-    return text
+async def _pieces(fd: int) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(_read_lines, fd):
+        yield piece
 
 
 def _read_lines(fd: int) -> bytes:
     """Read some of a message, not ending between CR and LF."""
     piece = os.read(fd, _PIECE)
     return piece + os.read(fd, 1) if piece.endswith(b"\r") else piece
-
-
-async def _expect(reader: asyncio.StreamReader, code: int) -> None:
-    """Read a reply.
-
-    Raises:
-        Refused: It is another one.
-    """
-    while (line := await reader.readuntil(b"\r\n"))[3:4] == b"-":
-        pass
-    said = line.decode("ascii", "replace").rstrip()
-    if not said.startswith(str(code)):
-        raise Refused(said, is_final=said.startswith("5"))

@@ -32,6 +32,7 @@ from elemta.plugins.loading.roster import Roster
 from elemta.plugins.loading.running import EVERYWHERE, ask
 from elemta.plugins.loading.selection import Selection
 from elemta.plugins.result import Action
+from elemta.plugins.tooling import Submit
 
 LOOKS = 4  # a second, at files whose change is to be noticed
 STOP_PATIENCE = 3.0  # seconds; soon after that the supervisor would kill the worker
@@ -79,13 +80,21 @@ class WorkerPlugins:
     """The roster of a worker, and what is asked of it outside sessions."""
 
     def __init__(
-        self, path: Path | None, index: int, emit: ev.Emit, clock: Clock, dns: Resolver
+        self,
+        path: Path | None,
+        index: int,
+        emit: ev.Emit,
+        clock: Clock,
+        dns: Resolver,
+        *,
+        submit: Submit | None = None,
     ) -> None:
         self._path = path
         self._index = index
         self._emit = emit
         self._clock = clock
         self._dns = dns
+        self._submit = submit
         self._roster: Roster | None = None
         self._looking: asyncio.Task[None] | None = None
         self._hostname = ""
@@ -113,7 +122,7 @@ class WorkerPlugins:
         self._hostname = config.server.hostname
         self._state_dir = config.server.state_dir
         settings = derive.plugins_settings(config, self._index, places(self._path))
-        self._roster = await Roster.load(settings, self._emit, self._clock, self._dns)
+        self._roster = await Roster.load(settings, self._emit, self._clock, self._dns, self._submit)
         for context in (self._config("on_config_loaded"), self._server("on_server_starting")):
             await self._may(context)
 

@@ -1,6 +1,7 @@
 """`elemta plugins test`: sets a plugin up, and asks it once in each of its hooks."""
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -121,10 +122,21 @@ async def _read_file(path: Path) -> Selected:
 
 
 async def _try(one: Selected, dns: Resolver) -> list[Step]:
+    with tempfile.TemporaryDirectory() as folder:
+        return await _try_in(Path(folder), one, dns)
+
+
+async def _try_in(folder: Path, one: Selected, dns: Resolver) -> list[Step]:
     made = Step("make")
     try:
         staged = Staged(
-            one.candidate, one.options.values, one.options.raw, FakeClock(), one.settings, dns
+            one.candidate,
+            one.options.values,
+            one.options.raw,
+            FakeClock(),
+            one.settings,
+            dns,
+            state_dir=folder,
         )
     except BaseException as error:
         if is_our_end(error):

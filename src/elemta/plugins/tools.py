@@ -1,10 +1,12 @@
 """What the server lends a plugin: a log, figures, keys and values, a cache, the time, the DNS."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from elemta.mail.clock import Clock
+from elemta.mail.errors import PluginError
 from elemta.mailauth import Resolver
 
 T = TypeVar("T")
@@ -75,6 +77,33 @@ class Cache(Protocol):
         ...
 
 
+class Mail(Protocol):
+    """Takes mail of a plugin's own into the queue."""
+
+    async def submit(self, sender: str, recipients: Sequence[str], content: bytes, /) -> None:
+        """Submit a message; it is in the queue when this returns.
+
+        It is taken as if somebody who may use any address had logged in to submit it: plugins are
+        asked about it, the one that signs, too.
+
+        Args:
+            sender: "" for the null sender.
+            recipients: One at least.
+            content: The message, its lines ended by CRLF.
+
+        Raises:
+            PluginError: It is not taken, for now or for good.
+        """
+        ...
+
+
+class NoMail:
+    """Where no mail can be submitted: outside of the worker."""
+
+    async def submit(self, _sender: str, _recipients: Sequence[str], _content: bytes, /) -> None:
+        raise PluginError("mail cannot be submitted here")
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """All of them, for one plugin.
@@ -87,6 +116,8 @@ class Tools:
         clock: The time.
         dns: The worker's resolver, with the one cache that delivery and all plugins share.
         hostname: What the server calls itself.
+        mail: Takes mail of its own; not in a process of its own.
+        state_dir: Where the server keeps its state, for a database beside its own.
     """
 
     log: PluginLog
@@ -96,3 +127,5 @@ class Tools:
     clock: Clock
     dns: Resolver
     hostname: str
+    mail: Mail = field(default_factory=NoMail)
+    state_dir: Path = Path("var")

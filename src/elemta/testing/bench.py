@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
@@ -17,6 +18,7 @@ from elemta.plugins.plugin import Plugin
 from elemta.plugins.result import Action
 from elemta.testing.clock import FakeClock
 from elemta.testing.contexts import AnyAddress, Scene, to_address
+from elemta.testing.mail import MemoryMail
 from elemta.testing.resolver import FakeResolver
 from elemta.testing.staging import Staged, first_error, stage
 
@@ -70,6 +72,7 @@ class PluginBench(Generic[P]):
         settings: Its own settings, as an operator writes them.
         clock: The time it sees; it stands still unless the test moves it.
         dns: Where it looks names up; without it there are no names.
+        state_dir: Where it keeps files of its own; needed only for those that do.
         options: How it is asked, as in the configuration: `timeout`, `on_error`, `mode`,
             `shadow_hooks`, `authenticated`...
 
@@ -78,6 +81,7 @@ class PluginBench(Generic[P]):
         clock: The time.
         dns: What it looks names up with: change its `zone`.
         session: The connection; set what the methods do not.
+        mail: Takes what the plugin submits: see its `messages`.
         events: What the server would have logged of it.
 
     Raises:
@@ -92,12 +96,13 @@ class PluginBench(Generic[P]):
         *,
         clock: FakeClock | None = None,
         dns: FakeResolver | None = None,
+        state_dir: Path | None = None,
         **options: Any,  # noqa: ANN401 - of several types
     ) -> None:
         self.dns = dns or FakeResolver({})
         is_made = isinstance(kind, Staged)
         if not isinstance(kind, Staged):
-            kind = stage(kind, settings, clock or FakeClock(), self.dns, options)
+            kind = stage(kind, settings, clock or FakeClock(), self.dns, options, state_dir)
         self._staged = kind
         self.clock = kind.clock
         self.events: list[Event] = []
@@ -117,6 +122,10 @@ class PluginBench(Generic[P]):
     def log(self) -> list[tuple[str, str]]:
         """What the plugin has said: level and text of each line."""
         return self._staged.lines
+
+    @property
+    def mail(self) -> MemoryMail:
+        return self._staged.mail
 
     async def start(self) -> None:
         """Set the plugin up, unless that is done."""

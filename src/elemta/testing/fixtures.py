@@ -43,7 +43,9 @@ def plugin_bench(
     from elemta.testing import PluginBench  # noqa: PLC0415 - as above
 
     def make(
-        kind: "type[Plugin[Any]]", settings: Mapping[str, Any] | None = None, **options: object
+        kind: "type[Plugin[Any]]",
+        settings: Mapping[str, Any] | None = None,
+        **options: Any,  # noqa: ANN401 - of PluginBench
     ) -> "PluginBench[Any]":
         return PluginBench(kind, settings, clock=fake_clock, dns=fake_resolver, **options)
 

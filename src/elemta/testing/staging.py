@@ -1,6 +1,7 @@
 """One plugin on a stage: with tools in memory, set up, and asked through a real chain."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -18,6 +19,7 @@ from elemta.plugins.tooling import BoundedCache, Figures
 from elemta.plugins.tooling.log import Logger
 from elemta.plugins.tools import Tools
 from elemta.testing.clock import FakeClock
+from elemta.testing.mail import MemoryMail
 from elemta.testing.store import MemoryStore
 
 HOSTNAME = "mx.example.test"
@@ -32,9 +34,10 @@ class Staged:
         clock: The time it sees.
         asked: How it is asked.
         dns: What it looks names up with.
+        state_dir: Where it keeps files.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a plugin has
         self,
         candidate: Candidate,
         values: BaseModel,
@@ -42,14 +45,27 @@ class Staged:
         clock: FakeClock,
         asked: PluginSettings,
         dns: Resolver,
+        *,
+        state_dir: Path = Path("var"),
     ) -> None:
         self.clock = clock
         self.lines: list[tuple[str, str]] = []  # level and text of what it has said
         self.metrics = Figures()
         self.kv = MemoryStore(clock)
         self.cache = BoundedCache(clock)
+        self.mail = MemoryMail()
         log = Logger(asked.name, "debug", self._note, _write_nothing, clock)
-        tools = Tools(log, self.metrics, self.kv, self.cache, clock, dns, HOSTNAME)
+        tools = Tools(
+            log,
+            self.metrics,
+            self.kv,
+            self.cache,
+            clock,
+            dns,
+            HOSTNAME,
+            mail=self.mail,
+            state_dir=state_dir,
+        )
         candidate.adjust(asked)
         self.plugin = candidate.make(values, tools)
         self.plugin.tools = tools
@@ -78,6 +94,7 @@ def stage(
     clock: FakeClock,
     dns: Resolver,
     options: Mapping[str, Any],
+    state_dir: Path | None = None,
 ) -> Staged:
     """Make a plugin of its class.
 
@@ -87,6 +104,7 @@ def stage(
         clock: The time it sees.
         dns: What it looks names up with.
         options: Of `PluginSettings`: `timeout`, `on_error`, `mode`...
+        state_dir: Where it keeps files.
 
     Raises:
         PluginsError: The server would not load it.
@@ -101,7 +119,9 @@ def stage(
     found = Found(metadata.name, Kind.MODULE, module=module, settings=asked)
     candidate = Candidate(found, metadata, kind.Settings, hooks_of(kind), kind)
     raw = dict(settings or {})
-    return Staged(candidate, kind.Settings.model_validate(raw), raw, clock, asked, dns)
+    values = kind.Settings.model_validate(raw)
+    folder = state_dir or Path("var")
+    return Staged(candidate, values, raw, clock, asked, dns, state_dir=folder)
 
 
 def _typed(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from elemta.plugins.loading.running import (
 from elemta.plugins.loading.selection import Selected, Selection, Stamp, stamp_of
 from elemta.plugins.plugin import Plugin
 from elemta.plugins.settings import PluginSettings, PluginsSettings
-from elemta.plugins.tooling import Figures, Toolbox
+from elemta.plugins.tooling import Figures, Submit, Toolbox
 
 
 class Roster(Families):
@@ -50,18 +50,26 @@ class Roster(Families):
         emit: Told of what becomes of them, and given to them for what they say.
         clock: The time, also for them.
         dns: What they look names up with.
+        submit: Takes mail of their own; None where nobody does.
 
     Attributes:
         on_change: Called whenever there are new tables.
     """
 
     def __init__(
-        self, settings: PluginsSettings, emit: ev.Emit, clock: Clock, dns: Resolver
+        self,
+        settings: PluginsSettings,
+        emit: ev.Emit,
+        clock: Clock,
+        dns: Resolver,
+        submit: Submit | None = None,
     ) -> None:
         self._settings = settings
         self._emit = emit
         self._clock = clock
-        self._toolbox = Toolbox(settings.state_dir, clock, emit, dns, hostname=settings.hostname)
+        self._toolbox = Toolbox(
+            settings.state_dir, clock, emit, dns, hostname=settings.hostname, submit=submit
+        )
         self._running: dict[str, Running] = {}
         self._tables: dict[str, HookTable] = {}
         self._tallies: dict[str, dict[str, Tally]] = {}
@@ -75,14 +83,19 @@ class Roster(Families):
 
     @classmethod
     async def load(
-        cls, settings: PluginsSettings, emit: ev.Emit, clock: Clock, dns: Resolver
+        cls,
+        settings: PluginsSettings,
+        emit: ev.Emit,
+        clock: Clock,
+        dns: Resolver,
+        submit: Submit | None = None,
     ) -> "Roster":
         """Load all plugins, set them up and enable them.
 
         Raises:
             PluginsError: Any of them cannot be used; none is left running.
         """
-        roster = cls(settings, emit, clock, dns)
+        roster = cls(settings, emit, clock, dns, submit)
         try:
             await roster.apply(settings)
         except PluginsError:

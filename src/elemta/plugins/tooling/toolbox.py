@@ -13,9 +13,10 @@ from elemta.plugins.tooling.database import Database
 from elemta.plugins.tooling.figures import Figures
 from elemta.plugins.tooling.files import LogFiles
 from elemta.plugins.tooling.log import Logger
+from elemta.plugins.tooling.mail import OwnMail, Submit
 from elemta.plugins.tooling.names import check_name
 from elemta.plugins.tooling.store import DiskStore
-from elemta.plugins.tools import Tools
+from elemta.plugins.tools import NoMail, Tools
 
 DEBUG_VARIABLE = "ELEMTA_PLUGIN_DEBUG"
 
@@ -31,6 +32,7 @@ class Toolbox:
         emit: Told what plugins say.
         dns: Lent to all plugins; it is not closed here.
         hostname: What the server calls itself.
+        submit: Takes mail of plugins; None where there is no server to take it.
         debug: Write all that plugins say, whatever their settings are; None asks the environment
             for `ELEMTA_PLUGIN_DEBUG`: "1", or "attach" where a debugger may come, too.
 
@@ -38,7 +40,7 @@ class Toolbox:
         figures: Those that plugins keep themselves, by plugin.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a process has for its plugins
         self,
         state_dir: Path,
         clock: Clock,
@@ -46,12 +48,15 @@ class Toolbox:
         dns: Resolver,
         *,
         hostname: str = "localhost",
+        submit: Submit | None = None,
         debug: bool | None = None,
     ) -> None:
         self._clock = clock
         self._emit = emit
         self._dns = dns
         self._hostname = hostname
+        self._submit = submit
+        self._state_dir = state_dir
         self._is_debug = _asked_to_debug() if debug is None else debug
         self._files = LogFiles(state_dir)
         self._database = Database(state_dir / "plugins.db", clock)
@@ -80,6 +85,8 @@ class Toolbox:
             clock=self._clock,
             dns=self._dns,
             hostname=self._hostname,
+            mail=NoMail() if self._submit is None else OwnMail(name, self._submit),
+            state_dir=self._state_dir,
         )
 
     def close(self) -> None:
