@@ -14,6 +14,7 @@ from pydantic import Field
 
 from elemta.config.auth import AuthConfig
 from elemta.config.authentication import AuthenticationConfig
+from elemta.config.dns import DnsConfig
 from elemta.config.limits import LimitsConfig
 from elemta.config.plugins import PluginsConfig
 from elemta.config.sections import Section, fixed, live
@@ -29,7 +30,6 @@ from elemta.config.values import (
     Host,
     Listen,
     ListenOrNone,
-    Nameserver,
     Network,
     PathTemplate,
     Pattern,
@@ -416,28 +416,6 @@ class DeliveryConfig(Section):
         ),
     ] = PROHIBITED_NETWORKS
     ipv6: Annotated[Switch, live("Connect to IPv6 addresses.")] = True
-
-
-class DnsConfig(Section):
-    """Look-ups of names."""
-
-    nameservers: Annotated[
-        tuple[Nameserver, ...],
-        fixed('Whom to ask: "address" or "address:port"; empty: those of the system.'),
-    ] = ()
-    timeout: Annotated[Duration, fixed("For one look-up, retries included.", gt=0)] = 5.0
-    cache_size: Annotated[
-        Whole, fixed("Records kept by each worker; 256 octets of text count as one.", ge=100)
-    ] = 20_000
-    min_ttl: Annotated[Duration, fixed("Answers are kept at least so long.")] = 5.0
-    max_ttl: Annotated[Duration, fixed("Answers are kept at most so long.", gt=0)] = DAY
-    trust_ad: Annotated[
-        Literal["loopback", "always", "never"],
-        fixed(
-            "Which name servers may say that DNSSEC vouches for an answer (the AD bit): those on"
-            " this machine; all, where the way to them is safe; none."
-        ),
-    ] = "loopback"
 
 
 class MetricsConfig(Section):
