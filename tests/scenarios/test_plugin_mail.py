@@ -10,7 +10,8 @@ from elemta.mail.errors import PluginError
 from elemta.plugins import *
 
 LETTER = (
-    b"From: <reports@mail.example.test>\\r\\nSubject: a report\\r\\n\\r\\n.\\r\\n.dots\\r\\nno line end"
+    b"From: <reports@mail.example.test>\\r\\nSubject: a report\\r\\n"
+    b"\\r\\n.\\r\\n.dots\\r\\nno line end"
 )
 
 class Writing(Plugin[Settings]):
@@ -72,6 +73,6 @@ def test_what_is_refused_is_said_to_the_plugin(server):
 
 
 def test_outside_of_the_worker_there_is_no_mail(tmp_path):
-    with start(tmp_path, "process") as server:
-        with pytest.raises(AssertionError, match=r"mail cannot be submitted here"):
-            server.send("alice@elsewhere.test", "bob@example.test")
+    refusal = pytest.raises(AssertionError, match=r"mail cannot be submitted here")
+    with start(tmp_path, "process") as server, refusal:
+        server.send("alice@elsewhere.test", "bob@example.test")
