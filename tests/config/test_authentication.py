@@ -54,7 +54,7 @@ def test_all_of_it(found):
     plugins, problems = found(text)
     assert problems == []
     assert [name for name, _ in plugins] == [*names, "authentication-results"]
-    assert dict(plugins) == dict.fromkeys(names, {}) | {
+    assert dict(plugins) == {name: {} for name in names} | {
         "arc": named,
         "authentication-results": named,
     }
