@@ -1,12 +1,15 @@
 """A DNS of a test's own, written as in the test suite of RFC 7208 (`zonedata`)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 from elemta.mail.errors import LookupFailed
+from elemta.mailauth import SpfVerdict
+from elemta.mailauth.spf import SpfChecker, SpfSettings
 from elemta.net.dns_cache import Answer
 from elemta.testing import FakeResolver
 
+T = TypeVar("T")
 Zonedata = Mapping[str, Sequence[Any]]
 
 
@@ -20,7 +23,7 @@ def host(name: str) -> str:
 
 
 def read_records(entries: Sequence[Any]) -> dict[str, list[Any]]:
-    """The records of a name by type; an SPF record stands for a TXT record unless there are some."""
+    """The records of a name by type; SPF stands for TXT unless there are TXT records."""
     found: dict[str, list[Any]] = {}
     for entry in entries:
         if entry == "TIMEOUT":
@@ -52,3 +55,25 @@ class SuiteResolver(FakeResolver):
         if name in self.silent and not answer.records:
             raise LookupFailed(f"{name}/{rdtype} cannot be looked up")
         return answer
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run what never waits, as with a resolver that answers at once, without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waits for something")
+
+
+def judge(
+    resolver: FakeResolver,
+    sender: str,
+    *,
+    ip: str = "192.0.2.1",
+    helo: str = "mx.client.test",
+    **limits: Any,
+) -> SpfVerdict:
+    """Check a sender, for a client that is 192.0.2.1 unless said otherwise."""
+    checker = SpfChecker(resolver, SpfSettings(**limits))
+    return drive(checker.check(ip, sender.rpartition("@")[2], sender, helo, now=1_700_000_000.0))

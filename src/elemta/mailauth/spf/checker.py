@@ -4,7 +4,6 @@ from functools import lru_cache
 
 from elemta.mail.address import DomainError, parse_domain
 from elemta.mail.errors import LookupFailed
-from elemta.mail.reply import clean_text
 from elemta.mailauth.resolving import Resolver
 from elemta.mailauth.spf.client import find_client
 from elemta.mailauth.spf.evaluation import Asked, Evaluation, Unusable
@@ -66,7 +65,7 @@ class SpfChecker:
             status, mechanism, explanation = AuthStatus.PERMERROR, "", ""
             if isinstance(error, LookupFailed):
                 status = AuthStatus.TEMPERROR
-            problem = clean_text(str(error), _SHOWN)
+            problem = printable(str(error), _SHOWN)
         else:
             problem = ""
         if steps is not None:

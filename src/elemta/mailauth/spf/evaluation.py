@@ -119,14 +119,17 @@ class Evaluation:
             name = await self._expand(exp, domain)
             records = await self._query(name, "TXT") if name else ()
             if len(records) != 1:
+                self._note(f"explanation at {name or 'no possible name'}: {len(records)} records")
                 return ""
+            if self._steps is not None:
+                self._note(f"explanation at {name}: {records[0].decode('latin-1')}")
             pieces = parse_explanation(records[0])
             letters = {each.letter for each in pieces if isinstance(each, Macro)}
             if "p" in letters:
                 await self._find_names()
             return expand_explanation(pieces, await self._values_of(letters, domain))
         except (LookupFailed, MacroError) as error:
-            self._note(f"{domain}: the explanation is passed over: {error}")
+            self._note(f"the explanation is passed over: {error}")
             return ""
 
     async def _read(self, domain: str) -> Record | None:
