@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class AuthStatus(enum.StrEnum):
@@ -161,6 +162,8 @@ class Authentication:
     """All that has been found out about one message; None or () for what nobody has checked.
 
     Attributes:
+        dmarc_record: The `elemta.mailauth.dmarc.DmarcRecord` behind `dmarc`: reports go where it
+            says.
         body_hashes: Digests of the body as it was received, so that it is read once for all checks.
         body_size: Octets of the canonical body of each of them, before any `length`.
     """
@@ -170,6 +173,7 @@ class Authentication:
     spf: SpfVerdict | None = None
     dkim: tuple[DkimVerdict, ...] = ()
     dmarc: DmarcVerdict | None = None
+    dmarc_record: Any = None  # the room for DMARC knows this one, not the other way round
     arc: ArcVerdict | None = None
     body_hashes: dict[BodySpec, bytes] = field(default_factory=dict)
     body_size: dict[BodySpec, int] = field(default_factory=dict)
