@@ -6,18 +6,11 @@ from elemta.config import Config
 from elemta.plugins.finding.sources import plain
 
 NAME = "dkim"
-FOLDER = "dkim"  # in the state folder
 
 
 def dkim_defaults(config: Config) -> dict[str, Any]:
-    """Give what holds unless its own settings say otherwise.
-
-    Keys are in the state folder, and a key that the settings name is for the local domains.
-    """
-    return {
-        "keys_dir": str(config.server.state_dir / FOLDER),
-        "domains": list(config.relay.local_domains),
-    }
+    """Give what holds unless its own settings say otherwise: a key is for the local domains."""
+    return {"domains": list(config.relay.local_domains)}
 
 
 def dkim_table(config: Config) -> dict[str, Any]:

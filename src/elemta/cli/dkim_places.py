@@ -26,6 +26,7 @@ from elemta.plugins.builtin.dkim.keystore import (
     KeyState,
     KeyStore,
     KeyStoreError,
+    find_store,
 )
 from elemta.plugins.builtin.dkim.publishing import Sighting, look_up
 from elemta.plugins.builtin.dkim.rotation import observe
@@ -93,7 +94,7 @@ def places(config_path: Path | None) -> Iterator[Places]:
         name = ".".join(map(str, ("plugins", "dkim", *first["loc"])))
         fail(f"{name}: {first['msg']}")
     try:
-        yield Places(config, settings, KeyStore(Path(settings.keys_dir)))
+        yield Places(config, settings, find_store(settings.keys_dir, config.server.state_dir))
     except KeyStoreError as error:
         fail(str(error))
 

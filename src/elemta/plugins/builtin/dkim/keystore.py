@@ -27,6 +27,7 @@ from elemta.mail.address import parse_domain
 from elemta.mail.errors import AddressError, ElemtaError
 from elemta.net.durable import fsync_folder, make_folders_durably
 
+FOLDER = "dkim"  # in the state folder
 INDEX = "keys.json"
 MAX_FILE = 1 << 20  # octets of an index
 MAX_KEY_FILE = 1 << 16  # octets of a private key
@@ -193,6 +194,11 @@ class KeyStore:
             yield
         finally:
             os.close(lock)
+
+
+def find_store(keys_dir: str, state_dir: Path) -> KeyStore:
+    """Give the folder of keys that the settings name, else the one in the state folder."""
+    return KeyStore(Path(keys_dir) if keys_dir else state_dir / FOLDER)
 
 
 def check_domain(domain: str) -> str:

@@ -13,7 +13,6 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from pathlib import Path
 
 from elemta.mail.errors import AddressError, PluginError
 from elemta.mail.mailboxes import parse_mailboxes
@@ -21,7 +20,7 @@ from elemta.mailauth.body import BodyHasher
 from elemta.mailauth.dkim import Signer, SigningKey, SignSettings
 from elemta.net.tasks import spawn
 from elemta.plugins.builtin.dkim.keyring import Keyring, Ring
-from elemta.plugins.builtin.dkim.keystore import KeyStore
+from elemta.plugins.builtin.dkim.keystore import find_store
 from elemta.plugins.builtin.dkim.signing_settings import SigningSettings
 from elemta.plugins.builtin.dkim.upkeep import Upkeep
 from elemta.plugins.contexts import MessageContext, SessionInfo
@@ -47,7 +46,7 @@ class Signing:
     """
 
     def __init__(self, settings: SigningSettings, tools: Tools) -> None:
-        store = KeyStore(Path(settings.keys_dir))
+        store = find_store(settings.keys_dir, tools.state_dir)
         self._settings = settings
         self._tools = tools
         self._sign_settings = SignSettings(expires_after=settings.expire_after or None)

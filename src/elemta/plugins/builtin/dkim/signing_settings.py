@@ -50,8 +50,7 @@ class SigningSettings(Settings):
         description="A domain without keys is signed for by the nearest domain above with keys.",
     )
     keys_dir: str = Field(
-        default="var/dkim",
-        description="Folder of keys; the server sets it to `dkim` in its state folder.",
+        default="", description="Folder of keys; else `dkim` in the state folder of the server."
     )
     selector: str = Field(default="", description="Of `private_key`.")
     private_key: str = Field(
