@@ -8,14 +8,23 @@ from elemta.plugins.finding.sources import plain
 NAME = "dkim"
 
 
-def dkim_defaults(config: Config) -> dict[str, Any]:
-    """Give what holds unless its own settings say otherwise: a key is for the local domains."""
+def dkim_table(config: Config) -> dict[str, Any]:
+    """Give all that it is told, as the server does."""
+    own = _own(config)
+    return dkim_domains(config) | own
+
+
+def dkim_domains(config: Config) -> dict[str, Any]:
+    """Give the domains of a key that the settings name without any: the local ones."""
+    own = _own(config)
+    if not own.get("private_key") or "domains" in own:
+        return {}
     return {"domains": list(config.relay.local_domains)}
 
 
-def dkim_table(config: Config) -> dict[str, Any]:
-    """Give all that it is told, as the server does."""
-    table = dkim_defaults(config)
+def _own(config: Config) -> dict[str, Any]:
+    """Give what the operator has set of the plugin itself."""
+    table: dict[str, Any] = {}
     for name, values in config.plugins.tables.items():
         if plain(name) == NAME:
             table |= values

@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from elemta import __version__
+from elemta.app.dkim import NAME as DKIM
+from elemta.app.dkim import dkim_domains
 from elemta.config import Config
 from elemta.config.plugins import PluginConfig, PluginLimitsConfig
 from elemta.delivery.settings import (
@@ -201,7 +203,7 @@ def plugins_settings(config: Config, index: int, where: Where) -> PluginsSetting
             _plugin(
                 tables.get(name) or PluginConfig(name=name),
                 places[name],
-                brought.get(name, {}),
+                {**brought.get(name, {}), **(dkim_domains(config) if name == DKIM else {})},
                 is_asked=only is None or name in only or name in brought,
             )
             for name in names

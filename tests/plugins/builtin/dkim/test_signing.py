@@ -367,7 +367,8 @@ class TestChanges:
     [
         ({"selector": "s1"}, "need one another"),
         ({"private_key": "/x"}, "need one another"),
-        ({"selector": "a b", "private_key": "/x"}, "not a selector"),
+        ({"private_key": "/x", "selector": "s1"}, "needs domains to sign for"),
+        ({"selector": "a b", "private_key": "/x", "domains": ["a.test"]}, "not a selector"),
         ({"domains": ["a b"]}, "domain is not valid"),
         ({"domains": ["[192.0.2.1]"]}, "not a domain"),
         ({"signers": {"example.test": []}}, "at least one"),

@@ -108,4 +108,6 @@ class SigningSettings(Settings):
     def _check_together(self) -> Any:  # noqa: ANN401 - pydantic gives the model back
         if bool(self.selector) != bool(self.private_key):
             raise ValueError("selector and private_key need one another")
+        if self.private_key and not self.domains:
+            raise ValueError("private_key needs domains to sign for: here, or relay.local_domains")
         return self
