@@ -11,7 +11,7 @@ from elemta.mailauth.canonical import RELAXED, SIMPLE
 from elemta.mailauth.verdicts import BodySpec
 
 _EMPTY_LINES = 16 * 1024  # written at once, where many turn out not to be the last ones
-_LINE_ENDS_BACKWARDS = re.compile(rb"(?:\n\r)*").match
+_LINE_ENDS_BACKWARDS = re.compile(rb"(?:\n\r)*+").match
 
 
 class BodyHasher:
