@@ -8,7 +8,6 @@ Logs: that there is no key to seal with.
 
 import asyncio
 import re
-from pathlib import Path
 
 from pydantic import Field, model_validator
 
@@ -20,7 +19,7 @@ from elemta.mailauth.dkim import SigningKey
 from elemta.plugins import InsertHeader, MessageContext, Result, parse_domain
 from elemta.plugins.builtin._judging import JudgingSettings
 from elemta.plugins.builtin.dkim.keyring import Keyring
-from elemta.plugins.builtin.dkim.keystore import KeyStore
+from elemta.plugins.builtin.dkim.keystore import find_store
 from elemta.plugins.builtin.dkim.signing_settings import SigningSettings
 from elemta.plugins.tools import Tools
 
@@ -50,8 +49,6 @@ class SealingSettings(JudgingSettings):
         for domain in (self.seal_domain, self.authserv_id):
             if domain:
                 parse_domain(domain)
-        if self.seal and not self.keys_dir:
-            raise ValueError("seal needs keys_dir")
         return self
 
 
@@ -63,7 +60,8 @@ class Sealing:
         self._tools = tools
         self._name = settings.authserv_id or tools.hostname
         keys = SigningSettings(keys_dir=settings.keys_dir)
-        self._keyring = Keyring(keys, KeyStore(Path(settings.keys_dir)), tools.clock)
+        store = find_store(settings.keys_dir, tools.state_dir)
+        self._keyring = Keyring(keys, store, tools.clock)
         self._sealers: dict[SigningKey, Sealer] = {}
         self._told_at = -TELL_EVERY
 
