@@ -127,9 +127,15 @@ def test_each_status(status):
         ),
         (
             DmarcVerdict(
-                AuthStatus.FAIL, "a.example", policy="none", published="reject", override="local"
+                AuthStatus.FAIL,
+                "a.example",
+                policy="reject",
+                published="reject",
+                override="local_policy",
+                disposition="quarantine",
             ),
-            "dmarc=fail (p=reject override=local) header.from=a.example policy.dmarc=none",
+            "dmarc=fail (p=reject dis=quarantine override=local_policy)"
+            " header.from=a.example policy.dmarc=reject",
         ),
     ],
 )
@@ -250,7 +256,14 @@ status = st.sampled_from(list(AuthStatus))
         ).map(tuple),
         dmarc=st.none()
         | st.builds(
-            DmarcVerdict, status, text, policy=text, published=text, override=text, problem=text
+            DmarcVerdict,
+            status,
+            text,
+            policy=text,
+            published=text,
+            override=text,
+            problem=text,
+            disposition=text,
         ),
         arc=st.none() | st.builds(ArcVerdict, status, st.integers(0, 50), problem=text),
     ),

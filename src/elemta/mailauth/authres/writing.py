@@ -116,11 +116,10 @@ def _about_key(verdict: DkimVerdict) -> str:
 def _dmarc(verdict: DmarcVerdict) -> str:
     status, comment, policy = verdict.status, "", ""
     if verdict.published:
-        if verdict.override:
-            end = f"override={_speakable(verdict.override)}"
-        else:
-            end = f"dis={_speakable(verdict.policy) if status is AuthStatus.FAIL else 'none'}"
-        comment = f" (p={_speakable(verdict.published)} {end})"
+        asked = verdict.policy if status is AuthStatus.FAIL else "none"
+        done = _speakable(verdict.disposition or asked)
+        why = f" override={_speakable(verdict.override)}" if verdict.override else ""
+        comment = f" (p={_speakable(verdict.published)} dis={done}{why})"
         policy = _property(" policy.dmarc=", verdict.policy)
     reason = _reason(status, verdict.problem)
     where = _property(" header.from=", verdict.author_domain)
