@@ -12,6 +12,7 @@ from elemta.plugins.contexts import ConnectionContext, HelloContext, SessionInfo
 from elemta.plugins.loading.running import ask
 from elemta.plugins.result import Action
 from elemta.plugins.settings import Mode, PluginSettings
+from elemta.testing.contexts import Scene
 
 REJECT = 'def on_connect(self, ctx): return Result.reject("no")'
 
@@ -416,6 +417,36 @@ async def test_stages(workshop):
         await roster.execute_stage("PreQueue", [helo])
     with pytest.raises(ValueError, match="there is no stage Later"):
         await roster.execute_stage("Later", [helo])
+
+
+ENQUEUE = "def on_enqueue(self, ctx): return Result.modify(AddHeader('X', '{}'))"
+
+
+async def test_those_who_seal_are_asked_last(workshop):
+    text = source("seal", ENQUEUE.format("seal"), seals=True)
+    workshop.write("seal.py", text.replace("import ", "import AddHeader, "))
+    roster = await workshop.load(PluginSettings("seal", priority=-5))
+    table = roster.table()
+    assert [link.name for link in table.on_enqueue.links] == ["seal"]
+    assert table.sealing is None
+    await roster.close()
+    text = source("other", ENQUEUE.format("other"))
+    workshop.write("other.py", text.replace("import ", "import AddHeader, "))
+    roster = await workshop.load(PluginSettings("seal", priority=-5), PluginSettings("other"))
+    table = roster.table()
+    assert [link.name for link in table.on_enqueue.links] == ["other"]
+    assert [link.name for link in table.sealing.links] == ["seal"]
+    context = Scene(session()).build("on_enqueue")
+    decision = await roster.execute_stage("PreQueue", [context])
+    assert [(name, edit.value) for name, edit in decision.edits] == [
+        ("other", "other"),
+        ("seal", "seal"),
+    ]
+    figures = {each.name: each.hooks["on_enqueue"].calls for each in roster.info()}
+    assert figures == {"other": 1, "seal": 1}
+    await roster.reload("seal")
+    figures = {each.name: each.hooks["on_enqueue"].calls for each in roster.info()}
+    assert figures == {"other": 1, "seal": 1}
 
 
 async def test_a_module_is_read_afresh_on_reload(workshop, tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """`elemta plugins list`, `info`, `config`, `order`, `header`: what there is, and how it is set."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -122,8 +122,8 @@ def order(hook: str | None, *, config_path: Path | None, as_json: bool) -> None:
     found = {
         each: [
             one.candidate.name
-            for one in plugins.selected
-            if each in one.candidate.hooks and plugins.state(one) != "disabled"
+            for one in _asked_in(each, plugins.selected)
+            if plugins.state(one) != "disabled"
         ]
         for each in ([wanted.name] if wanted is not None else HOOKS)
     }
@@ -135,6 +135,14 @@ def order(hook: str | None, *, config_path: Path | None, as_json: bool) -> None:
         if names:
             table.add(each, " > ".join(names))
     table.close()
+
+
+def _asked_in(hook: str, selected: Sequence[Selected]) -> list[Selected]:
+    """Give those who have a hook, in the order in which it asks them."""
+    found = [one for one in selected if hook in one.candidate.hooks]
+    if hook == "on_enqueue":
+        found.sort(key=lambda one: one.candidate.metadata.seals)
+    return found
 
 
 @click.command("header")

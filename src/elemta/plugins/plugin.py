@@ -36,6 +36,8 @@ class Metadata:
             "spf", "reputation>=1.2,<2".
         after: Names of plugins that are asked before this one where they are there.
         min_server_version, max_server_version: Releases of Elemta it works with; "" for any.
+        seals: It signs messages: its `on_enqueue` is asked after that of all plugins which do not,
+            and sees what they have changed.
         network: Hosts ("clamd.example.test:3310", "*") that it may connect to when isolated.
         files: Paths that it may read when isolated, its own folder aside; "/path:rw" to write.
     """
@@ -49,6 +51,7 @@ class Metadata:
     after: Sequence[str] = ()
     min_server_version: str = ""
     max_server_version: str = ""
+    seals: bool = False
     network: Sequence[str] = ()
     files: Sequence[str] = ()
 

@@ -117,7 +117,13 @@ class Inspection:
         later, self._marks = self._marks, []
         for mark in (*marks, *later):
             add_mark(self._marks, mark)
-        for chain in (hooks.on_data, hooks.on_validated, hooks.on_filter, hooks.on_enqueue):
+        for chain in (
+            hooks.on_data,
+            hooks.on_validated,
+            hooks.on_filter,
+            hooks.on_enqueue,
+            hooks.sealing,
+        ):
             if chain is None:
                 continue
             if received is None:

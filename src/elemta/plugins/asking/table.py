@@ -9,16 +9,21 @@ from collections.abc import Callable, Mapping
 from elemta.plugins.asking.chain import Chain
 from elemta.plugins.hooks import HOOKS
 
+SEALING = "sealing"
+"""The name of the second chain of `on_enqueue`."""
+
 
 class HookTable:
     """A chain for each hook, None where nobody wants it; the attributes are named as the hooks.
 
     Attributes:
+        sealing: Those that seal a message, asked after `on_enqueue`; None where nobody does, or
+            all do: then they are in `on_enqueue`.
         is_empty: No plugin wants any hook.
         users: Sessions and attempts that use it.
     """
 
-    __slots__ = (*HOOKS, "_when_idle", "is_empty", "users")
+    __slots__ = (*HOOKS, "_when_idle", "is_empty", "sealing", "users")
 
     on_server_starting: Chain | None
     on_server_started: Chain | None
@@ -52,9 +57,16 @@ class HookTable:
     def __init__(self, chains: Mapping[str, Chain]) -> None:
         for name in HOOKS:
             setattr(self, name, chains.get(name))
+        self.sealing = chains.get(SEALING)
         self.is_empty = not chains
         self.users = 0
         self._when_idle: Callable[[], None] | None = None
+
+    def chains(self, hook: str) -> tuple[Chain, ...]:
+        """Give the chains that are asked in a hook, one after the other."""
+        first: Chain | None = getattr(self, hook)
+        second = self.sealing if hook == "on_enqueue" else None
+        return tuple(chain for chain in (first, second) if chain is not None)
 
     def enter(self) -> None:
         """Begin to use it."""

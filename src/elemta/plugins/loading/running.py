@@ -6,7 +6,7 @@ from typing import Any
 
 from elemta.mail.events import Emit
 from elemta.plugins.asking.chain import Chain, Decision, Link
-from elemta.plugins.asking.table import HookTable
+from elemta.plugins.asking.table import SEALING, HookTable
 from elemta.plugins.asking.tally import Tally
 from elemta.plugins.contexts import ConnectionContext, Context
 from elemta.plugins.hooks import HOOKS, STAGES, hooks_of_stage
@@ -68,6 +68,10 @@ def build_table(
     chains: dict[str, Chain] = {}
     for name, hook in HOOKS.items():
         links = [_link(each, name) for each in asked if name in each.candidate.hooks]
+        last = [link for link in links if link.plugin.metadata.seals]
+        if name == "on_enqueue" and 0 < len(last) < len(links):
+            chains[SEALING] = Chain(hook, last, emit, monotonic)
+            links = [link for link in links if link not in last]
         if links:
             chains[name] = Chain(hook, links, emit, monotonic)
     return HookTable(chains)
@@ -114,14 +118,16 @@ def _when(call: Callable[[Any], object], when: str) -> Callable[[Any], object]:
 
 def chains_of(table: HookTable) -> Iterable[Chain]:
     """All chains of a table."""
-    return (chain for name in HOOKS if (chain := getattr(table, name)) is not None)
+    return (chain for name in HOOKS for chain in table.chains(name))
 
 
 async def ask(table: HookTable, context: Context) -> Decision | None:
-    """Ask all plugins of a table that want the hook of a context."""
+    """Ask all plugins of a table that want the hook of a context; none that seals on its own."""
     chain: Chain | None = getattr(table, context.hook)
-    if chain is None:
-        return None
+    return None if chain is None else await _ask(table, chain, context)
+
+
+async def _ask(table: HookTable, chain: Chain, context: Context) -> Decision | None:
     table.enter()
     try:
         answer = chain(context)
@@ -148,8 +154,9 @@ async def execute_stage(
             raise ValueError(f"{context.hook} does not belong to {stage}")
     edits: list[Any] = []
     verdict: Decision | None = None
-    for context in sorted(contexts, key=lambda each: hooks.index(each.hook)):
-        decision = await ask(table, context)
+    ordered = sorted(contexts, key=lambda each: hooks.index(each.hook))
+    for chain, context in ((chain, each) for each in ordered for chain in table.chains(each.hook)):
+        decision = await _ask(table, chain, context)
         if decision is None:
             continue
         edits += decision.edits

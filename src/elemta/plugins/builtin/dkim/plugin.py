@@ -24,6 +24,7 @@ class Dkim(Plugin[DkimPluginSettings]):
         version="1.0.0",
         description="Who has signed a message, and signatures of our own (DKIM, RFC 6376)",
         after=("iprev", "spf"),
+        seals=True,
     )
     Settings: ClassVar[type[BaseModel]] = DkimPluginSettings
 
