@@ -13,8 +13,8 @@ from elemta.testing import FakeResolver
 NAMES = ["a.test", "b.test", "c.test", "d.test", "1.2.0.192.in-addr.arpa"]
 PIECES = [
     *NAMES, "v=spf1", "v=spf1 ", "a", "mx", "ptr", "all", "include:", "exists:", "redirect=",
-    "exp=", "ip4:", "ip6:", "192.0.2.1", "2001:db8::1", "/", "//", "24", "64", ":", "=", ".", "-", "~",
-    "?", "%{", "}", "%{d}", "%{p}", "%{l1r-}", "%{ir}.%{v}", "%{s}", "%{h}", "%{S}", "%{c}",
+    "exp=", "ip4:", "ip6:", "192.0.2.1", "2001:db8::1", "/", "//", "24", "64", ":", "=", ".", "-",
+    "~", "?", "%{", "}", "%{d}", "%{p}", "%{l1r-}", "%{ir}.%{v}", "%{s}", "%{h}", "%{S}", "%{c}",
     "%{t}", "%%",
     " ", "  ", " -all", " a:b.test", " mx:c.test", " ptr", " include:d.test", " redirect=a.test",
 ]  # fmt: skip
