@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from servers.knot import run_knot
+from servers.unbound import Names, run_unbound
 
 from elemta.mail.errors import LookupFailed
 from elemta.net import DnsResolver, DnsSettings, MxAnswer, Resolver, SystemClock
@@ -25,8 +25,16 @@ ZONE: dict[str, Mapping[str, list[Any]] | None] = {
     "xn--bcher-kva.plain.test": {"MX": [(5, "mx1.example.test")]},
     "mixed.plain.test": {"MX": [(0, "."), (10, "mx1.example.test")]},
     "many.plain.test": {"MX": [(n, f"a-host-of-many-{n:03}.plain.test") for n in range(LONG)]},
-    "broken.invalid": None,
+    "broken.test": None,
+    "word.plain.test": {"TXT": [b"v=spf1 -all", b"x" * 700, b'\xc3\xa4;"\\', b""]},
+    "alias.word.plain.test": {"CNAME": ["word.plain.test"]},
+    "9.plain.test": {"PTR": ["host.example.test", "mx1.example.test"]},
+    "word.silent.test": {"TXT": [b"signed"], "A": ["192.0.2.7"]},
+    "alias.silent.test": {"CNAME": ["word.silent.test"]},
+    "out.silent.test": {"CNAME": ["word.plain.test"]},
+    "in.plain.test": {"CNAME": ["word.silent.test"]},
 }
+SIGNED = "silent.test"
 
 
 def _zone_text(domain: str) -> str:
@@ -35,26 +43,48 @@ def _zone_text(domain: str) -> str:
         if records is None or not (name == domain or name.endswith("." + domain)):
             continue
         for rdtype, values in records.items():
-            for value in values:
-                text = f"{value[0]} {value[1].rstrip('.')}." if rdtype == "MX" else value
-                lines.append(f"{name}. {rdtype} {text}{'.' if rdtype == 'CNAME' else ''}")
+            lines += [f"{name}. {rdtype} {_text(rdtype, value)}" for value in values]
     return "\n".join(lines) + "\n"
 
 
+def _text(rdtype: str, value: Any) -> str:
+    """A record as zone files have it."""
+    if rdtype == "MX":
+        return f"{value[0]} {value[1].rstrip('.')}."
+    if rdtype == "TXT":  # in strings of 255 octets at most
+        octets = [f"\\{octet:03}" for octet in value]
+        strings = ["".join(octets[at : at + 255]) for at in range(0, max(len(octets), 1), 255)]
+        return " ".join(f'"{each}"' for each in strings)
+    return f"{value}." if rdtype in {"CNAME", "PTR"} else value
+
+
 @pytest.fixture(scope="module")
-def nameserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
     # several zones: an alias that leads to another one is followed by the server itself
     zones = {name: _zone_text(name) for name in ("example.test", "plain.test", "silent.test")}
-    with run_knot(tmp_path_factory.mktemp("dns"), zones) as address:
-        yield address
+    with run_unbound(tmp_path_factory.mktemp("dns"), zones, signed=[SIGNED]) as names:
+        yield names
 
 
-@pytest.fixture(params=["dns", "fake"])
+def make_resolver(kind: str, request: pytest.FixtureRequest) -> Resolver:
+    """A fake, or one that asks an authoritative server, or a resolver that validates."""
+    if kind == "fake":
+        return FakeResolver(
+            ZONE, [name for name in (*ZONE, "nobody.silent.test") if SIGNED in name]
+        )
+    names = request.getfixturevalue("names")
+    server = names.validating if kind == "validating" else names.authoritative
+    return DnsResolver(DnsSettings(nameservers=(server,), timeout=3.0), SystemClock())
+
+
+@pytest.fixture(params=["authoritative", "validating", "fake"])
 def resolver(request: pytest.FixtureRequest) -> Resolver:
-    if request.param == "fake":
-        return FakeResolver(ZONE)
-    settings = DnsSettings(nameservers=(request.getfixturevalue("nameserver"),), timeout=3.0)
-    return DnsResolver(settings, SystemClock())
+    return make_resolver(request.param, request)
+
+
+@pytest.fixture(params=["validating", "fake"])
+def validating(request: pytest.FixtureRequest) -> Resolver:
+    return make_resolver(request.param, request)
 
 
 async def test_mail_exchangers_come_best_first(resolver: Resolver) -> None:
@@ -117,12 +147,84 @@ async def test_internationalised_names_are_asked_as_a_labels(resolver: Resolver)
 
 
 async def test_a_server_that_refuses_is_a_failure(resolver: Resolver) -> None:
-    with pytest.raises(LookupFailed, match=r"broken\.invalid/MX"):
-        await resolver.mx("broken.invalid")
-    with pytest.raises(LookupFailed, match=r"broken\.invalid/A"):
-        await resolver.addresses("broken.invalid", 4)
+    with pytest.raises(LookupFailed, match=r"broken\.test/MX"):
+        await resolver.mx("broken.test")
+    with pytest.raises(LookupFailed, match=r"broken\.test/A"):
+        await resolver.addresses("broken.test", 4)
 
 
 async def test_localhost_is_known_to_all(resolver: Resolver) -> None:
     assert await resolver.addresses("localhost", 4) == ("127.0.0.1",)
     assert await resolver.addresses("db.localhost", 6) == ("::1",)
+
+
+# ---- any records
+
+
+async def test_texts_are_joined_octets(resolver: Resolver) -> None:
+    for name in ("word.plain.test", "alias.word.plain.test"):
+        answer = await resolver.query(name, "TXT")
+        assert set(answer.records) == set(ZONE["word.plain.test"]["TXT"])
+        assert answer.exists
+        assert 290 <= answer.ttl <= 300
+
+
+async def test_hosts_of_an_address(resolver: Resolver) -> None:
+    answer = await resolver.query("9.plain.test", "PTR")
+    assert set(answer.records) == {"host.example.test", "mx1.example.test"}
+
+
+async def test_addresses_and_exchangers_as_records(resolver: Resolver) -> None:
+    assert (await resolver.query("mx1.example.test", "A")).records == ("192.0.2.1",)
+    assert (await resolver.query("mx1.example.test", "AAAA")).records == ("2001:db8::1",)
+    expected = {(10, "mx1.example.test"), (20, "mx2.example.test")}
+    assert set((await resolver.query("alias.plain.test", "MX")).records) == expected
+    assert (await resolver.query("silent.test", "MX")).records == ((0, "."),)
+
+
+@pytest.mark.parametrize("rdtype", ["A", "AAAA", "MX", "PTR", "TXT"])
+async def test_absence_of_records_is_not_that_of_a_name(resolver: Resolver, rdtype: str) -> None:
+    empty = await resolver.query("broken.plain.test", rdtype)
+    assert (empty.records, empty.exists) == ((), False)
+    empty = await resolver.query("example.test" if rdtype != "MX" else "plain.test", rdtype)
+    assert (empty.records, empty.exists) == ((), True)
+    dangling = await resolver.query("dangling.plain.test", rdtype)
+    assert (dangling.records, dangling.exists) == ((), False)
+
+
+async def test_a_failure_is_no_absence(resolver: Resolver) -> None:
+    with pytest.raises(LookupFailed, match=r"broken\.test/TXT"):
+        await resolver.query("broken.test", "TXT")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "x" * 64 + ".test", "b\u00fccher.test", ".".join(["x" * 60] * 5), "x" * 5000]
+)
+async def test_what_cannot_be_a_name_does_not_exist(resolver: Resolver, name: str) -> None:
+    answer = await resolver.query(name, "TXT")
+    assert (answer.records, answer.exists) == ((), False)
+
+
+@pytest.mark.parametrize("rdtype", ["", "a", "ANY", "CNAME", "AXFR", "TYPE16"])
+async def test_other_types_cannot_be_asked_for(resolver: Resolver, rdtype: str) -> None:
+    with pytest.raises(ValueError, match="cannot be asked for"):
+        await resolver.query("example.test", rdtype)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_secure"),
+    [
+        ("word.silent.test", True),
+        ("alias.silent.test", True),
+        ("nobody.silent.test", True),
+        ("out.silent.test", False),
+        ("in.plain.test", False),
+        ("word.plain.test", False),
+        ("nobody.plain.test", False),
+    ],
+)
+async def test_only_a_chain_that_is_secure_throughout_is_secure(
+    validating: Resolver, name: str, is_secure: bool
+) -> None:
+    for rdtype in ("TXT", "AAAA"):
+        assert (await validating.query(name, rdtype)).is_secure is is_secure

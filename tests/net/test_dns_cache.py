@@ -8,9 +8,11 @@ import pytest
 from elemta.mail.errors import LookupFailed
 from elemta.net.dns_cache import (
     FAILURE_TTL,
+    MAX_NAME,
     NEGATIVE_TTL_LIMIT,
     QUESTIONS_AT_ONCE,
     STALE_FOR,
+    TEXT_UNIT,
     Answer,
     DnsCache,
     DnsSettings,
@@ -177,6 +179,14 @@ async def test_an_old_answer_is_only_for_those_who_want_it(
     assert cache.stale == 0
 
 
+async def test_an_old_answer_is_not_secure(cache: DnsCache, zone: Zone, clock: FakeClock) -> None:
+    zone.answer = Answer(((10, "mx.test"),), ttl=300.0, is_secure=True)
+    assert (await cache.query("a.test", "MX", stale_ok=True)).is_secure
+    zone.answer = None
+    clock.advance(301.0)
+    assert await cache.query("a.test", "MX", stale_ok=True) == Answer(((10, "mx.test"),), 300.0)
+
+
 async def test_an_answer_can_be_too_old(cache: DnsCache, zone: Zone, clock: FakeClock) -> None:
     await cache.query("a.test", "MX", stale_ok=True)
     zone.answer = None
@@ -202,6 +212,22 @@ async def test_an_answer_larger_than_the_cache_is_given_all_the_same(
     zone.answer = Answer(tuple(f"192.0.2.{n}" for n in range(50)), ttl=300.0)
     assert await cache.query("a.test", "A") is zone.answer
     assert len(cache) == 1
+
+
+async def test_long_texts_take_more_room(cache: DnsCache, zone: Zone) -> None:
+    await cache.query("old.test", "A")
+    zone.answer = Answer((b"x" * TEXT_UNIT * 4, b"y" * TEXT_UNIT), ttl=300.0)
+    for number in range(2):
+        await cache.query(f"n{number}.test", "TXT")
+    assert (len(cache), cache.evicted) == (2, 1)
+    assert await is_asked_again(cache, zone, "old.test")
+
+
+async def test_what_is_too_long_for_a_name_takes_no_room(cache: DnsCache, zone: Zone) -> None:
+    for number in range(3):
+        answer = await cache.query(f"{number}" * (MAX_NAME + 1), "A")
+        assert (answer.records, answer.exists) == ((), False)
+    assert (len(cache), zone.asked) == (0, [])
 
 
 async def test_failures_are_bounded_too(cache: DnsCache, zone: Zone) -> None:
