@@ -65,6 +65,12 @@ async def test_alignment(author: str, identifier: str, mode: str, method: str):
     assert verdict.dkim_aligned == (expected and method == "dkim")
 
 
+async def test_the_organization_of_an_author_without_a_record():
+    resolver = zone({"example.com": REJECT})
+    verdict = (await judge(resolver, "a.example.com", spf("a.example.com"))).verdict
+    assert (verdict.status, verdict.organizational_domain) == ("pass", "example.com")
+
+
 @pytest.mark.parametrize("status", OTHERS)
 async def test_only_a_pass_counts(status: str):
     resolver = zone({"example.com": REJECT})
@@ -169,7 +175,8 @@ class TestOutage:
         verdict = (await judge(resolver, "a.b.example.com")).verdict
         assert verdict.status == "temperror"
         verdict = (await judge(resolver, "a.b.example.com", spf("a.b.example.com"))).verdict
-        assert verdict.status == "pass"  # whatever the policy is, this is aligned
+        # whatever the policy is, this is aligned
+        assert (verdict.status, verdict.organizational_domain) == ("pass", "")
 
     async def test_of_the_organization_of_the_author(self):
         resolver = zone({"example.com": REJECT, "com": None})
@@ -188,6 +195,19 @@ class TestOutage:
         verdict = (await judge(resolver, "example.com", *verdicts[method])).verdict
         assert (verdict.status, verdict.policy) == ("temperror", "reject")
         assert (verdict.spf_aligned, verdict.dkim_aligned) == (False, False)
+
+    async def test_is_met_once(self):
+        resolver = zone({"example.com": REJECT, "x.example.com": None})
+        signers = [dkim(f"{name}.x.example.com") for name in "abc"]
+        verdict = (await judge(resolver, "example.com", spf("x.example.com"), *signers)).verdict
+        assert verdict.status == "temperror"
+        assert asked(resolver).count("x.example.com") == 1
+
+    async def test_does_not_matter_where_something_passes(self):
+        resolver = zone({"example.com": REJECT, "sub.example.com": None})
+        verdicts = (spf("example.com"), dkim("sub.example.com", "temperror"))
+        assert (await judge(resolver, "example.com", *verdicts)).verdict.status == "pass"
+        assert asked(resolver) == ["example.com"]
 
     async def test_of_one_identifier_while_another_passes(self):
         resolver = zone({"example.com": REJECT, "sub.example.com": None})

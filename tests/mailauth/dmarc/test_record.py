@@ -90,7 +90,7 @@ def test_several_records_count_as_none():
 
 @pytest.mark.parametrize("tag", ["p=monitor", "p=", "p=reject; sp=no", "p=reject; np=\xe9"])
 def test_a_broken_policy_is_none_where_reports_are_wanted(tag: str):
-    record = parse_record(f"v=DMARC1; {tag}; rua=mailto:a@example.com".encode("latin-1"))
+    record = parse_record(f"v=DMARC1; pct=5; {tag}; rua=mailto:a@example.com".encode("latin-1"))
     assert (record.p, record.sp, record.np, record.error) == ("none", "", "", "")
     assert "is no policy" in record.problems[0]
     assert uris(record) == ["mailto:a@example.com"]

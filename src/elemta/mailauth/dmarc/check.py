@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from elemta.mail.errors import LookupFailed
 from elemta.mailauth.dmarc.author import AUTHOR_LIMIT, Author
 from elemta.mailauth.dmarc.discovery import Discovery, Found, SuffixList, TreeWalk
-from elemta.mailauth.dmarc.record import DmarcRecord
+from elemta.mailauth.dmarc.record import POLICIES, DmarcRecord
 from elemta.mailauth.dmarc.survey import Survey
 from elemta.mailauth.resolving import Resolver
 from elemta.mailauth.verdicts import AuthStatus, DkimVerdict, DmarcVerdict, SpfVerdict
@@ -23,7 +23,6 @@ from elemta.mailauth.verdicts import AuthStatus, DkimVerdict, DmarcVerdict, SpfV
 SIGNER_LIMIT = 10  # domains that signed and are looked at; each may cost a walk of 8 queries
 
 _MILDER = {"reject": "quarantine", "quarantine": "none", "none": "none"}
-_STRENGTH = {"reject": 2, "quarantine": 1, "none": 0}
 # what a message comes to whose authors come to different things, the first that one of them has
 _ORDER = (
     AuthStatus.FAIL,
@@ -128,8 +127,7 @@ class DmarcChecker:
         judged = [
             await self._judge(survey, domain, spf, dkim) for domain in author.domains[:AUTHOR_LIMIT]
         ]
-        worst = min((unclear, *judged), key=_severity)
-        return worst if worst.verdict.status is not AuthStatus.PASS else unclear
+        return min((unclear, *judged), key=_severity)
 
     async def organizational_domain(self, domain: str) -> str:
         """Give the domain that stands for the organization of a domain.
@@ -151,7 +149,7 @@ class DmarcChecker:
         if record is None or record.error:
             return self._without_policy(author, found)
         alignment = _Alignment(problem=found.problem)
-        inquiry = _Inquiry(survey, self._discovery, author, found.organization)
+        inquiry = _Inquiry(survey, self._discovery, author, found)
         await _align_spf(inquiry, spf, record.aspf, alignment)
         await _align_dkim(inquiry, dkim, record.adkim, alignment)
         status, problem = AuthStatus.FAIL, ""
@@ -204,8 +202,9 @@ class _Inquiry:
         organization: Of the author, "" as long as nothing depended on it.
     """
 
-    def __init__(self, survey: Survey, discovery: Discovery, author: str, organization: str):
-        self.organization = organization
+    def __init__(self, survey: Survey, discovery: Discovery, author: str, found: Found):
+        self.organization = found.organization
+        self._has_record = found.domain == author
         self._survey = survey
         self._discovery = discovery
         self._author = author
@@ -214,8 +213,8 @@ class _Inquiry:
     def is_identical(self, domain: str) -> bool:
         if domain != self._author:
             return False
-        # RFC 9989 §4.10.2: then there is no need to look for another one
-        self.organization = self.organization or domain
+        if self._has_record and not self.organization:
+            self.organization = domain  # no need to look for another one: RFC 9989 §4.10.2
         return True
 
     async def is_aligned(self, domain: str, mode: str) -> bool:
@@ -293,4 +292,4 @@ def _domains(dkim: Iterable[DkimVerdict], status: AuthStatus) -> list[str]:
 
 def _severity(judgement: DmarcJudgement) -> tuple[int, int]:
     verdict = judgement.verdict
-    return _ORDER.index(verdict.status), -_STRENGTH[verdict.policy]
+    return _ORDER.index(verdict.status), -POLICIES.index(verdict.policy)

@@ -58,8 +58,6 @@ def decide(
     override = _find_override(verdict.author_domain, settings.overrides)
     if override is not None:
         return _instead(asked, override, "set for this domain")
-    if asked.policy == "none":
-        return asked
     if arc is not None and _is_vouched_for(verdict, arc, settings.trusted_sealers):
         return _instead(asked, "none", _describe(arc))
     return _instead(asked, min(asked.policy, settings.policy_limit, key=POLICIES.index), "")
