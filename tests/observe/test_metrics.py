@@ -193,14 +193,14 @@ class TestProcesses:
             metrics(ev.MessageReceived("s", "0Q", "a@b.test", [], 100, 1, 2.0))
             metrics(ev.MessageDelivered("0Q", "a@b.test", delivery_method="lmtp"))
             metrics(deferred("b.test"))
-            metrics.sample(Sample(resolver_hits=5, log_lines_dropped=1))
-            metrics.sample(Sample(resolver_hits=6, log_lines_dropped=1))
+            metrics.sample(Sample(double_bounces=5, log_lines_dropped=1))
+            metrics.sample(Sample(double_bounces=6, log_lines_dropped=1))
             metrics.close()
         assert node.value("elemta_messages_received_total") == 2
         assert node.value("elemta_accept_duration_seconds_count") == 2
         assert node.value("elemta_deliveries_total", result="delivered", method="lmtp") == 2
         assert node.value("elemta_deferred_recipients_total", domain="b.test") == 2
-        assert node.value("elemta_resolver_cache_hits_total") == 12
+        assert node.value("elemta_double_bounces_total") == 12
         assert node.value("elemta_log_lines_dropped_total") == 2
         # but the sessions of the first are gone with it
         assert node.value("elemta_sessions", listener="mta") == 1

@@ -436,6 +436,7 @@ class Worker:
             self._plugins.beat()
             self._tls.beat()
             self._metrics.plugins(self._plugins.roster.tallies(), self._plugins.roster.figures())
+            self._metrics.resolver(self._resolver)
             self._sample(lag)
             self._metrics.flush()
             with contextlib.suppress(OSError):  # a supervisor that is busy knows enough
@@ -457,7 +458,6 @@ class Worker:
         figures = self._figures
         if figures is None:
             return
-        cache = self._resolver.cache
         self._metrics.sample(
             Sample(
                 queue=figures.recipients,
@@ -466,8 +466,6 @@ class Worker:
                 in_flight=figures.in_flight,
                 loop_lag=lag,
                 spool_free=figures.spool_free,
-                resolver_hits=cache.hits,
-                resolver_misses=cache.misses,
                 log_lines_dropped=self._log.dropped,
                 double_bounces=figures.double_bounces,
                 notifications_withheld=figures.notifications_withheld,

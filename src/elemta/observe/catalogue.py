@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from elemta.net.dns_figures import BUCKETS as DNS_BUCKETS
 from elemta.plugins.asking.tally import BUCKETS
 
 MAX_VALUES = 100  # values of a metric's labels, "other" not counted
@@ -201,6 +202,27 @@ LOOP_LAG = _gauge(
 )
 DNS_HITS = _counter("elemta_resolver_cache_hits", "Names answered from the resolver's cache.")
 DNS_MISSES = _counter("elemta_resolver_cache_misses", "Names that a name server was asked for.")
+DNS_STALE = _counter(
+    "elemta_resolver_cache_stale", "Old answers that were given because the DNS failed."
+)
+DNS_EVICTIONS = _counter(
+    "elemta_resolver_cache_evictions", "Answers forgotten before their time to make room."
+)
+DNS_ENTRIES = _gauge("elemta_resolver_cache_entries", "Answers in the caches, old ones included.")
+DNS_QUESTIONS = _counter(
+    "elemta_resolver_questions",
+    'Questions to name servers, by what came of them: "answer", "no_data" and "no_name" are answers,'
+    ' "servfail", "refused", "bogus", "timeout", "unreachable" and "unfit" are failures.',
+    "rdtype",
+    "result",
+)
+DNS_SECONDS = Metric(
+    "elemta_resolver_seconds",
+    "histogram",
+    "Time until a question was answered or given up, aliases and repetitions included.",
+    "seconds",
+    buckets=DNS_BUCKETS,
+)
 LOG_DROPPED = _counter(
     "elemta_log_lines_dropped", "Log lines lost because nobody read them in time."
 )
@@ -288,6 +310,11 @@ CATALOGUE: tuple[Metric, ...] = (
     LOOP_LAG,
     DNS_HITS,
     DNS_MISSES,
+    DNS_STALE,
+    DNS_EVICTIONS,
+    DNS_ENTRIES,
+    DNS_QUESTIONS,
+    DNS_SECONDS,
     LOG_DROPPED,
     DOUBLE_BOUNCES,
     WITHHELD,

@@ -15,10 +15,11 @@ from pathlib import Path
 from elemta.mail import events as ev
 from elemta.mail.clock import Clock
 from elemta.mail.ids import parse_queue_id
-from elemta.net.clock import SystemClock
+from elemta.net import DnsResolver, SystemClock
 from elemta.observe import catalogue as cat
 from elemta.observe.catalogue import CATALOGUE, MAX_VALUES, Metric
 from elemta.observe.plugins import PluginSeries
+from elemta.observe.resolver import ResolverSeries
 from elemta.observe.snapshot import (
     ENDING,
     Histogram,
@@ -35,8 +36,6 @@ MAX_LABEL = 100  # characters of a label's value
 MAX_METHODS = 20  # ways of delivery; there are fewer
 OTHER = "other"
 TOTALS: Mapping[Metric, str] = {
-    cat.DNS_HITS: "resolver_hits",
-    cat.DNS_MISSES: "resolver_misses",
     cat.LOG_DROPPED: "log_lines_dropped",
     cat.DOUBLE_BOUNCES: "double_bounces",
     cat.WITHHELD: "notifications_withheld",
@@ -56,8 +55,7 @@ class Sample:
         loop_lag: The longest delay of the event loop since the last sample, seconds.
         spool_free: Octets free on the spool's file system.
         load: 0 normal, 1 stressed, 2 shedding; `sessions_delayed` wait as a penalty.
-        resolver_hits, resolver_misses, log_lines_dropped, double_bounces,
-            notifications_withheld: Totals.
+        log_lines_dropped, double_bounces, notifications_withheld: Totals.
         certificates: Days left of each in use, by its file.
     """
 
@@ -67,8 +65,6 @@ class Sample:
     in_flight: int = 0
     loop_lag: float = 0.0
     spool_free: int = 0
-    resolver_hits: int = 0
-    resolver_misses: int = 0
     log_lines_dropped: int = 0
     double_bounces: int = 0
     notifications_withheld: int = 0
@@ -107,6 +103,7 @@ class Metrics:
         self._snapshot = _continue(process, earlier)
         self._base = {metric.name: self._values(metric).get((), 0) for metric in TOTALS}
         self._plugins = PluginSeries(self._snapshot)
+        self._resolver = ResolverSeries(self._snapshot)
         self._last_notification = ""
         self._sessions = self._values(cat.SESSIONS)
         self._connections = self._values(cat.CONNECTIONS)
@@ -179,6 +176,10 @@ class Metrics:
         takes the place of another, would make counters stand still or go back.
         """
         self._plugins.take(tallies, figures)
+
+    def resolver(self, resolver: DnsResolver) -> None:
+        """Take what names have been looked up."""
+        self._resolver.take(resolver)
 
     def flush(self) -> None:
         """Write the numbers down, for `/metrics`; to be called every second. Never raises."""
