@@ -211,8 +211,8 @@ DNS_EVICTIONS = _counter(
 DNS_ENTRIES = _gauge("elemta_resolver_cache_entries", "Answers in the caches, old ones included.")
 DNS_QUESTIONS = _counter(
     "elemta_resolver_questions",
-    'Questions to name servers, by what came of them: "answer", "no_data" and "no_name" are answers,'
-    ' "servfail", "refused", "bogus", "timeout", "unreachable" and "unfit" are failures.',
+    'Questions to name servers, by what came of them: "answer", "no_data" and "no_name" are'
+    ' answers, "servfail", "refused", "bogus", "timeout", "unreachable" and "unfit" are failures.',
     "rdtype",
     "result",
 )
