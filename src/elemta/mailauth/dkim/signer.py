@@ -86,7 +86,8 @@ class Signer:
         fields = section if isinstance(section, Fields) else Fields(section)
         names: list[bytes] = []
         for name, is_oversigned in self._names:
-            names += [name] * (fields.count(name) + is_oversigned)
+            # RFC 6376 §5.4: From is always signed, even where there is none
+            names += [name] * max(fields.count(name) + is_oversigned, name == b"from")
         hashed = hashlib.sha256(b"".join(fields.select(names, self._header_form)))
         middle = self._say_when(int(now))
         listed = [name.decode() for name in names]
