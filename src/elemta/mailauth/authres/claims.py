@@ -36,17 +36,18 @@ def forged(section: bytes, authserv_id: str) -> tuple[int, ...]:
 
 def _may_be_ours(value: bytes, ours: str) -> bool:
     try:
-        claimed = _comparable(read_id(plain_text(value))[0])
+        claimed = read_id(plain_text(value))[0]
     except AuthResultsError:
         return True
+    if len(claimed) > ID_LIMIT:  # before anything is remembered of it
+        return True
+    claimed = _comparable(claimed)
     return not claimed or claimed == ours or claimed.endswith(f".{ours}")
 
 
 @lru_cache(1024)
 def _comparable(authserv_id: str) -> str:
     """Give the one form of all spellings of an id; "" for one that nobody may be."""
-    if len(authserv_id) > ID_LIMIT:
-        return ""
     if not authserv_id.isascii():
         try:  # wide letters, other dots and what is not seen are as good as the plain ones
             authserv_id = idna.encode(authserv_id, uts46=True).decode("ascii")
