@@ -18,7 +18,7 @@ install: $(VENV)/.installed
 run: install
 	$(BIN)/elemta serve $(ARGS)
 
-test: $(VENV)/.installed-dev $(VENV)/scan/.installed
+test: $(VENV)/.installed-dev $(VENV)/scan/.installed $(VENV)/reports/.installed
 	.ci/install-servers
 	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
@@ -50,6 +50,7 @@ lock:
 	$(COMPILE) pyproject.toml -o requirements/run.txt
 	$(COMPILE) pyproject.toml --group test --group check -o requirements/dev.txt
 	printf 'sslyze\n' | $(COMPILE) - -o requirements/scan.txt
+	printf 'parsedmarc\n' | $(COMPILE) - -o requirements/reports.txt
 	printf 'hatchling\neditables\n' | $(COMPILE) - -o requirements/build.txt
 	rm -rf $(VENV)/lock
 
@@ -73,4 +74,11 @@ $(VENV)/scan/.installed: $(VENV)/pyvenv.cfg requirements/scan.txt
 	$(PYTHON) -m venv $(VENV)/scan
 	$(VENV)/scan/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
 		--require-hashes -r requirements/scan.txt
+	touch $@
+
+# A reader of DMARC reports, with much that we do not need.
+$(VENV)/reports/.installed: $(VENV)/pyvenv.cfg requirements/reports.txt
+	$(PYTHON) -m venv $(VENV)/reports
+	$(VENV)/reports/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+		--require-hashes -r requirements/reports.txt
 	touch $@
