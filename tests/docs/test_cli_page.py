@@ -12,6 +12,7 @@ GROUPS = (
     "elemta queue",
     "elemta plugins",
     "elemta bans",
+    "elemta dns",
     "elemta submission",
     "elemta tls",
     "elemta user app-password",

@@ -10,7 +10,7 @@ from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, Elemta, running
 
 from elemta import __version__
-from elemta.cli.orders import Carried, order_plugins
+from elemta.cli.orders import Carried, order_workers
 from elemta.config import load
 from elemta.net.clock import SystemClock
 from elemta.plugins.loading.listing import read_listings
@@ -100,7 +100,7 @@ def said(server, plugin):
 
 def order(server, verb, name="") -> Carried:
     config = load(server.config, {})
-    return asyncio.run(order_plugins(config, PluginOrder(verb, name), SystemClock()))
+    return asyncio.run(order_workers(config, PluginOrder(verb, name), SystemClock()))
 
 
 def test_the_life_of_the_server(tmp_path):

@@ -14,6 +14,7 @@ import contextlib
 import os
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,10 @@ from elemta.mail import events as ev
 from elemta.mail.clock import Clock
 from elemta.mail.errors import PluginError, SpoolError
 from elemta.mail.job import Courier
+from elemta.net.dns_order import FlushOrder
 from elemta.net.tasks import spawn
 from elemta.plugins.loading.orders import PluginOrder
+from elemta.queue.admin import Order
 from elemta.queue.control import Answer, Control, Heartbeat, PlacedOrder
 from elemta.queue.settings import QueueSettings
 from elemta.queue.shard import Shard
@@ -72,7 +75,11 @@ class Figures:
 
 
 class Shards:
-    """Opens shards, runs them, and carries out the operator's orders on them."""
+    """Opens shards, runs them, and carries out the operator's orders on them.
+
+    Attributes:
+        flush_names: Forgets what the DNS said of a name, or of all; says how many answers it were.
+    """
 
     def __init__(
         self,
@@ -100,6 +107,7 @@ class Shards:
         self._look_at = 0.0
         self._sharing = 1
         self._taken: set[int] = set()
+        self.flush_names: Callable[[str | None], int] = _keep_names
 
     @property
     def own(self) -> Shard:
@@ -265,7 +273,7 @@ class Shards:
         heartbeat = Heartbeat(self._index, os.getpid(), now, has_room, reason)
         # in a thread: another process may write to the control database just now
         for placed in await asyncio.to_thread(self._report, heartbeat):
-            if self._is_taking_over() and not isinstance(placed.order, PluginOrder):
+            if self._is_taking_over() and isinstance(placed.order, Order):
                 continue  # rather no answer than one for half of the mail
             if placed.number not in self._taken:
                 self._taken.add(placed.number)
@@ -284,7 +292,9 @@ class Shards:
     async def _carry_out(self, placed: PlacedOrder) -> None:
         count, problem = 0, ""
         try:
-            if isinstance(placed.order, PluginOrder):
+            if isinstance(placed.order, FlushOrder):
+                count = self.flush_names(placed.order.name or None)
+            elif isinstance(placed.order, PluginOrder):
                 count = await self._plugins.obey(placed.order)
             else:
                 for opened in list(self._opened.values()):
@@ -341,3 +351,7 @@ class Shards:
         with contextlib.suppress(SpoolError):  # a full disk: it will be missed, that is all
             self._control.forget(self._index, os.getpid())
         self._control.close()
+
+
+def _keep_names(_name: str | None) -> int:
+    return 0  # nobody has looked any up

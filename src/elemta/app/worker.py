@@ -177,6 +177,7 @@ class Worker:
         self._shards = Shards(
             config, start.index, self._delivery, self._clock, self._emit, self._plugins
         )
+        self._shards.flush_names = self._resolver.cache.flush
         self._limits = WorkerLimits(config, start.counters, self._clock, self._emit)
         self._submission = WorkerSubmission(config, start.counters, self._clock, self._emit)
         self._accounts: Authenticator | None = None

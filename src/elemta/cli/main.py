@@ -59,6 +59,7 @@ cli = LazyGroup(
         "bans": ("elemta.cli.main:bans", "Look at bans, lift them, give more."),
         "dkim": ("elemta.cli.main:dkim", "Make keys to sign mail with, and change them."),
         "tls": ("elemta.cli.main:tls", "Make a certificate, look at TLS."),
+        "dns": ("elemta.cli.main:dns", "Look at name servers, ask them, forget what they said."),
         "test-plugin": ("elemta.cli.plugins_try:test_plugin", "The same as `elemta plugins test`."),
         "version": ("elemta.cli.version:version", "Show the version."),
     },
@@ -155,6 +156,16 @@ submission = LazyGroup(
     places={
         "list": ("elemta.cli.submission:list_locks", "List logins that are or were locked."),
         "release": ("elemta.cli.submission:release", "Let a login send again, and its mail go on."),
+    },
+)
+
+dns = LazyGroup(
+    name="dns",
+    help="Look at name servers, ask them, and forget what they said.",
+    places={
+        "check": ("elemta.cli.dns_read:check", "See what each name server can do."),
+        "query": ("elemta.cli.dns_read:query", "Look a name up as the server does."),
+        "flush": ("elemta.cli.dns_orders:flush", "Have the server forget what the DNS said."),
     },
 )
 

@@ -16,6 +16,7 @@ from elemta.config import Config
 from elemta.mail.clock import Clock
 from elemta.mail.errors import SpoolError
 from elemta.mail.events import Event, MessageCorrupt, Notice
+from elemta.net.dns_order import FlushOrder
 from elemta.plugins.loading.orders import PluginOrder
 from elemta.queue.admin import Order, apply_order
 from elemta.queue.control import Answer, AnyOrder, Control
@@ -35,7 +36,7 @@ class Carried:
     """What became of an order.
 
     Attributes:
-        count: Recipients that moved or went, or plugins.
+        count: Recipients that moved or went, or plugins, or answers of the DNS.
         errors: What could not be done, and where.
         silent: Who did not answer in time; they do not begin with it any more.
     """
@@ -76,10 +77,15 @@ async def carry_out(
     return carried
 
 
-async def order_plugins(
-    config: Config, order: PluginOrder, clock: Clock, patience: float = PLUGIN_TIMEOUT
+async def order_workers(
+    config: Config,
+    order: PluginOrder | FlushOrder,
+    clock: Clock,
+    patience: float = PLUGIN_TIMEOUT,
 ) -> Carried:
-    """Have all workers carry out an order about plugins; they have `patience` seconds to answer.
+    """Have all workers carry out an order that is not about mail.
+
+    They have `patience` seconds to answer.
 
     Where no server runs there is nobody to do it, and `silent` says so at once.
 

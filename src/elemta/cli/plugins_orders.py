@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 
 from elemta.cli.options import config_option, load_config
-from elemta.cli.orders import order_plugins
+from elemta.cli.orders import order_workers
 from elemta.cli.output import OK, PROBLEM, TEMPORARY, fail, json_option, put_json, warn
 from elemta.mail.errors import SpoolError
 from elemta.net.clock import SystemClock
@@ -70,7 +70,7 @@ def memory(name: str, *, config_path: Path | None, as_json: bool) -> None:
 def _order(order: PluginOrder, config_path: Path | None, *, as_json: bool) -> NoReturn:
     config = load_config(config_path)
     try:
-        carried = asyncio.run(order_plugins(config, order, SystemClock()))
+        carried = asyncio.run(order_workers(config, order, SystemClock()))
     except SpoolError as error:
         fail(str(error), TEMPORARY)
     if as_json:

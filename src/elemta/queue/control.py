@@ -25,13 +25,14 @@ import apsw
 import msgspec
 
 from elemta.mail.errors import SpoolError
+from elemta.net.dns_order import FlushOrder
 from elemta.net.durable import make_folders_durably
 from elemta.net.side_database import open_side_database
 from elemta.plugins.loading.orders import PluginOrder
 from elemta.queue.admin import Order
 
 T = TypeVar("T")
-AnyOrder = Order | PluginOrder
+AnyOrder = Order | PluginOrder | FlushOrder
 Value = str | bytes | int | float | None
 
 _KEEP = 3600.0  # seconds after its expiry that an order's answers can be looked at
@@ -92,7 +93,7 @@ class PlacedOrder:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one worker did: how many recipients or plugins it was, or why it could not."""
+    """What one worker did: how many recipients, plugins or names it was, or why it could not."""
 
     worker: int
     count: int
