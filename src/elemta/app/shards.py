@@ -14,7 +14,6 @@ import contextlib
 import os
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +106,7 @@ class Shards:
         self._look_at = 0.0
         self._sharing = 1
         self._taken: set[int] = set()
-        self.flush_names: Callable[[str | None], int] = _keep_names
+        self.flush_names = _keep_names
 
     @property
     def own(self) -> Shard:
@@ -353,5 +352,5 @@ class Shards:
         self._control.close()
 
 
-def _keep_names(_name: str | None) -> int:
+def _keep_names(_name: str | None, /) -> int:
     return 0  # nobody has looked any up

@@ -15,7 +15,7 @@ from elemta.mail.reply import clean_text
 from elemta.net import Answer, DnsResolver, SystemClock
 from elemta.net.dns_probe import ROOT, Probe, probe_all
 from elemta.net.dns_servers import find_servers
-from elemta.net.resolver import RDTYPES
+from elemta.net.dns_wire import RDTYPES
 
 PATIENCE = 5.0  # seconds for each question of a check, at most
 
@@ -133,12 +133,10 @@ def _a_labels(name: str) -> str:
 
 
 def _summary(answer: Answer) -> str:
-    if not answer.exists:
-        what = "no such name"
-    else:
-        what = "" if answer.records else "no such records"
-    trust = "secure" if answer.is_secure else "not secure"
-    return ", ".join(part for part in (what, f"for {answer.ttl:.0f} s", trust) if part)
+    what = f"for {answer.ttl:.0f} s, {'secure' if answer.is_secure else 'not secure'}"
+    if answer.records:
+        return what
+    return f"{'no such records' if answer.exists else 'no such name'}, {what}"
 
 
 def _record_text(record: bytes | str | tuple[int, str]) -> str:
