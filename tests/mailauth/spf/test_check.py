@@ -111,6 +111,49 @@ def test_local_parts_beyond_ascii_match_nothing(resolver: FakeResolver):
 
 
 @pytest.mark.parametrize(
+    ("helo", "expected"),
+    [("bücher.test", "xn--bcher-kva.test"), ("é\x80\r\nx.test", "????x.test"), ("\ud800", "?")],
+)
+def test_names_beyond_ascii_in_an_explanation(helo: str, expected: str):
+    resolver = FakeResolver(
+        {"a.test": {"TXT": ["v=spf1 -all exp=b.test"]}, "b.test": {"TXT": ["%{h}"]}}
+    )
+    assert judge(resolver, "ann@a.test", helo=helo).explanation == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["x.test", "h.a.test", "a.test"], "a.test"),
+        (["x.test", "h.a.test"], "h.a.test"),
+        (["x.test"], "x.test"),
+        (["elsewhere.test", "broken.test", "gone.test"], "unknown"),
+        ([], "unknown"),
+    ],
+)
+def test_the_name_of_the_client(names: list[str], expected: str):
+    """RFC 7208 §7.3: the domain itself, then a name in it, then any that leads back."""
+    resolver = FakeResolver(
+        {name: {"A": ["10.9.8.7", "192.0.2.1"]} for name in ("x.test", "h.a.test")}
+    )
+    resolver.zone |= {
+        "a.test": {"TXT": ["v=spf1 -all exp=b.test"], "A": ["192.0.2.1"]},
+        "b.test": {"TXT": ["%{p}"]},
+        "elsewhere.test": {"A": ["198.51.100.1"]},
+        "broken.test": {"A": ["192.0.2", ""]},
+        "1.2.0.192.in-addr.arpa": {"PTR": names},
+    }
+    assert judge(resolver, "ann@a.test").explanation == expected
+
+
+@pytest.mark.parametrize("texts", [[], ["one", "two"], ["caf\xe9"], ["%{x}"], ["a\r\nb"]])
+def test_an_explanation_that_is_none_is_passed_over(texts: list[str]):
+    zone = {"a.test": {"TXT": ["v=spf1 -all exp=b.test"]}, "b.test": {"TXT": texts}}
+    assert judge(FakeResolver(zone), "ann@a.test").explanation == ""
+    assert judge(FakeResolver(zone | {"b.test": None}), "ann@a.test").status is AuthStatus.FAIL
+
+
+@pytest.mark.parametrize(
     ("identity", "sender", "expected"),
     [
         ("mailfrom", "ann@a.test", ("mailfrom", "a.test", "ann@a.test")),

@@ -12,9 +12,8 @@ from elemta.mailauth.spf.settings import SpfSettings
 from elemta.mailauth.verdicts import AuthStatus, SpfVerdict
 
 _SHOWN = 200  # characters of foreign text in a verdict
-_LONGEST = (
-    1024  # characters of a domain that are looked at: U-labels are longer than their A-labels
-)
+_LONGEST = 1024  # characters of a domain that are looked at: U-labels may take many octets
+_LONGEST_IP = 64  # characters of an address: with a scope
 
 
 class SpfChecker:
@@ -48,7 +47,7 @@ class SpfChecker:
             now: Seconds since the epoch, for the macro `t`.
             steps: Gets a line for each question, each record that is read and each term.
         """
-        client = find_client(ip)
+        client = find_client(ip[:_LONGEST_IP])
         name = find_name(domain[:_LONGEST])
         if client is None or not name:
             problem = "no fully qualified domain name" if client else "no address of a client"
