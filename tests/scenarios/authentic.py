@@ -2,7 +2,7 @@
 
 import base64
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -92,6 +92,7 @@ class Post:
     """A server, and mail to it."""
 
     server: Elemta
+    stop_dns: Callable[[], object]
     sent: int = 0
 
     def send(
@@ -158,7 +159,8 @@ def parse(delivered: bytes) -> dict[str, authres.AuthenticationResult]:
 @contextlib.contextmanager
 def posting(folder: Path, settings: str, more: str = "") -> Iterator[Post]:
     """Serve, with settings of `[authentication]` and what follows it."""
-    with run_unbound(folder, zones()) as names:
+    with contextlib.ExitStack() as dns:
+        names = dns.enter_context(run_unbound(folder, zones()))
         rest = CONFIG.format(port=names.validating[1]) + settings + more
         with running(folder, rest=rest) as server:
-            yield Post(server)
+            yield Post(server, dns.close)

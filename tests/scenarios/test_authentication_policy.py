@@ -1,0 +1,273 @@
+"""What is done about results, as the operator wants it; and a DNS that does not answer."""
+
+import json
+import textwrap
+
+import dkim
+import pytest
+from plugins.builtin.dkim.signed import keep
+from scenarios.authentic import ALL, message, parse, posting, private, record, sealed, signed
+from servers.dialogue import Dialogue
+from servers.logins import AUTH, PASSWORD, add_user, plain, submission
+
+from elemta.mailauth.keys import PrivateKey
+
+SEED = "spf_enabled = true\ndkim_enabled = true\n"
+CAPPED = SEED + 'dmarc_policy = "quarantine"\n'
+FORGED = b"Authentication-Results: mail.example.test; dkim=pass\r\n"
+
+
+def test_spf_alone_rejects(tmp_path):
+    settings = 'spf_enabled = true\n[plugins.spf]\nreceived_spf = true\non_permerror = "reject"\n'
+    with posting(tmp_path, settings) as post:
+        reply = post.send("fail.test")
+        assert reply == (
+            "550 5.7.23 fail.test does not let 127.0.0.3 send its mail (SPF); "
+            "fail.test explains: Ask us"
+        )
+        (event,) = post.server.wait_event("message_rejected", plugin="spf", stage="mail")
+        assert event["reason"] == "spf=fail of mailfrom fail.test: -all"
+        assert post.send("broken.test").startswith("550 5.7.24 The SPF record of broken.test ")
+        assert post.send("soft.test").startswith("250")
+        arrived = post.arrived()
+        assert b"\r\nReceived-SPF: softfail (mail.example.test: soft.test " in arrived
+        assert parse(arrived)["spf"].result == "softfail"
+
+
+def test_the_name_in_helo(tmp_path):
+    settings = 'spf_enabled = true\n[plugins.spf]\non_helo_fail = "reject"\n'
+    with posting(tmp_path, settings) as post, Dialogue(post.server.port) as client:
+        assert client.say("EHLO mx.pass.test").startswith("550 5.7.23 mx.pass.test does not let")
+        assert client.say("EHLO nothing.test").startswith("250")
+
+
+def test_a_cap_on_what_is_done(tmp_path):
+    with posting(tmp_path, CAPPED) as post:
+        reply = post.send("fail.test", content=message("reject.test"))
+        queue_id = reply.rpartition(" ")[2]
+        post.server.wait_event("message_quarantined", queue_id=queue_id, plugin="dmarc")
+        show = json.loads(post.server.cli("queue", "show", queue_id, "--json").stdout)
+        assert "local_policy" in json.dumps(show)
+        assert post.send("fail.test", content=message("fail.test")).startswith("250")
+        assert post.results()["dmarc"].result == "fail"
+
+
+def test_overrides_and_trusted_sealers(tmp_path):
+    more = """
+[plugins.dmarc]
+trusted_sealers = ["signed.test"]
+[plugins.dmarc.overrides]
+"fail.test" = "reject"
+"quarantine.test" = "none"
+"""
+    with posting(tmp_path, ALL, more) as post:
+        reply = post.send("pass.test", source="127.0.0.2", content=message("fail.test"))
+        assert reply == (
+            "550 5.7.26 Neither SPF nor DKIM shows that this message is from fail.test (DMARC)"
+        )
+        post.send("pass.test", source="127.0.0.2", content=message("quarantine.test"))
+        assert post.results()["dmarc"].result == "fail"
+        passed = "dmarc=pass header.from=reject.test"
+        listed = sealed(message("reject.test"), "signed.test", passed)
+        assert post.send("soft.test", content=listed).startswith("250")
+        assert post.results()["dmarc"].result == "fail"
+        unknown = sealed(message("reject.test"), "pass.test", passed)
+        assert post.send("soft.test", content=unknown).startswith("550 5.7.26 ")
+        failed = sealed(message("reject.test"), "signed.test", "dmarc=fail header.from=reject.test")
+        assert post.send("soft.test", content=failed).startswith("550 5.7.26 ")
+
+
+DOWN = """
+[plugins.iprev]
+on_temperror = "ITSELF"
+[plugins.spf]
+on_temperror = "ITSELF"
+[plugins.dkim]
+on_temperror = "ITSELF"
+[plugins.dmarc]
+on_temperror = "ITSELF"
+"""
+
+
+def test_the_dns_is_down(tmp_path):
+    """Mail waits where policy says so, check by check; without that it is taken, and no pass."""
+    content = signed(message("pass.test"), "pass.test")
+    with posting(tmp_path, ALL, DOWN.replace("ITSELF", "continue")) as post:
+        post.stop_dns()
+        post.send("pass.test", source="127.0.0.2", content=content)
+        found = post.results()
+        assert {name: found[name].result for name in ("iprev", "spf", "dkim", "dmarc", "arc")} == {
+            "iprev": "temperror",
+            "spf": "temperror",
+            "dkim": "temperror",
+            "dmarc": "temperror",
+            "arc": "none",
+        }
+        change = DOWN.replace("ITSELF", "continue")
+        for table, stage, reply in (
+            ("dmarc", "message", "451 4.4.3 Whether this is from pass.test cannot be looked up"),
+            ("dkim", "message", "451 4.4.3 The key of a DKIM signature cannot be looked up"),
+            ("spf", "mail", "451 4.4.3 The SPF record of pass.test cannot be looked up"),
+        ):
+            head = f"[plugins.{table}]\non_temperror = "
+            assert head in change
+            post.server.reload(f'{head}"continue"', f'{head}"defer"')
+            answer = post.send("pass.test", source="127.0.0.2", content=content)
+            assert answer.startswith(reply)
+            post.server.wait_event("message_rejected", plugin=table, stage=stage)
+        head = "[plugins.iprev]\non_temperror = "
+        post.server.reload(f'{head}"continue"', f'{head}"defer"')
+        with Dialogue(post.server.port, source="127.0.0.2") as client:
+            assert client.banner.startswith("421 4.4.3 ")
+
+
+def test_a_slow_dns_is_a_temperror_and_not_a_failure(tmp_path):
+    more = "".join(f"[plugins.{name}]\nlimit = 0.3\n" for name in ("spf", "dkim", "dmarc"))
+    with posting(tmp_path, CAPPED, more) as post:
+        content = signed(message("down.test"), "down.test")
+        assert post.send("down.test", content=content).startswith("250")
+        found = post.results()
+        assert {name: found[name].result for name in ("spf", "dkim", "dmarc")} == {
+            "spf": "temperror",
+            "dkim": "temperror",
+            "dmarc": "temperror",
+        }
+        assert post.server.events("plugin_error") == []
+
+
+def test_forged_results_alone(tmp_path):
+    settings = 'results = "on"\nauthserv_id = "Example.Test"\n'
+    with posting(tmp_path, settings) as post:
+        forged = FORGED.replace(b"mail.example.test", b"EXAMPLE.test")
+        post.send(
+            "pass.test",
+            content=forged + FORGED.replace(b"mail.example", b"other") + message("pass.test"),
+        )
+        head = post.arrived().partition(b"\r\n\r\n")[0]
+        assert head.count(b"Authentication-Results") == 1
+        assert b"Authentication-Results: other.test; dkim=pass" in head
+
+
+def test_logins(tmp_path):
+    port, table = submission()
+    with posting(tmp_path, ALL, table + AUTH) as post:
+        add_user(post.server, "me@example.test")
+        with Dialogue(port) as client:
+            client.hello()
+            assert client.say(plain("me@example.test", PASSWORD)).startswith("235")
+            content = FORGED + message("example.test").replace(b"someone@", b"me@")
+            reply = client.deliver(content, "me@example.test", "you@example.test")
+            assert reply.startswith("250")
+        (arrived,) = post.server.wait_mail("you")
+        found = parse(arrived)
+        assert list(found) == ["auth"]
+        assert (found["auth"].result, found["auth"].properties[0].value) == (
+            "pass",
+            "me@example.test",
+        )
+        assert arrived.count(b"Authentication-Results") == 1
+
+
+def test_nobody_hears_of_a_failure_whose_sender_may_be_forged(tmp_path):
+    more = """
+[queue]
+bounce_unverified = "send"
+retry_schedule = ["1h"]
+[plugins]
+directory = "{folder}/plugins"
+"""
+    folder = tmp_path / "plugins"
+    folder.mkdir(mode=0o755)
+    plugin = folder / "sink.py"
+    plugin.write_text(
+        textwrap.dedent('''
+        from elemta.plugins import *
+
+        class Sink(Plugin[Settings]):
+            """Nothing can be delivered."""
+
+            metadata = Metadata(name="sink")
+
+            def on_pre_delivery(self, ctx):
+                if ctx.sender is not None:
+                    return Result.reject("No")
+        ''')
+    )
+    plugin.chmod(0o644)
+    with posting(tmp_path, ALL, more) as post:
+        for author, silenced in (("fail.test", True), ("pass.test", False)):
+            reply = post.send("pass.test", source="127.0.0.2", content=message(author))
+            queue_id = reply.rpartition(" ")[2]
+            (event,) = post.server.wait_event("message_bounced", queue_id=queue_id)
+            assert (event["notification"] == "silenced by dmarc") is silenced
+        assert len(post.server.events("message_enqueued")) == 3
+
+
+def test_seals(tmp_path):
+    keep(tmp_path / "keys", "signed.test", "key", PrivateKey.load(private()))
+    more = '[plugins.arc]\nseal = true\nseal_domain = "signed.test"\nkeys_dir = "{folder}/keys"\n'
+    with posting(tmp_path, ALL, more) as post:
+        post.send("pass.test", source="127.0.0.2", content=message("soft.test"))
+        arrived = post.arrived()
+        keys = {b"key._domainkey.signed.test.": record().encode()}
+        state, sets, _ = dkim.arc_verify(
+            arrived, dnsfunc=lambda name, timeout=5: keys.get(name), minkey=1024
+        )
+        assert (state, len(sets)) == (b"pass", 1)
+        again = arrived.partition(b"Delivered-To: ")[2].partition(b"\r\n")[2]
+        post.send("soft.test", content=again)
+        twice = post.arrived()
+        below = twice.partition(b"\r\nAuthentication-Results: ")
+        assert parse(below[1].lstrip() + below[2])["arc"].result == "pass"
+        state, sets, _ = dkim.arc_verify(
+            twice, dnsfunc=lambda name, timeout=5: keys.get(name), minkey=1024
+        )
+        assert (state, len(sets)) == (b"pass", 2)
+
+
+def test_the_order_does_not_depend_on_the_operator(tmp_path):
+    names = ["authentication-results", "dmarc", "arc", "dkim", "spf", "iprev"]
+    more = f"[plugins]\nplugins = {json.dumps(names)}\n"
+    with posting(tmp_path, "", more) as post:
+        assert post.send("pass.test", source="127.0.0.2").startswith("250")
+        found = post.results()
+        assert list(found) == ["iprev", "spf", "dkim", "dmarc", "arc"]
+        reply = post.send("fail.test", content=message("reject.test"))
+        assert reply.startswith("550 5.7.26 ")
+
+
+def test_what_others_learn(tmp_path):
+    """Plugins that come later have all of it: typed, and as strings."""
+    folder = tmp_path / "plugins"
+    folder.mkdir(mode=0o755)
+    plugin = folder / "later.py"
+    plugin.write_text(
+        textwrap.dedent('''
+        from elemta.plugins import *
+
+        class Later(Plugin[Settings]):
+            """Repeats what it is told."""
+
+            metadata = Metadata(name="later")
+
+            def on_validated(self, ctx):
+                about = ctx.message.authentication
+                typed = [about.iprev, about.spf, *about.dkim, about.arc, about.dmarc]
+                words = [f"{name}={ctx.metadata[name]}" for name in sorted(ctx.metadata)]
+                return Result.reject(" ".join([*(each.status for each in typed), *words]))
+        ''')
+    )
+    plugin.chmod(0o644)
+    with posting(tmp_path, ALL, '[plugins]\ndirectory = "{folder}/plugins"\n') as post:
+        reply = post.send("soft.test", source="127.0.0.3")
+        assert reply.startswith(
+            "550 5.7.1 fail softfail none none none auth.arc=none auth.dkim=none auth.dmarc=none "
+            "auth.iprev=fail auth.spf=softfail authentication-results=mail.example.test; iprev="
+        )
+
+
+@pytest.mark.parametrize("name", ["spf", "dkim"])
+def test_checks_stay_in_the_worker(tmp_path, name):
+    more = f'[[plugins.plugin]]\nname = "{name}"\nisolation = "process"\n'
+    with pytest.raises(AssertionError, match="only in the worker"), posting(tmp_path, SEED, more):
+        pass
