@@ -9,9 +9,12 @@ from mailauth.dmarc.cases import dkim, judge, spf, zone
 from elemta.mailauth.dmarc import DmarcRecord, parse_record
 
 labels = st.sampled_from("ab")
-names = st.tuples(st.lists(labels, max_size=9), st.sampled_from(["b", "a.b", "c"])).map(
+# a long name and those above it: of these some are never asked
+deep = st.integers(1, 11).map(lambda size: ".".join("abbaabbabab"[-size:]))
+scattered = st.tuples(st.lists(labels, max_size=9), st.sampled_from(["b", "a.b", "c"])).map(
     lambda parts: ".".join([*parts[0], parts[1]])
 )
+names = deep | scattered
 records = st.builds(
     "v=DMARC1; p={}{}{}{}{}".format,
     st.sampled_from(["none", "quarantine", "reject"]),
