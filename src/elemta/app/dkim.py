@@ -1,4 +1,4 @@
-"""What the plugin that signs mail is told of the rest of the configuration."""
+"""What plugins of mail authentication are told, put together from all places that say it."""
 
 from typing import Any
 
@@ -9,26 +9,25 @@ NAME = "dkim"
 
 
 def dkim_table(config: Config) -> dict[str, Any]:
-    """Give all that it is told, as the server does."""
-    own = _own(config)
-    return dkim_domains(config) | own
+    """Give all that the plugin is told which signs mail, as the server does."""
+    return dkim_domains(config) | told(config, NAME)
 
 
 def dkim_domains(config: Config) -> dict[str, Any]:
     """Give the domains of a key that the settings name without any: the local ones."""
-    own = _own(config)
+    own = told(config, NAME)
     if not own.get("private_key") or "domains" in own:
         return {}
     return {"domains": list(config.relay.local_domains)}
 
 
-def _own(config: Config) -> dict[str, Any]:
-    """Give what the operator has set of the plugin itself."""
-    table: dict[str, Any] = {}
+def told(config: Config, plugin: str) -> dict[str, Any]:
+    """Give what the configuration says to a plugin: `[authentication]`, its table, its entry."""
+    table: dict[str, Any] = dict(config.authentication.plugins.get(plugin, {}))
     for name, values in config.plugins.tables.items():
-        if plain(name) == NAME:
+        if plain(name) == plugin:
             table |= values
     for each in config.plugins.plugin:
-        if each.name == NAME:
+        if each.name == plugin:
             table |= each.config
     return table

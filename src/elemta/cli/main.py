@@ -57,6 +57,10 @@ cli = LazyGroup(
         "user": ("elemta.cli.main:user", "Say who may log in."),
         "submission": ("elemta.cli.main:submission", "Look at locked logins, release them."),
         "bans": ("elemta.cli.main:bans", "Look at bans, lift them, give more."),
+        "auth-check": (
+            "elemta.cli.auth_check:auth_check",
+            "Judge a stored message by SPF, DKIM, ARC and DMARC.",
+        ),
         "dkim": ("elemta.cli.main:dkim", "Make keys to sign mail with, and change them."),
         "tls": ("elemta.cli.main:tls", "Make a certificate, look at TLS."),
         "dns": ("elemta.cli.main:dns", "Look at name servers, ask them, forget what they said."),
