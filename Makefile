@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-header --no-annotate --no-emit-index-url
 
-.PHONY: install run test check bench bench-plugins docs fuzz lock
+.PHONY: install run test check bench bench-plugins bench-auth docs fuzz lock
 
 install: $(VENV)/.installed
 
@@ -35,6 +35,10 @@ bench: install
 # What plugins cost.
 bench-plugins: install
 	$(BIN)/python -m bench.plugins $(ARGS)
+
+# What it costs to judge and to sign a message.
+bench-auth: $(VENV)/.installed-dev
+	$(BIN)/python -m bench.auth $(ARGS)
 
 docs: install
 	$(BIN)/python docs/generate.py
