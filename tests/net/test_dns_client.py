@@ -176,11 +176,13 @@ async def lying(lie, **settings) -> AsyncIterator[DnsClient]:
     """A client of a name server that answers what it is told to."""
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(
-        lambda: _Liar(lie), local_addr=("127.0.0.1", 0)
+        lambda: _Liar(lie), local_addr=("127.0.0.1", free_port())
     )
     address = transport.get_extra_info("sockname")
-    yield DnsClient(DnsSettings(nameservers=(address,), **{"timeout": 2.0, **settings}))
-    transport.close()
+    try:
+        yield DnsClient(DnsSettings(nameservers=(address,), **{"timeout": 2.0, **settings}))
+    finally:
+        transport.close()
 
 
 @contextlib.asynccontextmanager

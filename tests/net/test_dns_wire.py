@@ -304,6 +304,38 @@ def test_records_that_make_no_sense(rdtype: str, rdata: bytes) -> None:
         read_value(message, message.answer[0])
 
 
+def chained(count: int) -> bytes:
+    """Two records: the second one's name is a chain of so many pointers within the first."""
+    at = HERE + 12  # data of the first
+    pointers = struct.pack(">H", 0xC000 | 12)
+    for number in range(count - 2):
+        pointers += struct.pack(">H", 0xC000 | at + 2 * number)
+    last = struct.pack(">H", 0xC000 | at + 2 * (count - 2))
+    return record(pointers, 99) + last + record(b"abcd")[2:]
+
+
+def test_a_name_may_have_pointers_but_not_without_end() -> None:
+    question = Question(NAME, 1)
+    for count in (2, 3, 50, 127):
+        assert parse(headed(question, chained(count), 2), question).answer[1].owner == NAME
+    with pytest.raises(WireError, match="too many pointers"):
+        parse(headed(question, chained(1000), 2), question)
+
+
+def test_a_name_may_not_grow_too_long_by_pointers() -> None:
+    question = Question(NAME, 1)
+    tail = b"".join(b"\x3f" + b"x" * 63 for _ in range(3)) + b"\0"
+
+    def owner(size: int) -> bytes:
+        name = bytes([size]) + b"y" * size + struct.pack(">H", 0xC000 | HERE + 12)
+        wire = headed(question, record(tail, 99) + name + record(b"abcd")[2:], 2)
+        return parse(wire, question).answer[1].owner
+
+    assert len(owner(61)) == 255
+    with pytest.raises(WireError, match="too long"):
+        owner(62)
+
+
 def test_a_short_soa_makes_no_sense() -> None:
     question = Question(NAME, 1)
     wire = bytearray(headed(question, record(b"abcd", dns_wire.SOA)))

@@ -209,12 +209,12 @@ def _resolve(message: Message, qname: bytes, rdtype: int) -> _Found:
 
 def _read(message: Message, records: Sequence[Record]) -> tuple[object, ...]:
     """Turn records into plain values, each once; the best where there are too many."""
-    values = tuple(dict.fromkeys(read_value(message, record) for record in records))
-    if len(values) > MAX_RECORDS:
-        if records[0].rdtype == RDTYPES["MX"]:
-            values = tuple(sorted(values))
-        values = values[:MAX_RECORDS]
-    return values
+    if len(records) > MAX_RECORDS:
+        if records[0].rdtype == RDTYPES["MX"]:  # which begin with their preference
+            wire = message.wire
+            records = sorted(records, key=lambda record: wire[record.start : record.start + 2])
+        records = records[:MAX_RECORDS]
+    return tuple(dict.fromkeys(read_value(message, record) for record in records))
 
 
 def _judge(message: Message) -> None:

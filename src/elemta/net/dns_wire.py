@@ -43,6 +43,7 @@ _LETTERS = bytes(0x20 if 65 <= (octet & 0xDF) <= 90 else 0 for octet in range(25
 _PLAIN = bytes(octet for octet in range(0x21, 0x7F) if octet not in b"\\")
 _WITHOUT_QUESTION = frozenset({1, 2, 4, 5})  # rcodes of servers that could not read it
 _MAX_NAME = 255
+_MAX_POINTERS = 127  # of one name: there are not more labels
 _MAX_TTL = 0x7FFFFFFF
 
 
@@ -73,6 +74,7 @@ class Message:
         has_edns: Whoever answers knows EDNS.
         answer, authority: Records of class IN.
         errors: Code and text of each extended error (RFC 8914).
+        known: Names by the places that pointers lead to.
     """
 
     wire: bytes
@@ -83,6 +85,7 @@ class Message:
     answer: list[Record]
     authority: list[Record]
     errors: tuple[tuple[int, str], ...]
+    known: dict[int, bytes]
 
 
 class Question:
@@ -183,12 +186,13 @@ def _parse(wire: bytes, question: Question) -> Message:
     errors: tuple[tuple[int, str], ...] = ()
     at = 12 + questions * (len(question.name) + 4)
     found: tuple[list[Record], list[Record], list[Record]] = ([], [], [])
+    known = {12: question.name}
     for records, count in zip(found, (answers, authorities, others), strict=True):
         for _ in range(count):
             if wire[at] == 0xC0 and wire[at + 1] == 12:  # as nearly always
                 owner, at = question.name, at + 2
             else:
-                owner, at = _read_name(wire, at)
+                owner, at = _read_name(wire, at, known)
             rdtype, rdclass, ttl, length = _RECORD.unpack_from(wire, at)
             start = at + 10
             at = start + length
@@ -202,43 +206,61 @@ def _parse(wire: bytes, question: Question) -> Message:
                 # RFC 2181 §8: the topmost bit is no part of a number
                 records.append(Record(owner, rdtype, ttl if ttl <= _MAX_TTL else 0, start, at))
     is_truncated, is_authentic = bool(flags & _TC), bool(flags & _AD)
-    return Message(wire, rcode, is_truncated, is_authentic, has_edns, found[0], found[1], errors)
+    answer, authority, _ = found
+    return Message(
+        wire, rcode, is_truncated, is_authentic, has_edns, answer, authority, errors, known
+    )
 
 
-def _read_name(wire: bytes, at: int) -> tuple[bytes, int]:
+def _read_name(wire: bytes, at: int, known: dict[int, bytes], depth: int = 0) -> tuple[bytes, int]:
     """Read a name that may be compressed; it, and where it ends.
 
     A pointer leads to what came before, and each further one to what came before that
-    (RFC 1035 §4.1.4), so that it ends.
+    (RFC 1035 §4.1.4), so that it ends. What pointers lead to is read once and kept in `known`:
+    a thousand records may share one long name.
     """
     labels = []
-    size, end, limit = 1, 0, at
+    start, size, tail = at, 0, b"\0"
     while length := wire[at]:
         if length < 64:
-            size += length + 1
-            if size > _MAX_NAME:
-                raise WireError("a name is too long")
             labels.append(wire[at : at + length + 1])
             at += length + 1
+            size += length + 1
+            if size >= _MAX_NAME:
+                raise WireError("a name is too long")
         elif length >= 192:
-            target = (length & 63) << 8 | wire[at + 1]
-            if target >= limit:
-                raise WireError("a name points forward")
-            end = end or at + 2
-            at = limit = target
+            tail = _read_tail(wire, at, start, known, depth)
+            at += 1
+            break
         else:
             raise WireError("a label of an unknown kind")
-    return b"".join(labels).lower() + b"\0", end or at + 1
+    if size + len(tail) > _MAX_NAME:
+        raise WireError("a name is too long")
+    return b"".join(labels).lower() + tail, at + 1
+
+
+def _read_tail(wire: bytes, at: int, start: int, known: dict[int, bytes], depth: int) -> bytes:
+    """Follow a pointer in the name that begins at `start`."""
+    target = (wire[at] & 63) << 8 | wire[at + 1]
+    tail = known.get(target)
+    if tail is None:
+        if target >= start:
+            raise WireError("a name points forward")
+        if depth == _MAX_POINTERS:
+            raise WireError("a name has too many pointers")
+        tail, _ = _read_name(wire, target, known, depth + 1)
+        known[target] = tail
+    return tail
 
 
 def read_target(message: Message, record: Record) -> bytes:
     """Give the name that a CNAME or PTR record holds."""
-    return _read_whole_name(message.wire, record.start, record.end)
+    return _read_whole_name(message, record.start, record.end)
 
 
-def _read_whole_name(wire: bytes, start: int, end: int) -> bytes:
+def _read_whole_name(message: Message, start: int, end: int) -> bytes:
     try:
-        name, at = _read_name(wire, start)
+        name, at = _read_name(message.wire, start, message.known)
     except IndexError as error:
         raise WireError("a name ends too early") from error
     if at != end:
@@ -274,35 +296,35 @@ def negative_ttl(message: Message) -> float:
 def read_value(message: Message, record: Record) -> Any:  # noqa: ANN401 - as `Answer` has them
     """Turn a record of one of `RDTYPES` into a plain value."""
     try:
-        return _READERS[record.rdtype](message.wire, record.start, record.end)
+        return _READERS[record.rdtype](message, record.start, record.end)
     except (IndexError, struct.error) as error:
         raise WireError("a record ends too early") from error
 
 
-def _read_a(wire: bytes, start: int, end: int) -> str:
+def _read_a(message: Message, start: int, end: int) -> str:
     if end - start != 4:
         raise WireError("an A record has 4 octets")
-    return socket.inet_ntop(socket.AF_INET, wire[start:end])
+    return socket.inet_ntop(socket.AF_INET, message.wire[start:end])
 
 
-def _read_aaaa(wire: bytes, start: int, end: int) -> str:
+def _read_aaaa(message: Message, start: int, end: int) -> str:
     if end - start != 16:
         raise WireError("an AAAA record has 16 octets")
-    return socket.inet_ntop(socket.AF_INET6, wire[start:end])
+    return socket.inet_ntop(socket.AF_INET6, message.wire[start:end])
 
 
-def _read_mx(wire: bytes, start: int, end: int) -> tuple[int, str]:
-    (preference,) = _NUMBER.unpack_from(wire, start)
-    return preference, decode_name(_read_whole_name(wire, start + 2, end))
+def _read_mx(message: Message, start: int, end: int) -> tuple[int, str]:
+    (preference,) = _NUMBER.unpack_from(message.wire, start)
+    return preference, decode_name(_read_whole_name(message, start + 2, end))
 
 
-def _read_ptr(wire: bytes, start: int, end: int) -> str:
-    return decode_name(_read_whole_name(wire, start, end))
+def _read_ptr(message: Message, start: int, end: int) -> str:
+    return decode_name(_read_whole_name(message, start, end))
 
 
-def _read_txt(wire: bytes, start: int, end: int) -> bytes:
+def _read_txt(message: Message, start: int, end: int) -> bytes:
     """Join the strings of a TXT record (RFC 7208 §3.3, RFC 6376 §3.6.2.2)."""
-    strings = []
+    wire, strings = message.wire, []
     while start < end:
         strings.append(wire[start + 1 : start + 1 + wire[start]])
         start += 1 + wire[start]
@@ -311,7 +333,7 @@ def _read_txt(wire: bytes, start: int, end: int) -> bytes:
     return b"".join(strings)
 
 
-_READERS: dict[int, Callable[[bytes, int, int], Any]] = {
+_READERS: dict[int, Callable[[Message, int, int], Any]] = {
     RDTYPES["A"]: _read_a,
     RDTYPES["AAAA"]: _read_aaaa,
     RDTYPES["MX"]: _read_mx,
