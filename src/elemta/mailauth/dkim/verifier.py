@@ -264,7 +264,7 @@ def _explain(number: int, claim: _Claim | DkimVerdict, verdict: DkimVerdict) -> 
         forms = f"{signature.header_form}/{signature.body.canonicalization}"
         yield f"DKIM signature {number}: {forms}, signs {names}"
         testing = ", for testing" if verdict.is_testing else ""
-        size = f"{verdict.key_bits} bits{testing}" if verdict.key_bits else "not found"
+        size = f"{verdict.key_bits} bits{testing}" if verdict.key_bits else "none that can be used"
         yield f"DKIM key {signature.key_name}: {size}"
     if verdict.unsigned:
         yield f"DKIM signature {number}: {verdict.unsigned} octets of the body are not signed"
