@@ -12,6 +12,8 @@ GROUPS = (
     "elemta queue",
     "elemta plugins",
     "elemta bans",
+    "elemta dkim",
+    "elemta dmarc",
     "elemta dns",
     "elemta submission",
     "elemta tls",

@@ -62,6 +62,7 @@ cli = LazyGroup(
             "Judge a stored message by SPF, DKIM, ARC and DMARC.",
         ),
         "dkim": ("elemta.cli.main:dkim", "Make keys to sign mail with, and change them."),
+        "dmarc": ("elemta.cli.main:dmarc", "Look at reports to other domains, send them."),
         "tls": ("elemta.cli.main:tls", "Make a certificate, look at TLS."),
         "dns": ("elemta.cli.main:dns", "Look at name servers, ask them, forget what they said."),
         "test-plugin": ("elemta.cli.plugins_try:test_plugin", "The same as `elemta plugins test`."),
@@ -101,6 +102,15 @@ dkim = LazyGroup(
         "show": ("elemta.cli.dkim_read:show", "Show keys and the records they need."),
         "check": ("elemta.cli.dkim_read:check", "Ask the DNS whether it shows the keys."),
         "rotate": ("elemta.cli.dkim_keys:rotate", "Put a new key in place of an old one."),
+    },
+)
+
+dmarc = LazyGroup(
+    name="dmarc",
+    help="Look at what is reported to other domains on mail in their name, and send it.",
+    places={
+        "reports": ("elemta.cli.dmarc_reports:reports", "List what has been seen, by domain."),
+        "send": ("elemta.cli.dmarc_send:send", "Send reports now, or write them into a folder."),
     },
 )
 
