@@ -76,14 +76,15 @@ async def probe(
     except (TimeoutError, OSError, EOFError, WireError) as error:
         return Probe(server, problem=f"over UDP: {_words(error)}")
     seconds = loop.time() - begun
-    problem = "" if message.rcode == NOERROR else f"{signed}: {_rcode(message)}"
+    problems = [] if message.rcode == NOERROR else [f"{signed}: {_rcode(message)}"]
     has_tcp = True
     try:
         await exchange(server, zone, SOA, patience=patience, over_tcp=True)
     except (TimeoutError, OSError, EOFError, WireError) as error:
-        has_tcp, problem = False, problem or f"over TCP: {_words(error)}"
+        has_tcp = False
+        problems.append(f"over TCP: {_words(error)}")
     validation = await _validation(server, message, lie, patience)
-    return Probe(server, seconds, message.has_edns, has_tcp, validation, problem)
+    return Probe(server, seconds, message.has_edns, has_tcp, validation, "; ".join(problems))
 
 
 async def probe_all(
