@@ -339,3 +339,24 @@ def test_what_other_plugins_change_is_signed(tmp_path):
         left = made.wait_signed("all", selectors(records)[0])
         assert b"Subject: changed\r\n" in left
         assert judged(left, records) == [True]
+
+
+def test_notifications_are_signed(tmp_path):
+    plugins = tmp_path / "plugins"
+    plugins.mkdir(mode=0o755)
+    (plugins / "refusing.py").write_text(
+        "from elemta.plugins import *\n"
+        "class Refusing(Plugin[Settings]):\n"
+        "    metadata = Metadata(name='refusing')\n"
+        "    def on_pre_delivery(self, ctx):\n"
+        "        if ctx.recipients[0].local == 'gone':\n"
+        "            return Result.reject('no such mailbox')\n"
+    )
+    with site(tmp_path, f'[plugins]\ndirectory = "{plugins}"\n') as made:
+        records = made.make_key(ZONE, "--algorithm", "both")
+        made.activate()
+        made.wait_signed("all", selectors(records)[0])
+        assert made.submit("gone").startswith("250")
+        notice = without_return_path(made.server.wait_mail("ann")[0])
+        assert b"From: Mail Delivery System <MAILER-DAEMON@mail.example.test>" in notice
+        assert judged(notice, records) == [True, True]

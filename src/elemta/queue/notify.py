@@ -9,11 +9,12 @@ who have asked for it, and not about automatic mail (RFC 3834 §2). No domain ge
 number of notifications an hour.
 
 What a sender asked for by NOTIFY, RET and ENVID (RFC 3461) is heeded within these bounds. A
-notification about a message that demands TLS demands it too, and brings no content back.
+notification about a message that demands TLS demands it too, and brings no content back. Plugins
+that seal messages may sign it.
 """
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from elemta.mail.address import Address
@@ -29,6 +30,9 @@ from elemta.mail.dsn import (
 from elemta.mail.errors import CorruptError
 from elemta.mail.job import Courier
 from elemta.mail.message import Facts, Message, Priority, Recipient, Requests, State
+from elemta.plugins.asking.delivery import no_hooks
+from elemta.plugins.asking.own import sign_own
+from elemta.plugins.asking.table import HookTable
 from elemta.queue.requests import asks_for_delays, begins_at, warns_at
 from elemta.queue.settings import HOUR, BounceUnverified, QueueSettings
 from elemta.queue.spool import Draft, Spool
@@ -60,13 +64,20 @@ class Notifier:
     """
 
     def __init__(
-        self, spool: Spool, courier: Courier, settings: QueueSettings, rng: random.Random
+        self,
+        spool: Spool,
+        courier: Courier,
+        settings: QueueSettings,
+        rng: random.Random,
+        hooks: Callable[[], HookTable] = no_hooks,
     ) -> None:
+        """Begin; `hooks` gives the plugins that are current."""
         self.settings = settings
         self.double_bounces = self.withheld = 0
         self._spool = spool
         self._courier = courier
         self._rng = rng
+        self._hooks = hooks
         self._rate = _HourlyRate()
 
     # ---- whether to tell
@@ -181,7 +192,18 @@ class Notifier:
             returned=returned,
         )
         notification = build_notification(report)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield notification.data
+            if returned is not None:
+                async for piece in (await read()).chunks():
+                    yield piece
+                yield notification.tail
+
+        section = notification.data[: notification.header_size]
         try:
+            signatures = await sign_own(self._hooks(), section, pieces)
+            draft.add(signatures)
             draft.add(notification.data)
             if returned is not None:
                 await _copy(read, draft)
@@ -196,7 +218,7 @@ class Notifier:
             size=content.size,
             received_at=now,
             priority=Priority.NORMAL,
-            facts=_facts(notification, message, returned),
+            facts=_facts(notification, message, returned, len(signatures)),
         )
         return Submission(about, (self._recipient(message.sender, now),), content)
 
@@ -205,8 +227,17 @@ class Notifier:
         return Recipient(0, to, state, next_at=now)
 
 
-def _facts(notification: Notification, about: Message, returned: tuple[str, str] | None) -> Facts:
-    """What is known of a notification; `returned` is the type of what it brings back whole."""
+def _facts(
+    notification: Notification, about: Message, returned: tuple[str, str] | None, signed: int
+) -> Facts:
+    """What is known of a notification.
+
+    Args:
+        notification: It.
+        about: The message it is about.
+        returned: The type of what it brings back whole.
+        signed: Octets of signatures on top of it.
+    """
     requests = about.facts.requests
     has_8bit = notification.has_8bit or (returned is not None and returned[1] == "8bit")
     is_global = returned is not None and returned[0] == "message/global"
@@ -216,7 +247,7 @@ def _facts(notification: Notification, about: Message, returned: tuple[str, str]
         has_8bit=has_8bit,
         verified=True,
         message_id=notification.message_id,
-        header_size=notification.header_size,
+        header_size=notification.header_size + signed,
         auto_submitted=True,
         requests=Requests(require_tls=True)
         if requests is not None and requests.require_tls

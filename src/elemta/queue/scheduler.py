@@ -54,7 +54,7 @@ class Scheduler:
 
     def __init__(self, parts: Parts, settings: QueueSettings) -> None:
         self.plan = Plan(parts, settings, self._kick, self.wake)
-        self.notifier = Notifier(parts.spool, parts.courier, settings, parts.rng)
+        self.notifier = Notifier(parts.spool, parts.courier, settings, parts.rng, parts.hooks)
         self.in_flight = self.suspended = 0
         self._store = parts.store
         self._courier = parts.courier

@@ -133,7 +133,7 @@ class Chain:
         at = len(self._calls) - operator.length_hint(calls) - 1
         return _Asking(self._ask, context, at, answer, self._monotonic())
 
-    def blame(self, plugin: str, error: Exception, context: Context) -> Decision | None:
+    def blame(self, plugin: str, error: BaseException, context: Context) -> Decision | None:
         """Treat what a plugin asked for in vain as any defect of it; None: it does not matter."""
         link = next(link for link in self.links if link.name == plugin)
         result = self._fail(link, error, context)

@@ -1,12 +1,20 @@
 """The plugin: it asks its two halves."""
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import ClassVar
 
 from pydantic import BaseModel
 
 from elemta.mailauth import AuthStatus
-from elemta.plugins import DKIMResult, FamilyInfo, MessageContext, Metadata, Plugin, Result
+from elemta.plugins import (
+    DKIMResult,
+    FamilyInfo,
+    InsertHeader,
+    MessageContext,
+    Metadata,
+    Plugin,
+    Result,
+)
 from elemta.plugins.builtin.dkim.signing import Signing
 from elemta.plugins.builtin.dkim.signing_settings import SigningSettings
 from elemta.plugins.builtin.dkim.verifying import Answer, Verifying, VerifyingSettings
@@ -56,6 +64,10 @@ class Dkim(Plugin[DkimPluginSettings]):
     def on_enqueue(self, ctx: MessageContext) -> Awaitable[Result | None] | None:
         """Sign a message of our own."""
         return self._signing.on_enqueue(ctx)
+
+    async def sign_own(self, section: bytes, content: AsyncIterator[bytes]) -> list[InsertHeader]:
+        """Sign what the server itself writes."""
+        return await self._signing.sign_own(section, content)
 
     async def verify_signature(self, ctx: MessageContext) -> DKIMResult:
         """Give the best of the signatures of a message; as `DKIMPlugin` has it."""

@@ -19,7 +19,7 @@ from elemta.mail.mailboxes import parse_mailboxes
 from elemta.mailauth.body import BodyHasher
 from elemta.mailauth.dkim import Signer, SigningKey, SignSettings
 from elemta.net.tasks import spawn
-from elemta.plugins.builtin.dkim.keyring import Keyring, Ring
+from elemta.plugins.builtin.dkim.keyring import Keyring
 from elemta.plugins.builtin.dkim.keystore import find_store
 from elemta.plugins.builtin.dkim.signing_settings import SigningSettings
 from elemta.plugins.builtin.dkim.upkeep import Upkeep
@@ -89,22 +89,24 @@ class Signing:
             raise PluginError(ring.trouble or f"{domain} has no key that signs")
         return (await self._make(ring.keys[:1], ctx.headers.raw, ctx.chunks()))[0]
 
-    async def sign_content(
-        self, domain: str, section: bytes, content: AsyncIterator[bytes]
-    ) -> bytes:
-        """Give the signature fields of a message of our own, b"" where nobody signs for a domain.
+    async def sign_own(self, section: bytes, content: AsyncIterator[bytes]) -> list[InsertHeader]:
+        """Give the signature fields of a message that the server itself writes.
+
+        Without a key that can be used there are none: it does not wait.
 
         Args:
-            domain: In From.
             section: The header section, its empty line included.
             content: The whole message.
         """
-        ring = await self.keyring.find(domain) if self._settings.sign else Ring()
+        if not self._settings.sign:
+            return []
+        domain = author_domain(Headers(section))
+        ring = await self.keyring.find(domain)
         self._tell(domain, ring.trouble)
         if not ring.keys:
-            return b""
+            return []
         values = await self._make(ring.keys, section, content)
-        return b"".join(InsertHeader(FIELD, value).encode() for value in values)
+        return [InsertHeader(FIELD, value) for value in values]
 
     # ---- one message
 
