@@ -164,6 +164,11 @@ def test_errors(found, text, setting, problem):
         ('[queue]\nmax_age="4h"\n', "[queue] delay_warnings[0]", "is never sent"),
         ('[queue]\nbounce_unverified="send"', "[queue] bounce_unverified", "backscatter"),
         (
+            '[dns]\nnameservers=["192.0.2.53", "127.0.0.1", "::1"]\ntrust_ad="always"',
+            "[dns] trust_ad",
+            "on the way to 192.0.2.53",
+        ),
+        (
             '[[routes]]\ndomains=["*"]\nvia="mx"\n[[routes]]\ndomains=["a.test"]\nvia="hold"',
             "[[routes]]",
             "is never used",
@@ -187,6 +192,8 @@ def test_warnings(found, text, setting, problem):
     [
         '[[listeners]]\naddress="127.0.0.1:0"\n[[listeners]]\naddress="127.0.0.1:0"',
         '[[listeners]]\naddress="unix:/run/x"\nkind="lmtp"',
+        '[dns]\nnameservers=["192.0.2.53"]\ntrust_ad="never"',
+        '[dns]\nnameservers=["127.0.0.1"]\ntrust_ad="always"',
         '[[routes]]\ndomains=["*"]\nvia="lmtp"\npath="/run/x"',
         '[[routes]]\ndomains=["*"]\nvia="mx"\nport=2525\ntls="verify"',
         '[[routes]]\ndomains=["*"]\nvia="smtp"\nhost="192.0.2.1"\nport=2525',

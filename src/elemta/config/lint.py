@@ -81,6 +81,7 @@ def find_all(config: Config) -> Iterator[Finding]:
         _circles,
         _shares,
         _queue,
+        _dns,
         _names,
         _limits,
         _plugins,
@@ -329,8 +330,18 @@ def _queue(config: Config) -> Iterator[Finding]:
     if queue.bounce_unverified == "send":
         text = "notifications to forged senders hit strangers (backscatter)"
         yield _warning(("queue", "bounce_unverified"), text)
-    if config.dns.min_ttl > config.dns.max_ttl:
+
+
+def _dns(config: Config) -> Iterator[Finding]:
+    dns = config.dns
+    if dns.min_ttl > dns.max_ttl:
         yield _error(("dns", "min_ttl"), "is more than max_ttl", ("dns", "max_ttl"))
+    if dns.trust_ad != "always":
+        return
+    for index, server in enumerate(dns.nameservers):
+        if not ip_address(server.host).is_loopback:
+            text = f"whoever is on the way to {server.host} can make forged answers look secure"
+            yield _warning(("dns", "trust_ad"), text, ("dns", "nameservers", index))
 
 
 def _names(config: Config) -> Iterator[Finding]:

@@ -57,7 +57,7 @@ class Probe:
 async def probe(
     server: Server, patience: float, *, signed: str = ROOT, bogus: str | None = None
 ) -> Probe:
-    """Look at a name server; never raises.
+    """Look at a name server; that it does not answer is no error.
 
     Args:
         server: Which.
