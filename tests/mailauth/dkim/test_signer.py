@@ -39,6 +39,14 @@ def test_all_of_a_repeated_field_are_signed():
     assert names.count("list-id") == 1
 
 
+async def test_a_field_that_is_repeated_without_end():
+    """The signature stays one that can be read, and a From too many makes it worthless."""
+    message = sign(b"To: a\r\n" * 600 + MESSAGE, RSA)
+    assert tags_of(message)["h"].split(":").count("to") == 17
+    assert await statuses(message, ZONE) == ["pass"]
+    assert await statuses(sign(b"From: a\r\n" * 600 + MESSAGE, RSA), ZONE) == ["permerror"]
+
+
 def test_times_and_identity():
     settings = SignSettings(expires_after=3600, identity="Ann; Bob=ü@lists.Example.org")
     tags = tags_of(sign(MESSAGE, RSA, settings=settings, now=NOW + 0.7))
@@ -141,7 +149,8 @@ async def test_fields_of_ones_own_choice():
     [
         ([], SignSettings(), "no key"),
         ([RSA], SignSettings(fields=("To",), oversigned=("Subject",)), "From"),
-        ([RSA], SignSettings(fields=("From", "No name;")), "h="),
+        ([RSA], SignSettings(fields=("From", "NoName;")), "h="),
+        ([RSA], SignSettings(fields=("From", "Reply To")), "space"),
         ([RSA], SignSettings(canonicalization="relaxed/nowsp"), "c="),
         ([RSA], SignSettings(identity="@example.com"), "not an identity of example.org"),
         ([RSA], SignSettings(identity="example.org"), "not an identity of example.org"),

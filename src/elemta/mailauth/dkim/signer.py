@@ -21,6 +21,7 @@ from elemta.mailauth.verdicts import BodySpec
 
 _FIELD = "DKIM-Signature:"
 _FOLD = "\r\n\t"
+_MAX_REPEATED = 16  # of one name; those above make no mail, only a signature that nobody reads
 _UNSAFE = re.compile(rb"[^!-:<>-~]")  # in a value of dkim-quoted-printable: RFC 6376 §2.11
 
 
@@ -59,13 +60,16 @@ class Signer:
             raise SigningError("there is no key to sign with")
         try:
             self._header_form, body_form = parse_forms(settings.canonicalization)
-            names = parse_names(":".join([*settings.fields, *settings.oversigned]))
+            listed = ":".join([*settings.fields, *settings.oversigned])
+            names = parse_names(listed)
             oversigned = {name.lower().encode() for name in settings.oversigned}
             self._starts = [_begin(key, settings) for key in keys]
         except SignatureError as error:
             raise SigningError(str(error)) from None
         if b"from" not in names:
             raise SigningError("From must be signed")
+        if " " in listed:
+            raise SigningError("a name of a field to sign has space in it")
         if settings.expires_after is not None and settings.expires_after < 1:
             raise SigningError("signatures must be valid for a second at least")
         self._names = [(name, name in oversigned) for name in dict.fromkeys(names)]
@@ -86,8 +90,9 @@ class Signer:
         fields = section if isinstance(section, Fields) else Fields(section)
         names: list[bytes] = []
         for name, is_oversigned in self._names:
+            count = min(fields.count(name), _MAX_REPEATED) + is_oversigned
             # RFC 6376 §5.4: From is always signed, even where there is none
-            names += [name] * max(fields.count(name) + is_oversigned, name == b"from")
+            names += [name] * max(count, name == b"from")
         hashed = hashlib.sha256(b"".join(fields.select(names, self._header_form)))
         middle = self._say_when(int(now))
         listed = [name.decode() for name in names]
