@@ -53,6 +53,7 @@ class Arc(Plugin[ArcPluginSettings]):
         version="1.0.0",
         description="What servers on the way say of a message, and seals of our own (RFC 8617)",
         after=("iprev", "spf", "dkim"),
+        seals=True,
     )
     Settings: ClassVar[type[BaseModel]] = ArcPluginSettings
 
