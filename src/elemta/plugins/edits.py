@@ -5,6 +5,8 @@ learns of it in place: CR, LF and NUL are refused, what is beyond ASCII is encod
 long lines are folded (RFC 5322 §2.2.3).
 """
 
+from functools import lru_cache
+
 import msgspec
 
 from elemta.mail.address import Address, parse_address
@@ -12,16 +14,21 @@ from elemta.mail.errors import AddressError
 from elemta.mail.headers import build_field
 
 
+_build_field = lru_cache(16)(build_field)  # asked for when an edit is made, and soon again
+
+
 class _Field(msgspec.Struct, frozen=True):
     name: str
     value: str
 
     def __post_init__(self) -> None:
-        build_field(self.name, self.value)  # raises HeaderError
+        _build_field(self.name, self.value)  # raises HeaderError
 
     def encode(self, *, utf8: bool = False) -> bytes:
         """The field as it goes into the message; `utf8` as for `build_field`."""
-        return build_field(self.name, self.value, utf8=utf8)
+        if utf8:
+            return build_field(self.name, self.value, utf8=True)
+        return _build_field(self.name, self.value)
 
 
 class AddHeader(_Field, frozen=True, tag=True):
@@ -43,7 +50,7 @@ class InsertHeader(_Field, frozen=True, tag=True):
     index: int = 0
 
     def __post_init__(self) -> None:
-        build_field(self.name, self.value)  # raises HeaderError
+        _build_field(self.name, self.value)  # raises HeaderError
         if self.index < 0:
             raise ValueError(f"not the number of a field: {self.index}")
 

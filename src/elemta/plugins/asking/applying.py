@@ -53,11 +53,22 @@ class _Line:
     octets: bytes
 
 
-_State = tuple[list[_Line], int, bytes, Address | None, dict[Address, None], bytes | None]
+_State = tuple[
+    tuple[bytes, ...],
+    list[_Line] | None,
+    int,
+    bytes,
+    Address | None,
+    dict[Address, None],
+    bytes | None,
+]
 
 
 class Revision:
     """A message as edits leave it.
+
+    Most edits only put a field on top of all: until there is another one, the section is not taken
+    apart.
 
     Args:
         section: Its header section, with the empty line at the end if there is one.
@@ -87,25 +98,40 @@ class Revision:
         self.body: bytes | None = None
         self._limits = limits
         self._utf8 = utf8
-        self._lines = [_Line(*field) for field in split_fields(section)]
-        self._size = sum(len(line.octets) for line in self._lines)
-        self._end = section[self._size :]
+        self._received = section
+        self._trace = _Line(b"", trace) if trace else None
+        self._on_top: tuple[bytes, ...] = ()  # the topmost first; none once it is taken apart
+        self._parted: list[_Line] | None = None
+        self._end = b""  # the empty line, once it is taken apart
+        self._size = len(section)
         self._count = 0
-        self._trace: _Line | None = None
-        if trace:
-            self._trace = _Line(b"", trace)
-            self._lines.insert(0, self._trace)
 
     @property
     def head(self) -> bytes:
         """The whole header section, its empty line included."""
-        return b"".join([*(line.octets for line in self._lines), self._end])
+        if self._parted is None:
+            trace = self._trace.octets if self._trace is not None else b""
+            return b"".join((*self._on_top, trace, self._received))
+        return b"".join([*(line.octets for line in self._parted), self._end])
 
     @property
     def section(self) -> bytes:
         """As `head`, without our own field."""
-        lines = (line.octets for line in self._lines if line is not self._trace)
+        if self._parted is None:
+            return b"".join((*self._on_top, self._received))
+        lines = (line.octets for line in self._parted if line is not self._trace)
         return b"".join([*lines, self._end])
+
+    @property
+    def _lines(self) -> list[_Line]:
+        """All lines; from now on the section is taken apart."""
+        if self._parted is None:
+            lines = [_Line(*field) for field in split_fields(self._received)]
+            self._end = self._received[sum(len(line.octets) for line in lines) :]
+            above = [_Line(*field) for octets in self._on_top for field in split_fields(octets)]
+            self._on_top = ()
+            self._parted = [*above, *([self._trace] if self._trace is not None else ()), *lines]
+        return self._parted
 
     def apply_all(self, edits: Iterable[Edit]) -> list[str]:
         """Carry out what one plugin wants, all of it or nothing; as `apply`.
@@ -144,7 +170,8 @@ class Revision:
 
     def _state(self) -> _State:
         return (
-            list(self._lines),
+            self._on_top,
+            None if self._parted is None else list(self._parted),
             self._size,
             self._end,
             self.sender,
@@ -153,21 +180,27 @@ class Revision:
         )
 
     def _restore(self, before: _State) -> None:
-        self._lines, self._size, self._end, self.sender, self.recipients, self.body = before
+        self._on_top, self._parted, self._size, self._end = before[:4]
+        self.sender, self.recipients, self.body = before[4:]
 
     def _check(self) -> None:
         limits = self._limits
-        size = self._size + len(self._end)
-        if size > limits.max_header_size:
+        if self._size > limits.max_header_size:
             raise PluginError("edits make the header section too large")
-        if len(self._lines) > limits.max_header_fields and (
+        if self._may_be_over(limits.max_header_fields) and (
             sum(bool(line.name) for line in self._lines) > limits.max_header_fields
         ):
             raise PluginError("edits make too many header fields")
         if len(self.recipients) > limits.max_recipients:
             raise PluginError("edits make too many recipients")
-        if self.body is not None and size + len(self.body) > limits.max_size:
+        if self.body is not None and self._size + len(self.body) > limits.max_size:
             raise PluginError("an edit makes the message too large")
+
+    def _may_be_over(self, count: int) -> bool:
+        """Whether there could be more fields than that."""
+        if self._parted is not None:
+            return len(self._parted) > count
+        return len(self._on_top) + self._received.count(b"\n") > count
 
     # ---- the header section
 
@@ -176,7 +209,12 @@ class Revision:
         return f"add header {edit.name}"
 
     def _insert(self, edit: InsertHeader) -> str:
-        self._put(self._place(edit.index), edit)
+        if edit.index == 0 and self._parted is None and not self._begins_folded():
+            octets = edit.encode(utf8=self._utf8)
+            self._on_top = (octets, *self._on_top)
+            self._size += len(octets)
+        else:
+            self._put(self._place(edit.index), edit)
         return f"insert header {edit.name} at {edit.index}"
 
     def _replace(self, edit: ReplaceHeader) -> str:
@@ -214,7 +252,13 @@ class Revision:
         return len(self._lines)
 
     def _begins_folded(self) -> bool:
-        return bool(self._lines) and self._lines[0].octets.startswith((b" ", b"\t"))
+        if self._parted is not None:
+            first = self._parted[0].octets if self._parted else b""
+        elif self._on_top or self._trace is not None:
+            return False
+        else:
+            first = self._received
+        return first.startswith((b" ", b"\t"))
 
     def _put(self, place: int, edit: AddHeader | InsertHeader | ReplaceHeader) -> None:
         self._finish_line(place - 1)
@@ -224,7 +268,7 @@ class Revision:
 
     def _drop(self, lines: Iterable[_Line]) -> None:
         gone = set(lines)
-        self._lines = [line for line in self._lines if line not in gone]
+        self._parted = [line for line in self._lines if line not in gone]
         self._size -= sum(len(line.octets) for line in gone)
 
     def _finish_line(self, place: int) -> None:
@@ -236,9 +280,11 @@ class Revision:
     # ---- body and envelope
 
     def _replace_body(self, edit: ReplaceBody) -> str:
+        last = len(self._lines) - 1
         if not self._end:  # so far the message is all header
-            self._finish_line(len(self._lines) - 1)
+            self._finish_line(last)
             self._end = b"\r\n"
+            self._size += 2
         self.body = bytes(edit.body)
         return f"replace body by {len(self.body)} octets"
 
