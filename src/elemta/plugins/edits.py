@@ -13,7 +13,6 @@ from elemta.mail.address import Address, parse_address
 from elemta.mail.errors import AddressError
 from elemta.mail.headers import build_field
 
-
 _build_field = lru_cache(16)(build_field)  # asked for when an edit is made, and soon again
 
 
