@@ -4,7 +4,7 @@ import pytest
 from observe.test_metrics import Node
 
 from elemta.net import DnsResolver, DnsSettings
-from elemta.net.dns_figures import Verdict
+from elemta.net.dns.figures import Verdict
 from elemta.testing import FakeClock
 
 

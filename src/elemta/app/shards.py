@@ -24,7 +24,7 @@ from elemta.mail import events as ev
 from elemta.mail.clock import Clock
 from elemta.mail.errors import PluginError, SpoolError
 from elemta.mail.job import Courier
-from elemta.net.dns_order import FlushOrder
+from elemta.net.dns.order import FlushOrder
 from elemta.net.tasks import spawn
 from elemta.plugins.loading.orders import PluginOrder
 from elemta.queue.admin import Order

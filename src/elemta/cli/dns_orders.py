@@ -10,7 +10,7 @@ from elemta.cli.orders import order_workers
 from elemta.cli.output import OK, PROBLEM, TEMPORARY, count, fail, json_option, put_json, warn
 from elemta.mail.errors import SpoolError
 from elemta.net import SystemClock
-from elemta.net.dns_order import FlushOrder
+from elemta.net.dns.order import FlushOrder
 
 
 @click.command("flush")

@@ -16,7 +16,7 @@ from elemta.config import Config
 from elemta.mail.clock import Clock
 from elemta.mail.errors import SpoolError
 from elemta.mail.events import Event, MessageCorrupt, Notice
-from elemta.net.dns_order import FlushOrder
+from elemta.net.dns.order import FlushOrder
 from elemta.plugins.loading.orders import PluginOrder
 from elemta.queue.admin import Order, apply_order
 from elemta.queue.control import Answer, AnyOrder, Control

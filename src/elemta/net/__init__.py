@@ -1,7 +1,7 @@
 """Connections, names, clocks and background tasks: what touches the network."""
 
 from elemta.net.clock import SystemClock
-from elemta.net.dns_cache import Answer, DnsSettings
+from elemta.net.dns.cache import Answer, DnsSettings
 from elemta.net.durable import fsync_folder, make_folders_durably
 from elemta.net.resolver import DnsResolver, Family, MxAnswer, Resolver
 from elemta.net.stream import Stream, connect, connect_unix

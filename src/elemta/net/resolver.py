@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from elemta.mail.clock import Clock
-from elemta.net.dns_cache import Answer, DnsCache, DnsSettings
-from elemta.net.dns_client import DnsClient
-from elemta.net.dns_wire import RDTYPES
+from elemta.net.dns.cache import Answer, DnsCache, DnsSettings
+from elemta.net.dns.client import DnsClient
+from elemta.net.dns.wire import RDTYPES
 
 Family = Literal[4, 6]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from elemta.net.dns_figures import BUCKETS as DNS_BUCKETS
+from elemta.net.dns.figures import BUCKETS as DNS_BUCKETS
 from elemta.plugins.asking.tally import BUCKETS
 
 MAX_VALUES = 100  # values of a metric's labels, "other" not counted

@@ -25,7 +25,7 @@ import apsw
 import msgspec
 
 from elemta.mail.errors import SpoolError
-from elemta.net.dns_order import FlushOrder
+from elemta.net.dns.order import FlushOrder
 from elemta.net.durable import make_folders_durably
 from elemta.net.side_database import open_side_database
 from elemta.plugins.loading.orders import PluginOrder

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from elemta.mail.errors import LookupFailed
-from elemta.net.dns_cache import Answer
+from elemta.net.dns.cache import Answer
 from elemta.net.resolver import Family, MxAnswer, check_rdtype, loopback, mx_answer
 
 MAX_ALIASES = 16

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from elemta.mail.errors import LookupFailed
 from elemta.mailauth import SpfVerdict
 from elemta.mailauth.spf import SpfChecker, SpfSettings
-from elemta.net.dns_cache import Answer
+from elemta.net import Answer
 from elemta.testing import FakeResolver
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from elemta.net.dns_servers import Server
-from elemta.net.dns_wire import Message, Question, WireError, parse
+from elemta.net.dns.servers import Server
+from elemta.net.dns.wire import Message, Question, WireError, parse
 from elemta.net.stream import Stream, connect
 
 MAX_ANSWER = 16_384  # octets of one answer: more than any policy or key needs

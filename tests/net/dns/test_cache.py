@@ -1,4 +1,4 @@
-"""What the DNS cache promises: see `elemta.net.dns_cache`."""
+"""What the DNS cache promises: see `elemta.net.dns.cache`."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from elemta.mail.errors import LookupFailed
-from elemta.net.dns_cache import (
+from elemta.net.dns.cache import (
     FAILURE_TTL,
     MAX_NAME,
     NEGATIVE_TTL_LIMIT,

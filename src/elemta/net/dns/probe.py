@@ -9,9 +9,9 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from elemta.net.dns_exchange import exchange
-from elemta.net.dns_servers import Server
-from elemta.net.dns_wire import NOERROR, RCODES, RDTYPES, SOA, Message, WireError, encode_name
+from elemta.net.dns.exchange import exchange
+from elemta.net.dns.servers import Server
+from elemta.net.dns.wire import NOERROR, RCODES, RDTYPES, SOA, Message, WireError, encode_name
 
 ROOT = "."
 SERVFAIL = 2

@@ -10,8 +10,8 @@ import dns.rcode
 import pytest
 from servers.process import free_port
 
-from elemta.net.dns_probe import Probe, Validation, probe, probe_all
-from elemta.net.dns_servers import Server
+from elemta.net.dns.probe import Probe, Validation, probe, probe_all
+from elemta.net.dns.servers import Server
 
 
 class Half(asyncio.DatagramProtocol):

@@ -4,7 +4,7 @@ import pytest
 
 from elemta.mail.errors import LookupFailed
 from elemta.net import DnsSettings
-from elemta.net.dns_servers import MAX_SERVERS, Server, find_servers
+from elemta.net.dns.servers import MAX_SERVERS, Server, find_servers
 
 RESOLV_CONF = """\
 # nameserver 192.0.2.1

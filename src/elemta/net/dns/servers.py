@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from elemta.mail.errors import LookupFailed
-from elemta.net.dns_cache import DnsSettings, TrustAd
+from elemta.net.dns.cache import DnsSettings, TrustAd
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 MAX_RESOLV_CONF = 64 * 1024  # octets

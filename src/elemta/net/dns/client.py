@@ -12,11 +12,11 @@ from pathlib import Path
 
 from elemta.mail.errors import LookupFailed
 from elemta.mail.reply import clean_text
-from elemta.net.dns_cache import NO_SUCH_NAME, Answer, DnsSettings
-from elemta.net.dns_exchange import exchange
-from elemta.net.dns_figures import DnsFigures, Verdict
-from elemta.net.dns_servers import RESOLV_CONF, Server, find_servers
-from elemta.net.dns_wire import (
+from elemta.net.dns.cache import NO_SUCH_NAME, Answer, DnsSettings
+from elemta.net.dns.exchange import exchange
+from elemta.net.dns.figures import DnsFigures, Verdict
+from elemta.net.dns.servers import RESOLV_CONF, Server, find_servers
+from elemta.net.dns.wire import (
     CNAME,
     NOERROR,
     NS,

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from elemta.net import dns_wire
-from elemta.net.dns_wire import (
+from elemta.net.dns import wire as dns_wire
+from elemta.net.dns.wire import (
     RDTYPES,
     Message,
     Question,

@@ -17,8 +17,8 @@ from servers.process import free_port
 
 from elemta.mail.errors import LookupFailed
 from elemta.net import DnsResolver, DnsSettings, SystemClock
-from elemta.net.dns_client import MAX_ALIASES, MAX_RECORDS, DnsClient
-from elemta.net.dns_exchange import MAX_ANSWER, MAX_DATAGRAM, MAX_FORGED
+from elemta.net.dns.client import MAX_ALIASES, MAX_RECORDS, DnsClient
+from elemta.net.dns.exchange import MAX_ANSWER, MAX_DATAGRAM, MAX_FORGED
 
 
 @pytest.fixture(scope="module")
