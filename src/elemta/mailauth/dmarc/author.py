@@ -8,12 +8,14 @@ which policy refuses or has judged.
 import enum
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from elemta.mail.address import DOMAIN_LIMIT, parse_domain
 from elemta.mail.errors import AddressError
 from elemta.mail.headers import count_field, find_field, iter_fields
 from elemta.mail.mailboxes import SIZE_LIMIT, parse_mailboxes
 
+_SHORT = 512  # octets of a field that is remembered
 AUTHOR_LIMIT = 4  # domains of one message that are judged: RFC 9989 §11.5
 
 # what looks like a domain behind an "@", wherever it stands
@@ -58,6 +60,11 @@ def find_author(section: bytes) -> Author:
     if (times := count_field(section, b"from")) > 1:
         values = [value for name, value in iter_fields(section) if name == b"from"]
         return Author(_guess(values), AuthorProblem.REPEATED, f"{times} of them")
+    return _read_short(value) if len(value) <= _SHORT else _read(value)
+
+
+def _read(value: bytes) -> Author:
+    """Read the one From."""
     try:
         mailboxes = parse_mailboxes(value)
     except AddressError as error:
@@ -71,6 +78,9 @@ def find_author(section: bytes) -> Author:
     if len(domains) > 1:
         return Author(domains[: AUTHOR_LIMIT + 1], AuthorProblem.SEVERAL, ", ".join(domains[:5]))
     return Author(domains)
+
+
+_read_short = lru_cache(2048)(_read)  # a few authors write most of the mail
 
 
 def _guess(values: list[bytes]) -> tuple[str, ...]:
