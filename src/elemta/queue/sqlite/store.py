@@ -21,11 +21,12 @@ from elemta.queue.spool.content import SpooledContent
 from elemta.queue.spool.folder import ShardLock
 from elemta.queue.spool.spool import Spool
 from elemta.queue.sqlite import edits, queries
+from elemta.queue.sqlite.copier import LogCopier
 from elemta.queue.sqlite.edits import Settlement
 from elemta.queue.sqlite.reader import ReaderThread
 from elemta.queue.sqlite.rows import Found
 from elemta.queue.sqlite.salvage import Salvage, mark_damaged, open_or_salvage
-from elemta.queue.sqlite.schema import has_log
+from elemta.queue.sqlite.schema import DATABASE, has_log
 from elemta.queue.sqlite.writer import Writer
 from elemta.queue.store import Change, Filter, Picked, Stats, Stored, Submission
 
@@ -64,7 +65,12 @@ class SqliteStore:
             self._lock.close()
             raise
         self._writer = Writer(
-            connection, spool.remove, self._notify, spool.look_for_room, self._mark_damaged
+            connection,
+            LogCopier(spool.folder / DATABASE),
+            spool.remove,
+            self._notify,
+            spool.look_for_room,
+            self._mark_damaged,
         )
         self._lookups = ReaderThread(spool.folder, self._writer.condemn)
         self._surveys = ReaderThread(spool.folder, self._writer.condemn)

@@ -9,7 +9,8 @@ settlements cannot, they say what has happened to mail. They are tried again by 
 with a growing delay, until the disk takes them or the store is closed.
 
 Where the disk is nearly full, new mail is refused before it takes what settlements need, and
-the log is copied back after each commit, so that the next one takes no more of the disk.
+the log is copied back after each commit, so that the next one takes no more of the disk. Elsewhere
+another thread copies it (`LogCopier`).
 
 Where the database turns out to be damaged nothing is written any more: new mail is refused,
 settlements wait for the end, and whoever asks `is_alive` learns that a new start is needed, which
@@ -35,12 +36,14 @@ from elemta.mail.errors import SpoolError
 from elemta.mail.ids import QueueId
 from elemta.net import steps
 from elemta.queue.spool.content import SpooledContent
+from elemta.queue.sqlite.copier import LogCopier
 from elemta.queue.sqlite.edits import Settlement, Statement, insertion, settle
 from elemta.queue.sqlite.salvage import DAMAGE
 from elemta.queue.sqlite.schema import PAGE_SIZE
 from elemta.queue.store import Submission
 
 CHECKPOINT_PAGES = 1024  # 8 MiB of log; copying them back takes 3 to 30 ms
+LONG_LOG = 4 * CHECKPOINT_PAGES  # then it should begin anew
 _FIRST_DELAY = 0.1
 _LAST_DELAY = 5.0
 
@@ -80,6 +83,7 @@ class Writer:
 
     Args:
         connection: Used by this object alone from now on, and closed with it.
+        copier: As well.
         discard: Told in the writer's thread, after a commit, whose content files may go.
         notify: Told in the loop what an operator should know: subject and detail.
         has_room: Asked in the writer's thread, before a commit, whether new mail may come in;
@@ -90,12 +94,14 @@ class Writer:
     def __init__(
         self,
         connection: apsw.Connection,
+        copier: LogCopier,
         discard: Callable[[Iterable[QueueId]], None],
         notify: Callable[[str, str], None],
         has_room: Callable[[int], bool],
         mark_damaged: Callable[[], None],
     ):
         self._connection = connection
+        self._copier = copier
         self._discard = discard
         self._notify = notify
         self._has_room = has_room
@@ -193,6 +199,7 @@ class Writer:
             self._checkpoint()
         self._refuse(self._unsettled, SpoolError("the store was closed before this was written"))
         self._send_back()
+        self._copier.close()
         self._connection.close()
 
     def _next(self) -> tuple[list[_Work], bool]:
@@ -335,13 +342,26 @@ class Writer:
 
     def _checkpoint(self) -> None:
         """Keep the log short; done when everyone has been answered."""
-        limit = 1 if self._is_tight else CHECKPOINT_PAGES
-        if self._new_pages() >= limit:
+        copier = self._copier
+        if copier.is_busy:
+            return
+        pages, copied = copier.take_result() or (0, 0)
+        if pages:
+            self._uncopied_pages = pages - copied
+        if pages >= LONG_LOG or (self._is_tight and self._new_pages()):
             self._copy_log()
+        elif self._new_pages() >= CHECKPOINT_PAGES:
+            self._count_as_copied()
+            copier.start()
+
+    def _count_as_copied(self) -> None:
+        """Begin to count anew; if the copy fails, the next one is a while away."""
+        new = self._new_pages()
+        self._uncopied_pages += new
+        self._written_before += new
 
     def _copy_log(self) -> None:
-        self._uncopied_pages += self._new_pages()
-        self._written_before += self._new_pages()  # if it fails, the next time is a while away
+        self._count_as_copied()
         with contextlib.suppress(apsw.Error):
             mode = apsw.SQLITE_CHECKPOINT_PASSIVE
             pages, copied = self._connection.wal_checkpoint(mode=mode)
