@@ -56,6 +56,7 @@ TOO_MANY = Reply(452, "Too many recipients", "4.5.3")
 LOOP = Reply(554, "Too many hops: this message is looping", "5.4.6")
 HEADER_SIZE = Reply(552, "Header section too large", "5.3.4")
 HEADER_FIELDS = Reply(552, "Too many header fields", "5.3.4")
+LEARNT = frozenset({"message-id", "list-id", "auto-submitted", "precedence", "tls-required"})
 MESSAGE_ID_LIMIT = 250  # characters kept for logs and notifications
 
 
@@ -329,7 +330,8 @@ class Transaction:
         self.sender, self.recipients = revision.sender, revision.recipients
         self._has_8bit = await inspection.has_8bit(before=self._has_8bit)
         self._header_size = len(revision.head)
-        self._learn(revision.section, revision.section.lower())
+        if not LEARNT.isdisjoint(revision.names):
+            self._learn(revision.section, revision.section.lower())
         await inspection.carry_out()
 
     # ---- the header section

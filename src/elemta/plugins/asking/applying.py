@@ -80,6 +80,7 @@ class Revision:
 
     Attributes:
         sender, recipients: As they are now.
+        names: Fields that edits have been about, in lower case.
         body: What takes the place of the message's; None: it stays.
     """
 
@@ -95,6 +96,7 @@ class Revision:
     ) -> None:
         self.sender = sender
         self.recipients = dict.fromkeys(recipients)
+        self.names: set[str] = set()
         self.body: bytes | None = None
         self._limits = limits
         self._utf8 = utf8
@@ -211,6 +213,7 @@ class Revision:
     def _insert(self, edit: InsertHeader) -> str:
         if edit.index == 0 and self._parted is None and not self._begins_folded():
             octets = edit.encode(utf8=self._utf8)
+            self.names.add(edit.name.lower())
             self._on_top = (octets, *self._on_top)
             self._size += len(octets)
         else:
@@ -236,6 +239,7 @@ class Revision:
         return f"remove header {edit.name}"
 
     def _find(self, name: str) -> list[_Line]:
+        self.names.add(name.lower())
         wanted = name.lower().encode()
         return [line for line in self._lines if line.name == wanted]
 
@@ -263,6 +267,7 @@ class Revision:
     def _put(self, place: int, edit: AddHeader | InsertHeader | ReplaceHeader) -> None:
         self._finish_line(place - 1)
         octets = edit.encode(utf8=self._utf8)
+        self.names.add(edit.name.lower())
         self._lines.insert(place, _Line(edit.name.lower().encode(), octets))
         self._size += len(octets)
 
