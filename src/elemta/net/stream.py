@@ -67,7 +67,13 @@ class Stream(asyncio.BufferedProtocol):
         "tls",
     )
 
-    def __init__(self, accepted: Callable[["Stream"], None] | None = None):
+    def __init__(self, accepted: Callable[["Stream"], None] | None = None, local: str = ""):
+        """Begin.
+
+        Args:
+            accepted: Told once the connection is there.
+            local: Our end, where the listener has but one address: the kernel need not be asked.
+        """
         self._accepted = accepted
         self._transport: asyncio.Transport | None = None
         self._buffer: list[bytes] = []
@@ -82,7 +88,8 @@ class Stream(asyncio.BufferedProtocol):
         self._closed: asyncio.Future[bool] | None = None
         self._sweep: Sweep | None = None
         self.deadline = math.inf
-        self.peer = self.peer_ip = self.local = ""
+        self.peer = self.peer_ip = ""
+        self.local = local
         self._tls: Encryption | None = None
         self.tls: TlsFacts | None = None
 
@@ -303,7 +310,8 @@ class Stream(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_LIMIT)
         self.peer, self.peer_ip = _ends(transport.get_extra_info("peername"))
-        self.local, _ = _ends(transport.get_extra_info("sockname"))
+        if not self.local:
+            self.local, _ = _ends(transport.get_extra_info("sockname"))
         self._sweep = _find_sweep()
         self._sweep.add(self)
         if self._accepted is not None:
@@ -463,6 +471,14 @@ def _find_sweep() -> Sweep:
     if sweep is None:
         sweep = _sweeps[loop] = Sweep(SystemClock())
     return sweep
+
+
+def name_of_one(listening: socket.socket) -> str:
+    """Give our end of all connections that come in by a socket; "" where they differ."""
+    name = listening.getsockname()
+    if isinstance(name, tuple) and name[0] in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        return ""
+    return _ends(name)[0]
 
 
 def _ends(name: object) -> tuple[str, str]:

@@ -263,6 +263,20 @@ async def test_an_answer_under_way_is_not_kept_after_a_flush(cache: DnsCache, zo
     assert await cache.query("a.test", "A") is zone.answer
 
 
+async def test_who_finds_no_room_to_ask_does_not_wait_for_ever(zone: Zone) -> None:
+    cache = DnsCache(zone.ask, DnsSettings(timeout=0.05), FakeClock())
+    zone.gate.clear()
+    waiting = [
+        asyncio.ensure_future(cache.query(f"n{n}.test", "A")) for n in range(QUESTIONS_AT_ONCE)
+    ]
+    await _until(lambda: len(zone.asked) == QUESTIONS_AT_ONCE)
+    with pytest.raises(LookupFailed, match="too many questions"):
+        await cache.query("late.test", "A")
+    zone.gate.set()
+    await asyncio.gather(*waiting)
+    assert (await cache.query("later.test", "A")).records
+
+
 async def test_questions_at_once_are_bounded(cache: DnsCache, zone: Zone) -> None:
     zone.gate.clear()
     count = QUESTIONS_AT_ONCE + 20

@@ -17,7 +17,7 @@ from servers.process import free_port
 
 from elemta.mail.errors import LookupFailed
 from elemta.net import DnsResolver, DnsSettings, SystemClock
-from elemta.net.dns.client import MAX_ALIASES, MAX_RECORDS, DnsClient
+from elemta.net.dns.client import MAX_ALIASES, MAX_RECORDS, MAX_SILENCES, DnsClient
 from elemta.net.dns.exchange import MAX_ANSWER, MAX_DATAGRAM, MAX_FORGED
 
 
@@ -367,10 +367,38 @@ async def test_a_server_that_was_silent_is_asked_last(nameserver: tuple[str, int
     async with lying(silent, timeout=0.6) as mute:
         settings = DnsSettings(nameservers=(mute._settings.nameservers[0], nameserver), timeout=0.6)
         client = DnsClient(settings)
-        for _ in range(3):
+        for _ in range(5):
             assert (await client.ask("short.a.test", "A")).records == ("192.0.2.7",)
-    assert len(asked) == 1
-    assert client.figures.questions == {("A", "answer"): 3}
+    assert len(asked) == MAX_SILENCES
+    assert client.figures.questions == {("A", "answer"): 5}
+
+
+async def test_who_is_trusted_is_asked_first_also_where_he_was_silent() -> None:
+    """Else a slow zone could see to it that nothing is secure."""
+    client = DnsClient(DnsSettings(nameservers=(("127.0.0.1", 1), ("192.0.2.1", 1))))
+    first, second = client._in_order(0.0)
+    for server in (first, second):
+        for _ in range(10):
+            client._note_silence(server, 0.0)
+    assert client._in_order(1.0) == [first, second]
+
+
+async def test_who_does_not_know_edns_is_asked_without() -> None:
+    asked = []
+
+    def old(question: bytes):
+        request = dns.message.from_wire(question)
+        asked.append(request.edns)
+        if request.edns < 0:
+            return [_answer(question, "a.test.", "192.0.2.1")]
+        response = dns.message.make_response(request)
+        response.use_edns(edns=False)
+        response.set_rcode(dns.rcode.FORMERR)
+        return [response.to_wire()]
+
+    async with lying(old) as client:
+        assert (await client.ask("a.test", "A")).records == ("192.0.2.1",)
+    assert asked == [0, -1]
 
 
 async def test_nobody_at_that_address() -> None:

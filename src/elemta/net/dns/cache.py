@@ -8,8 +8,9 @@ An old answer is given as it was, and is no longer secure: it has outlived its s
 """
 
 import asyncio
+import contextlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -162,7 +163,7 @@ class DnsCache:
         """Ask one question and keep what comes of it, be it a failure."""
         entry = _Entry()
         try:
-            async with self._slots:
+            async with self._slot():
                 answer = await self._ask(*key)
         except LookupFailed as error:
             earlier = self._entries.get(key)
@@ -180,6 +181,19 @@ class DnsCache:
         if is_wanted:
             self._keep(key, entry)
         return entry
+
+    @contextlib.asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """Wait for room to ask, no longer than for an answer."""
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise LookupFailed("too many questions to name servers are under way") from error
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     def _lifetime(self, answer: Answer) -> float:
         settings = self._settings

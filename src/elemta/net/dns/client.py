@@ -37,7 +37,8 @@ MAX_RECORDS = 100  # of one answer: nobody who means well has more
 MAX_ALIASES = 16  # between a name and its records
 TOO_LONG = f"a chain of more than {MAX_ALIASES} aliases"
 ONE_TRY = 2.0  # seconds until the next name server is asked
-AVOID_FOR = 30.0  # seconds that one which has not answered is asked last
+AVOID_FOR = 30.0  # seconds that one which does not answer is asked last
+MAX_SILENCES = 2  # one after the other: a single one may be the fault of whom it asks
 
 BOGUS = {
     6: "Bogus",
@@ -79,6 +80,7 @@ class DnsClient:
         self._one_try = min(ONE_TRY, settings.timeout / 2)
         self._resolv_conf = resolv_conf
         self._servers: tuple[Server, ...] = ()
+        self._silences: dict[Server, int] = {}
         self._avoided: dict[Server, float] = {}
 
     async def ask(self, name: str, rdtype: str) -> Answer:
@@ -123,6 +125,17 @@ class DnsClient:
             return list(self._servers)
         return sorted(self._servers, key=lambda each: self._avoided.get(each, 0.0) > now)
 
+    def _note_silence(self, server: Server, now: float) -> None:
+        """Ask a server last for a while that has not answered again.
+
+        Not so where others are not as trusted: a zone whose own servers are slow could see to it
+        that nothing is secure any more.
+        """
+        silences = self._silences[server] = self._silences.get(server, 0) + 1
+        are_alike = all(each.is_trusted == server.is_trusted for each in self._servers)
+        if silences >= MAX_SILENCES and are_alike:
+            self._avoided[server] = now + AVOID_FOR
+
     async def _follow(self, qname: bytes, rdtype: int) -> Answer:
         """Ask, and ask again where an answer ends in an alias, as authoritative servers' do.
 
@@ -153,12 +166,13 @@ class DnsClient:
                 except _BogusError:
                     raise
                 except TimeoutError:
-                    self._avoided[server] = loop.time() + AVOID_FOR
+                    self._note_silence(server, loop.time())
                     continue
                 except (_UnfitError, WireError, OSError, EOFError) as error:
                     problem = _as_problem(error)
                     left.remove(server)
                     continue
+                self._silences.pop(server, None)
                 self._avoided.pop(server, None)
                 is_secure = server.is_trusted and message.is_authentic
                 return replace(found, is_secure=is_secure)

@@ -16,6 +16,7 @@ from elemta.net.stream import Stream, connect
 MAX_ANSWER = 16_384  # octets of one answer: more than any policy or key needs
 MAX_DATAGRAM = 4096  # octets; we ask for fewer
 MAX_FORGED = 20  # datagrams that are no answer, until TCP is asked
+WITHOUT_EDNS = frozenset({1, 4})  # FORMERR, NOTIMP: what those say who do not know it
 
 
 async def exchange(
@@ -28,18 +29,25 @@ async def exchange(
         OSError, EOFError: The server cannot be reached, or ends the connection.
         WireError: What it says makes no sense, or is too large.
     """
-    question = Question(name, rdtype)
+    ask = _ask_by_stream if over_tcp else _ask_by_either
     async with asyncio.timeout(patience):
-        if not over_tcp:
-            wire = await _ask_by_datagram(server, question)
-            if wire is not None:
-                message = parse(wire, question)
-                if not message.is_truncated:
-                    return message
-        return parse(await _ask_by_stream(server, question, patience), question)
+        message = await ask(server, Question(name, rdtype), patience)
+        if message.rcode in WITHOUT_EDNS and not message.has_edns:  # RFC 6891 §7
+            message = await ask(server, Question(name, rdtype, has_edns=False), patience)
+        return message
 
 
-async def _ask_by_stream(server: Server, question: Question, patience: float) -> bytes:
+async def _ask_by_either(server: Server, question: Question, patience: float) -> Message:
+    """Ask over UDP, and over TCP where that will not do."""
+    wire = await _ask_by_datagram(server, question)
+    if wire is not None:
+        message = parse(wire, question)
+        if not message.is_truncated:
+            return message
+    return await _ask_by_stream(server, question, patience)
+
+
+async def _ask_by_stream(server: Server, question: Question, patience: float) -> Message:
     stream = await connect(server.host, server.port, timeout=patience)
     try:
         wire = await _converse(stream, question.wire)
@@ -47,7 +55,7 @@ async def _ask_by_stream(server: Server, question: Question, patience: float) ->
         stream.abort()
     if not question.is_answered_by(wire, any_case=True):
         raise WireError("an answer to another question")
-    return wire
+    return parse(wire, question)
 
 
 async def _ask_by_datagram(server: Server, question: Question) -> bytes | None:

@@ -94,22 +94,24 @@ class Question:
     Attributes:
         name: What is asked for.
         rdtype: The number of the type.
+        has_edns: It speaks EDNS.
         wire: The message.
     """
 
-    __slots__ = ("_id", "_section", "name", "rdtype", "wire")
+    __slots__ = ("_id", "_section", "has_edns", "name", "rdtype", "wire")
 
-    def __init__(self, name: bytes, rdtype: int) -> None:
+    def __init__(self, name: bytes, rdtype: int, *, has_edns: bool = True) -> None:
         entropy = os.urandom(2 + len(name))
         self.name = name
         self.rdtype = rdtype
+        self.has_edns = has_edns
         self._id = entropy[:2]
         # a length is at most 63, and no letter
         mixed = int.from_bytes(name.translate(_LETTERS), "big") & int.from_bytes(entropy, "big")
         asked = (int.from_bytes(name, "big") ^ mixed).to_bytes(len(name), "big")
         self._section = asked + _PAIR.pack(rdtype, _IN)
-        head = _HEADER.pack(0, _RD | _AD, 1, 0, 0, 1)[2:]
-        self.wire = self._id + head + self._section + _OPT_OF_QUESTION
+        head = _HEADER.pack(0, _RD | _AD, 1, 0, 0, has_edns)[2:]
+        self.wire = self._id + head + self._section + (_OPT_OF_QUESTION if has_edns else b"")
 
     def is_answered_by(self, wire: bytes, *, any_case: bool = False) -> bool:
         """Whether this is an answer to it: its id, and its very question (RFC 5452 §9.1).
