@@ -86,6 +86,22 @@ class Keyring:
         """Give the keys of one domain, whatever it is to sign for."""
         return await self._ring(domain)
 
+    def find_troubles(self) -> list[str]:
+        """Try all keys that are to sign, and say what is wrong with them. It blocks."""
+        try:
+            domains = dict.fromkeys((*self.store.domains(), *self._own_domains()))
+        except KeyStoreError as error:
+            return [str(error)]
+        for names in self.settings.signers.values():
+            domains |= dict.fromkeys(names)
+        rings = {domain: self._read(domain, None).ring for domain in domains}
+        found = [ring.trouble for ring in rings.values() if ring.trouble]
+        found += [_no_keys(domain) for domain, ring in rings.items() if not ring.is_known]
+        return list(dict.fromkeys(found))
+
+    def _own_domains(self) -> tuple[str, ...]:
+        return self.settings.domains if self.settings.private_key else ()
+
     def _named(self, domain: str) -> tuple[str, ...] | None:
         """Give the domains that the settings name for a domain; None where they say nothing."""
         signers = self.settings.signers
@@ -134,7 +150,7 @@ class Keyring:
             return _Kept(Ring((), str(error), is_known=True), None, (), 0.0)
         signing = [entry for entry in entries if entry.state is KeyState.ACTIVE]
         paths = [self.store.key_path(domain, entry.selector) for entry in signing]
-        is_own = bool(self.settings.private_key) and domain in self.settings.domains
+        is_own = domain in self._own_domains()
         path = own_path(self.settings) if is_own else None
         if path is not None:
             paths.append(path)
@@ -194,12 +210,14 @@ def _joined(rings: list[Ring], names: tuple[str, ...]) -> Ring:
     """Put together what several domains have; one that the settings name has to have keys."""
     troubles = [ring.trouble for ring in rings if ring.trouble]
     troubles += [
-        f"{name} is to sign, and has no keys"
-        for name, ring in zip(names, rings, strict=True)
-        if not ring.is_known
+        _no_keys(name) for name, ring in zip(names, rings, strict=True) if not ring.is_known
     ]
     keys = tuple(key for ring in rings for key in ring.keys)
     return Ring(keys, "; ".join(troubles), is_known=True)
+
+
+def _no_keys(domain: str) -> str:
+    return f"{domain} is to sign, and has no keys"
 
 
 def _above(domain: str) -> Iterator[str]:
