@@ -14,18 +14,15 @@ import socket
 import ssl
 import struct
 import termios
-import weakref
 from collections.abc import Callable
 from typing import cast
 
-from elemta.mail.clock import Clock
-from elemta.net.clock import SystemClock
 from elemta.net.encryption import Encryption, TlsFacts
+from elemta.net.sweep import Sweep, find_sweep
 
 READ_SIZE = 64 * 1024  # octets taken from the socket at a time
 READ_LIMIT = 64 * 1024  # octets held before reading from the socket pauses
 WRITE_LIMIT = 64 * 1024  # octets unsent before `drain` waits
-SWEEP_EVERY = 0.5
 
 # Where the loop puts what it reads: it is copied before the loop reads again, so one place is
 # enough for all connections of a process, and a crowd of idle ones costs nothing.
@@ -312,7 +309,7 @@ class Stream(asyncio.BufferedProtocol):
         self.peer, self.peer_ip = _ends(transport.get_extra_info("peername"))
         if not self.local:
             self.local, _ = _ends(transport.get_extra_info("sockname"))
-        self._sweep = _find_sweep()
+        self._sweep = find_sweep()
         self._sweep.add(self)
         if self._accepted is not None:
             accepted, self._accepted = self._accepted, None
@@ -435,42 +432,6 @@ class Stream(asyncio.BufferedProtocol):
     def _wake(waiter: asyncio.Future[bool] | None) -> None:
         if waiter is not None and not waiter.done():
             waiter.set_result(False)
-
-
-class Sweep:
-    """Looks at all streams of one loop every half second and ends overdue waits."""
-
-    def __init__(self, clock: Clock):
-        self._clock = clock
-        self._streams: set[Stream] = set()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, stream: Stream) -> None:
-        self._streams.add(stream)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP_EVERY, self._tick)
-
-    def remove(self, stream: Stream) -> None:
-        self._streams.discard(stream)
-
-    def _tick(self) -> None:
-        now = self._clock.monotonic()
-        for stream in list(self._streams):
-            stream.expire(now)
-        self._timer = None
-        if self._streams:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP_EVERY, self._tick)
-
-
-_sweeps: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Sweep] = weakref.WeakKeyDictionary()
-
-
-def _find_sweep() -> Sweep:
-    loop = asyncio.get_running_loop()
-    sweep = _sweeps.get(loop)
-    if sweep is None:
-        sweep = _sweeps[loop] = Sweep(SystemClock())
-    return sweep
 
 
 def name_of_one(listening: socket.socket) -> str:

@@ -11,7 +11,7 @@ from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
 from elemta.net.addresses import lies_in
 from elemta.net.proxy import ProxyError
-from elemta.net.stream import Stream
+from elemta.net.stream import Stream, name_of_one
 from elemta.net.tasks import spawn
 from elemta.server.judged import JudgedSession
 from elemta.server.limited import LimitedSession
@@ -123,7 +123,8 @@ class Listeners:
         def accepted(stream: Stream) -> None:
             self._accept(stream, bound)
 
-        return lambda: Stream(accepted)
+        local = name_of_one(bound.socket)
+        return lambda: Stream(accepted, local)
 
     def _accept(self, stream: Stream, bound: Bound) -> None:
         around = self._surroundings(bound.address)
