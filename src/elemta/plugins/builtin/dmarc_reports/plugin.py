@@ -14,7 +14,7 @@ from elemta.plugins.builtin.dmarc_reports.sending import Dispatcher
 from elemta.plugins.builtin.dmarc_reports.settings import DAY, DmarcReportsSettings
 from elemta.plugins.builtin.dmarc_reports.store import ReportStore, store_path
 
-WRITE_EVERY = 5.0  # seconds: what a crash may cost
+WRITE_EVERY = 3.0  # seconds: what a crash may cost
 TIDY_EVERY = 3600.0  # seconds
 
 

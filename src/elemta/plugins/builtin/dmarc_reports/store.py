@@ -67,6 +67,10 @@ _PERIOD = (
     "begin, domain, end, discovery, messages, people, rows, lost, state, due_at, attempts,"
     " letters, done_at, outcome"
 )
+_DUE = (
+    f"SELECT {_PERIOD} FROM periods WHERE state = 'open' AND due_at <= ?"  # noqa: S608 - our own words
+    " AND claimed_until <= ? ORDER BY due_at LIMIT 1"
+)
 
 Execute = Callable[..., apsw.Cursor]
 
@@ -253,12 +257,11 @@ class ReportStore:
 
     def claim(self, now: float) -> Period | None:
         """Take a period whose report is due; nobody else gets it while the claim lasts."""
+        with self._blaming():  # as a rule there is none, and nobody need wait for that
+            if self._connection.execute(_DUE, (now, now)).fetchone() is None:
+                return None
         with self._transaction() as execute:
-            found = execute(
-                f"SELECT {_PERIOD} FROM periods WHERE state = 'open' AND due_at <= ?"  # noqa: S608 - our own words
-                " AND claimed_until <= ? ORDER BY due_at LIMIT 1",
-                (now, now),
-            ).fetchone()
+            found: tuple[Any, ...] | None = execute(_DUE, (now, now)).fetchone()
             if found is None:
                 return None
             period = Period(*found)
