@@ -5,7 +5,7 @@ from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
 from elemta.plugins.asking.chain import Decision
-from elemta.server.replies import TOO_MANY_COMMANDS, TOO_MANY_ERRORS
+from elemta.server.replies import TOO_MANY_COMMANDS, TOO_MANY_ERRORS, banner
 from elemta.server.surroundings import Surroundings
 from elemta.smtp import ServerMachine
 
@@ -33,7 +33,7 @@ class Answering:
 
     def _banner(self) -> Reply:
         name = "LMTP" if self._around.door.is_lmtp else "ESMTP"
-        return Reply(220, f"{self._settings.hostname} {name} Elemta")
+        return banner(self._settings.hostname, name)
 
     def _flush(self) -> None:
         self._stream.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))

@@ -1,5 +1,7 @@
 """What a session says by itself."""
 
+from functools import lru_cache
+
 from elemta.mail.reply import Reply
 
 OK = Reply(250, "Ok", "2.0.0")
@@ -23,3 +25,15 @@ DEFECT = Reply(421, "Internal error, closing connection", "4.3.0")
 EARLY_TALK = Reply(554, "Input before the banner, closing connection", "5.5.0")
 LOGIN_FIRST = Reply(530, "Authentication required", "5.7.0")
 NULL_MX = Reply(550, "The sender's domain accepts no mail", "5.7.27")
+
+
+@lru_cache(64)
+def banner(hostname: str, name: str) -> Reply:
+    """Say who we are, and what we speak ("ESMTP"...): the same for all clients of a listener."""
+    return Reply(220, f"{hostname} {name} Elemta")
+
+
+@lru_cache(256)
+def hello(hostname: str, extensions: tuple[str, ...]) -> Reply:
+    """Answer EHLO or LHLO; mostly all clients are offered the same."""
+    return Reply(250, "\n".join((hostname, *extensions)))

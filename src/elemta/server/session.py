@@ -34,6 +34,7 @@ from elemta.server.replies import (
     SHUTDOWN,
     TIMEOUT,
     TOO_MANY_ERRORS,
+    hello,
 )
 from elemta.server.surroundings import Surroundings
 from elemta.server.transaction import NO_ROOM, Client, Transaction
@@ -244,8 +245,7 @@ class Session(Answering):
         if event.verb == "HELO":
             self._answer_junk(Reply(250, self._settings.hostname))
         else:
-            lines = (self._settings.hostname, *self._extensions())
-            self._answer_junk(Reply(250, "\n".join(lines)))
+            self._answer_junk(hello(self._settings.hostname, self._extensions()))
         return None
 
     def _on_mail(self, event: smtp.Mail) -> Awaitable[None] | None:
