@@ -270,6 +270,37 @@ async def test_who_takes_none_of_that_size_is_not_tried_again(bench):
     assert (await report(bench, {"_dmarc.a.test": record})).state == "nothing"
 
 
+async def test_a_large_report_comes_in_several_letters(fake_clock, fake_resolver, tmp_path):
+    fake_resolver.zone["_dmarc.a.test"] = {"TXT": [RUA]}
+    async with make(fake_clock, fake_resolver, tmp_path, max_size=1000) as bench:
+        for number in range(200):
+            await bench.connect(f"2001:db8::{number:x}")
+            await bring(bench)
+        await bench.disconnect()
+        period = await report(bench)
+        opened = [open_letter(each) for each in bench.mail.messages]
+        assert period.letters == len(opened) > 1
+        assert len({message["Message-ID"] for message, _ in opened}) == len(opened)
+        assert sum(len(told["record"]) for _, told in opened) == 201
+
+
+async def test_bounces_go_where_the_operator_says(fake_clock, fake_resolver, tmp_path):
+    fake_resolver.zone["_dmarc.a.test"] = {"TXT": [RUA]}
+    async with make(fake_clock, fake_resolver, tmp_path, bounces="bounces@rx.test") as bench:
+        await report(bench)
+        assert bench.mail.messages[0].sender == "bounces@rx.test"
+
+
+async def test_no_report_begins_while_the_server_stops(bench):
+    await bring(bench)
+    await bench.plugin.write_down()
+    tomorrow(bench)
+    await bench.run("on_server_stopping")
+    await bench.plugin.send_due()
+    assert bench.mail.messages == []
+    assert (await seen(bench))[0].state == "open"
+
+
 async def test_letters_of_a_day_are_bounded(fake_clock, fake_resolver, tmp_path):
     domains = [f"d{number}.test" for number in range(5)]
     for domain in domains:

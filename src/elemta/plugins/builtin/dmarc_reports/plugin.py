@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from elemta.mail.errors import PluginError
 from elemta.net.tasks import spawn
-from elemta.plugins import ConnectionContext, MessageContext, Metadata, Plugin
+from elemta.plugins import ConnectionContext, MessageContext, Metadata, Plugin, ServerContext
 from elemta.plugins.builtin.dmarc_reports.gathering import Gatherer
 from elemta.plugins.builtin.dmarc_reports.sending import Dispatcher
 from elemta.plugins.builtin.dmarc_reports.settings import DAY, DmarcReportsSettings
@@ -72,6 +72,10 @@ class DmarcReports(Plugin[DmarcReportsSettings]):
     def on_disconnect(self, ctx: ConnectionContext) -> None:
         """Nothing comes after the last message."""
         self._gatherer.end(ctx.session.session_id, self.tools.clock.now())
+
+    def on_server_stopping(self, _ctx: ServerContext) -> None:
+        """Begin no more reports: the queue is about to close."""
+        self._stop.set()
 
     async def write_down(self) -> None:
         """Put what has been gathered into the database.

@@ -41,7 +41,7 @@ class DmarcReportsSettings(Settings):
     )
     max_size: int = Field(
         default=5_000_000,
-        ge=10_000,
+        ge=1000,
         le=25_000_000,
         description="Octets of a file; a report that is larger becomes several.",
     )
