@@ -1,5 +1,6 @@
 """The folder of keys: what is written there, who may read it, and what is refused."""
 
+import os
 import stat
 import threading
 
@@ -45,6 +46,16 @@ def test_only_the_owner_can_read_anything(store):
     add(store)
     for path in (store.folder, *store.folder.rglob("*")):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_makes_belongs_to_the_server(store):
+    store.folder.parent.mkdir()
+    os.chown(store.folder.parent, 12345, 12345)
+    add(store)
+    for path in (store.folder, *store.folder.rglob("*")):
+        assert path.stat().st_uid == 12345, path
+    assert store.private_key("example.test", "s1") == b"secret"
 
 
 def test_a_change_is_seen(store):

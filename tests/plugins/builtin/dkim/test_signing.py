@@ -167,9 +167,12 @@ class TestByWhom:
     async def test_a_domain_without_keys(self, bench, keys):
         keep(keys, "example.test", "s1", RSA)
         it = await bench()
-        for author in (b"ann@other.test", b"ann@[192.0.2.1]", b"nonsense", b"a@b, c"):
+        long = b"ann@" + b"a." * 120 + b"test"
+        wide = "ann@üß.test".encode()
+        for author in (b"ann@other.test", b"ann@[192.0.2.1]", b"nonsense", b"a@b, c", long, wide):
             message = MESSAGE.replace(b"ann@example.test", author)
             assert (await it.enqueue(message)).edits == ()
+            assert (await it.enqueue(message)).error == ""
         assert it.log == []
 
     async def test_no_author_or_several_fields_of_them(self, bench, keys):

@@ -239,7 +239,7 @@ def read_private(path: Path) -> bytes:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise KeyStoreError(f"{path}: is not a file")
-        if status.st_uid not in {0, os.geteuid()}:
+        if os.geteuid() not in {0, status.st_uid}:
             raise KeyStoreError(f"{path}: belongs to another user: chown it to the server's")
         if status.st_mode & 0o077:
             mode = stat.S_IMODE(status.st_mode)
