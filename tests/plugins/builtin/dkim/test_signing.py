@@ -35,7 +35,7 @@ def keys(tmp_path):
 
 
 @pytest.fixture
-def bench(keys):
+async def bench(keys):
     made = []
 
     async def start(who="ann@example.test", **settings):
@@ -49,7 +49,7 @@ def bench(keys):
 
     yield start
     for it in made:
-        asyncio.run(it.close())
+        await it.close()
 
 
 async def signed(it, message=MESSAGE) -> bytes:
