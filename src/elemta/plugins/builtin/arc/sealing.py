@@ -9,7 +9,7 @@ Logs: that there is no key to seal with.
 import asyncio
 import re
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from elemta.mail.errors import PluginError
 from elemta.mailauth import ArcVerdict, AuthStatus
@@ -44,12 +44,10 @@ class SealingSettings(JudgingSettings):
         default="", description="The name under which results are sealed; empty: `server.hostname`."
     )
 
-    @model_validator(mode="after")
-    def _read_domains(self) -> "SealingSettings":
-        for domain in (self.seal_domain, self.authserv_id):
-            if domain:
-                parse_domain(domain)
-        return self
+    @field_validator("seal_domain", "authserv_id")
+    @classmethod
+    def _read_domain(cls, value: str) -> str:
+        return parse_domain(value) if value else ""
 
 
 class Sealing:
