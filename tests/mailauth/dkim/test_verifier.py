@@ -163,6 +163,13 @@ async def test_keys(records, status, problem):
     assert problem in verdict.problem
 
 
+async def test_a_body_that_is_another_one_needs_no_key():
+    """It fails whatever the key is: later is no better time to ask."""
+    down = FakeResolver({name_of(ED25519): None})
+    verdict = await judge_one(SIGNED + b"x", down)
+    assert (verdict.status, verdict.problem) == ("fail", "the body is not what was signed")
+
+
 async def test_a_domain_that_tries():
     resolver = FakeResolver({name_of(ED25519): {"TXT": [RECORD + "; t=y"]}})
     assert (await judge_one(SIGNED, resolver)).is_testing

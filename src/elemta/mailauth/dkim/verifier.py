@@ -167,8 +167,8 @@ class Verifier:
     ) -> DkimVerdict:
         signature, length = claim.signature, claim.signature.body.length
         if isinstance(key, LookupFailed):
-            problem = "the key cannot be looked up for now"
-            return _tell(signature, (AuthStatus.TEMPERROR, problem))
+            later = AuthStatus.TEMPERROR, "the key cannot be looked up for now"
+            return _tell(signature, _judge_body(signature, digest, size) or later)
         if isinstance(key, KeyRecordError):
             return _tell(signature, (AuthStatus.PERMERROR, str(key)))
         unsigned = max(0, size - length) if length is not None else 0
