@@ -166,6 +166,9 @@ class TestShow:
             "own",
             "active",
         )
+        plain.write(f'[plugins.dkim]\nselector = "own"\nprivate_key = "file:{path}"\n')
+        assert plain.json("show") == [shown]
+        plain.write(f'[plugins.dkim]\nselector = "own"\nprivate_key = "{path}"\n')
         path.chmod(0o644)
         done = plain.run("show")
         assert done.exit_code == PROBLEM

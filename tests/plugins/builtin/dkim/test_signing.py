@@ -145,6 +145,7 @@ class TestWhose:
             ("ann@example.test", "authenticated"),
             ("trusted", "trusted"),
             ("unix:ann", "local"),
+            ("plugin:dmarc-reports", "local"),
         ],
     )
     async def test_mail_of_those_we_know(self, bench, keys, who, sign_for):

@@ -33,7 +33,7 @@ FIELD = "DKIM-Signature"
 THREADS = 2  # that sign with RSA: it frees the interpreter, and a worker has about one core
 TELL_EVERY = 60.0  # seconds between lines about one and the same trouble
 MAX_TROUBLES = 1000
-_LOCAL = "unix:"  # how the logins of users of this machine begin
+_LOCAL = ("unix:", "plugin:")  # how the logins of users of this machine and of plugins begin
 _KNOWN_SIGNERS = 256  # sets of keys
 
 

@@ -35,7 +35,8 @@ class SigningSettings(Settings):
     sign: bool = Field(default=True, description="Sign mail of domains that have keys.")
     sign_for: tuple[Literal["authenticated", "trusted", "local"], ...] = Field(
         default=("authenticated", "trusted", "local"),
-        description="Whose mail: of logins, of trusted networks, of users of this machine.",
+        description="Whose mail: of logins, of trusted networks, of users of this machine and of "
+        "plugins.",
     )
     sign_by: Literal["from", "envelope"] = Field(
         default="from", description="Which domain chooses the keys: in From, or of the sender."
