@@ -49,7 +49,8 @@ def send(port: int, case: Case, count: int, log: Path) -> Sent:
         BenchError: One was refused, or it took too long.
     """
     command = [find_tool("smtp-source"), "-s", str(case.sessions), "-m", str(count)]
-    command += ["-l", str(case.size), "-M", "client.bench.test", "-f", "a@client.test"]
+    command += ["-F", str(case.content)] if case.content else ["-l", str(case.size)]
+    command += ["-M", "client.bench.test", "-f", "a@client.test"]
     command += ["-t", f"b@{DOMAIN}", f"{HOST}:{port}"]
     if case.keep:
         command.insert(1, "-d")

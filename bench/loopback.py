@@ -50,6 +50,20 @@ def await_banner(port: int, process: subprocess.Popen[bytes], limit: float) -> N
     raise BenchError(f"nothing greets on port {port} after {limit:.0f} s")
 
 
+def await_port(port: int, process: subprocess.Popen[bytes], limit: float) -> None:
+    """Wait until something listens on a TCP port.
+
+    Raises:
+        BenchError: It ended, or did not listen in time.
+    """
+    end_at = time.monotonic() + limit
+    while time.monotonic() < end_at and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, port), 1):
+            return
+        time.sleep(0.02)
+    raise BenchError(f"nothing listens on port {port}")
+
+
 def greets(port: int) -> bool:
     """Look once whether there is a 220 on a port."""
     with contextlib.suppress(OSError), socket.create_connection((HOST, port), 3) as client:

@@ -25,12 +25,14 @@ class Case:
         size: Octets of a message, header included.
         keep: A connection carries many messages; otherwise one.
         sessions: Connections open at a time.
+        content: A file to send; None for a message of the load's own.
     """
 
     mode: Mode
     size: int
     keep: bool
     sessions: int
+    content: Path | None = None
 
     def __str__(self) -> str:
         size = f"{self.size // 1024} KiB" if self.size % 1024 == 0 else f"{self.size} B"

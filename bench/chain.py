@@ -1,0 +1,177 @@
+"""`python -m bench.chain`: what it takes from ACCEPT to find out who sent each message.
+
+All checks of `[authentication]` are on: iprev, SPF, DKIM, ARC and DMARC, and their results are
+written down. Messages come signed (RSA-2048, smtp-source sends the same one again and again) and
+unsigned. A Knot of our own answers for their domain; after the first message the answers are
+remembered.
+"""
+
+import argparse
+import contextlib
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench import machine
+from bench.auth import Bench
+from bench.load import find_tool
+from bench.loopback import HOST, await_port, free_port, give_back
+from bench.options import Case, Mode
+from bench.peers import Elemta
+from bench.processes import BenchError, end, interrupt_once, start
+from bench.profiler import unwatched
+from bench.run import Run, Stand, measure, pilot
+from bench.spool import open_spool, temporary_folder
+
+SIZES = (1024, 10240)
+_SOA = "$TTL 3600\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n"
+_ZONES = {
+    "client.test": """\
+@ TXT "v=spf1 ip4:192.0.2.0/24 ip4:198.51.100.0/24 include:_spf.client.test -all"
+_spf TXT "v=spf1 ip4:203.0.113.0/24 ip4:127.0.0.0/8 -all"
+_dmarc TXT "v=DMARC1; p=reject; adkim=r; aspf=r"
+{selector}._domainkey TXT {key}
+""",
+    "bench.test": 'client A 127.0.0.1\nclient TXT "v=spf1 a -all"\n',
+    "127.in-addr.arpa": "1.0.0 PTR client.bench.test.\n",
+}
+_KNOT = """\
+server:
+    listen: {host}@{port}
+    rundir: {folder}
+database:
+    storage: {folder}
+template:
+  - id: default
+    storage: {folder}
+    file: "%s.zone"
+    zonefile-sync: -1
+    journal-content: none
+zone:
+"""
+_CHECKS = """
+[dns]
+nameservers = ["{host}:{port}"]
+[authentication]
+iprev_enabled = true
+spf_enabled = true
+dkim_enabled = true
+arc_enabled = true
+dmarc_enabled = true
+[plugins.iprev]
+judge_trusted = true
+[plugins.spf]
+judge_trusted = true
+[plugins.dkim]
+judge_trusted = true
+[plugins.arc]
+judge_trusted = true
+[plugins.dmarc]
+judge_trusted = true
+"""
+
+
+@contextlib.contextmanager
+def running_knot(folder: Path, bench: Bench) -> Iterator[int]:
+    """Run a name server that knows the domain of the load; gives its port."""
+    port, home = free_port(), folder / "knot"
+    home.mkdir()
+    key = " ".join(f'"{part}"' for part in _split(bench.key.record()))
+    text = _KNOT.format(host=HOST, port=port, folder=home)
+    for name, records in _ZONES.items():
+        zone = _SOA + records.format(selector=bench.selector, key=key)
+        (home / f"{name}.zone").write_text(zone)
+        text += f"  - domain: {name}\n"
+    (home / "knot.conf").write_text(text)
+    process = start([find_tool("knotd"), "-c", str(home / "knot.conf")], home / "knot.log")
+    try:
+        await_port(port, process, 10)
+        yield port
+    finally:
+        end(process)
+        give_back(port)
+
+
+def _split(record: str) -> Iterator[str]:
+    """Cut into strings of a TXT record."""
+    for at in range(0, len(record), 250):
+        yield record[at : at + 250]
+
+
+def _write_signed(folder: Path, size: int) -> tuple[Bench, Path]:
+    """Write a signed message of that size, as smtp-source wants it."""
+    bench = Bench(domain="client.test", size=size)
+    file = folder / f"signed-{size}"
+    file.write_bytes((bench.signed + bench.body).replace(b"\r\n", b"\n"))
+    return bench, file
+
+
+def main() -> int:
+    """Measure kept connections without and with the checks, in turn."""
+    given = _parser().parse_args()
+    interrupt_once()
+    print(f"{time.strftime('%Y-%m-%d %H:%M')}, {machine.describe()}", flush=True)
+    try:
+        with temporary_folder(given.dir) as folder:
+            for size in given.sizes:
+                _compare(folder, size, given.runs, given.seconds)
+    except BenchError as error:
+        print(f"FAILED: {error}", flush=True)
+        return 1
+    return 0
+
+
+def _compare(folder: Path, size: int, runs: int, seconds: float) -> None:
+    bench, file = _write_signed(folder, size)
+    home = folder / f"dns-{size}"
+    home.mkdir()
+    spool = open_spool(folder, loop=True, size=4 << 30)
+    try:
+        with running_knot(home, bench) as port:
+            stand = Stand(folder, spool, unwatched)
+            peers = [Elemta(1), Elemta(1, more=_CHECKS.format(host=HOST, port=port))]
+            for content in (None, file):
+                case = Case(Mode.ACCEPT, size, keep=True, sessions=50, content=content)
+                counts = [int(seconds * pilot(stand, peer, case)) for peer in peers]
+                made = [
+                    _measure(stand, peer, case, count)
+                    for _ in range(runs)
+                    for peer, count in zip(peers, counts, strict=True)
+                ]
+                _tell(case, made[0::2], made[1::2])
+    finally:
+        spool.close()
+
+
+def _measure(stand: Stand, peer: Elemta, case: Case, count: int) -> Run:
+    run = measure(stand, peer, case, count)
+    if run.problem:
+        raise BenchError(run.problem)
+    return run
+
+
+def _tell(case: Case, plain: list[Run], checked: list[Run]) -> None:
+    rates = [statistics.median(run.rate for run in runs) for runs in (plain, checked)]
+    costs = [statistics.median(run.cpu_per_1000 for run in runs) for runs in (plain, checked)]
+    print(
+        f"{case}, {'signed' if case.content else 'unsigned'}: {rates[0]:,.0f}/s without checks, "
+        f"{rates[1]:,.0f}/s with them ({100 * rates[1] / rates[0]:.0f} %, target: 40), "
+        f"{costs[1] / costs[0]:.2f} times the CPU",
+        flush=True,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.chain", description=__doc__)
+    add = parser.add_argument
+    add("--runs", type=int, default=3, help="runs of each kind (3)")
+    add("--seconds", type=float, default=4.0, help="length of a measured load (4)")
+    add("--sizes", type=int, nargs="+", default=SIZES, help="octets of a message")
+    add("--dir", type=Path, help="make the temporary folder in this one")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
