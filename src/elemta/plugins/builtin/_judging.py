@@ -15,8 +15,7 @@ class JudgingSettings(Settings):
 
     judge_trusted: bool = Field(
         default=False,
-        description="Also judge clients in `relay.trusted_networks`, those that speak LMTP, and "
-        "users of this machine.",
+        description="Also judge clients in `relay.trusted_networks`, and those that speak LMTP.",
     )
     judge_logged_in: bool = Field(default=False, description="Also judge who has logged in.")
 
