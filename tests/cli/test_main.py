@@ -13,6 +13,9 @@ from elemta.cli.main import (
     LazyGroup,
     bans,
     cli,
+    dkim,
+    dmarc,
+    dns,
     plugins,
     queue,
     submission,
@@ -67,7 +70,7 @@ def test_nothing_is_imported_before_it_is_needed(arguments):
     assert done.stderr.strip() == "[]"
 
 
-GROUPS = (cli, queue, plugins, submission, bans, tls, user, user_app_password)
+GROUPS = (cli, queue, plugins, submission, bans, dkim, dmarc, dns, tls, user, user_app_password)
 OF_OLD = "sendmail"  # speaks as sendmail(1) does: its callers know nothing else
 
 
