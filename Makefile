@@ -20,6 +20,7 @@ run: install
 
 test: $(VENV)/.installed-dev $(VENV)/scan/.installed $(VENV)/reports/.installed
 	.ci/install-servers
+	.ci/install-judges
 	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev
@@ -47,7 +48,8 @@ docs: install
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/pytest tests/fuzz --hypothesis-profile=fuzz --timeout=7200 $(ARGS)
 
-# Renew requirements/*.txt: the newest releases that pyproject.toml allows, by their hashes.
+# Renew requirements/*.txt: the newest releases that pyproject.toml allows, by their hashes; and
+# what tests take from npm, as far as its package.json allows.
 lock:
 	$(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
@@ -57,6 +59,8 @@ lock:
 	printf 'parsedmarc\n' | $(COMPILE) - -o requirements/reports.txt
 	printf 'hatchling\neditables\n' | $(COMPILE) - -o requirements/build.txt
 	rm -rf $(VENV)/lock
+	cd tests/servers/node && rm -f package-lock.json && npm install --package-lock-only \
+		--ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
