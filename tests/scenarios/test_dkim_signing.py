@@ -356,3 +356,14 @@ def test_notifications_are_signed(tmp_path):
         notice = without_return_path(made.server.wait_mail("ann")[0])
         assert b"From: Mail Delivery System <MAILER-DAEMON@mail.example.test>" in notice
         assert judged(notice, records) == [True, True]
+        with Dialogue(made.door) as client:  # one that brings the whole message back
+            client.hello()
+            client.say(plain("ann@example.test", PASSWORD))
+            client.say("MAIL FROM:<ann@example.test> RET=FULL")
+            client.say("RCPT TO:<gone@example.test>")
+            client.say("DATA")
+            client.send(MESSAGE + b"many lines\r\n" * 50_000 + b".\r\n")
+            assert client.reply().startswith("250")
+        notices = made.server.wait_mail("ann", 2)
+        (whole,) = [each for each in notices if b"many lines" in each]
+        assert judged(without_return_path(whole), records) == [True, True]
