@@ -66,6 +66,7 @@ judge_trusted = true
 judge_trusted = true
 [plugins.dkim]
 judge_trusted = true
+sign = false
 [plugins.arc]
 judge_trusted = true
 [plugins.dmarc]

@@ -15,6 +15,7 @@ FOLD_AT = 78  # RFC 5322 §2.1.1: lines should not be longer, CRLF excluded
 LINE_LIMIT = 998  # RFC 5322 §2.1.1: lines must not be longer, CRLF excluded
 _WORD_OCTETS = 45  # what an encoded word of at most 75 characters carries (RFC 2047 §2)
 
+_FIELD_ENDS = re.compile(rb"\r\n(?![ \t])").split
 _NAME = re.compile(rb"[!-9;-~]+").fullmatch
 _NAME_TEXT = re.compile(r"[!-9;-~]{1,76}").fullmatch
 # C0 (tab apart), DEL, C1 with NEL, the line ends of Unicode, and what UTF-8 cannot carry
@@ -50,13 +51,25 @@ def split_fields(section: bytes) -> Iterator[tuple[bytes, bytes]]:
     A line that is no field comes with its continuation and the name b"". Joined the octets are the
     section up to its empty line, or the end of the data.
     """
-    at, size = 0, len(section)
-    while at < size and not section.startswith(b"\r\n", at):
-        end = min(_field_end(section, at) + 2, size)
-        name, colon, _ = section[at:end].partition(b":")
+    end = find_header_end(section)
+    fields = _FIELD_ENDS(section[: end - 2] if end >= 0 else section)
+    rest = fields.pop()  # what does not end with CRLF
+    for field in fields:
+        yield _name_of(field), field + b"\r\n"
+    if rest:
+        yield _name_of(rest), rest
+
+
+def _name_of(field: bytes) -> bytes:
+    """Give the name of a field (lower case), b"" of a line that is none."""
+    name, colon, _ = field.partition(b":")
+    if not colon:
+        return b""
+    if not _NAME(name):
         name = name.rstrip(b" \t")  # obs-fields of RFC 5322 §4.5 have space before the colon
-        yield name.lower() if colon and _NAME(name) else b"", section[at:end]
-        at = end
+        if not _NAME(name):
+            return b""
+    return name.lower()
 
 
 def count_field(section: bytes, name: bytes) -> int:

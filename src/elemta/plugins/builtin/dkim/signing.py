@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 
-from elemta.mail.errors import AddressError, PluginError
-from elemta.mail.mailboxes import parse_mailboxes
+from elemta.mail.errors import PluginError
 from elemta.mailauth.body import BodyHasher
 from elemta.mailauth.dkim import Signer, SigningKey, SignSettings
+from elemta.mailauth.dmarc import AuthorProblem, find_author
 from elemta.net.tasks import spawn
 from elemta.plugins.builtin.dkim.keyring import Keyring
 from elemta.plugins.builtin.dkim.keystore import find_store
@@ -179,13 +179,9 @@ class Signing:
 
 def author_domain(headers: Headers) -> str:
     """Give the domain of the first author; "" where From is missing, repeated or unreadable."""
-    values = [raw for name, raw in headers.fields() if name == "from"]
-    if len(values) != 1:
-        return ""
-    try:
-        return parse_mailboxes(values[0])[0].address.domain
-    except AddressError:
-        return ""
+    author = find_author(headers.raw)
+    is_clear = author.problem in {None, AuthorProblem.SEVERAL}
+    return author.domains[0] if is_clear else ""
 
 
 @lru_cache(_KNOWN_SIGNERS)
