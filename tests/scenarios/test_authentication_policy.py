@@ -135,6 +135,15 @@ def test_a_slow_dns_is_a_temperror_and_not_a_failure(tmp_path):
         assert post.server.events("plugin_error") == []
 
 
+def test_checks_can_be_switched_on_and_off_while_it_runs(tmp_path):
+    with posting(tmp_path, "spf_enabled = false\n") as post:
+        assert post.send("fail.test").startswith("250")
+        post.server.reload("spf_enabled = false", "spf_enabled = true")
+        assert post.send("fail.test").startswith("550 5.7.23 ")
+        post.server.reload("spf_enabled = true", "spf_enabled = false")
+        assert post.send("fail.test").startswith("250")
+
+
 def test_forged_results_alone(tmp_path):
     settings = 'results = "on"\nauthserv_id = "Example.Test"\n'
     with posting(tmp_path, settings) as post:
