@@ -8,40 +8,20 @@ ELEMTA_FUZZ_EXAMPLES says how many messages there are.
 import asyncio
 import os
 import random
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import pytest
 from mailauth.judges.corpus import SEALED, SIGNED, Case, make_case
-from mailauth.judges.inbound import Verdicts, judge
-from mailauth.judges.names import ZONE, resolver
+from mailauth.judges.names import ZONE
+from mailauth.judges.telling import CHECKS, Reason, Told, ask_us, explain, simplify
 from servers.mailauth_npm import ask, request
 
 EXAMPLES = int(os.environ.get("ELEMTA_FUZZ_EXAMPLES", "300"))
-CHECKS = ("spf", "dkim", "arc", "dmarc")
 GOOD = {"rsa", "long", "ed25519", "dual"}  # signatures, unless somebody edits what is signed
 EDITED = {"edited", "given up", "body"}
 WHOLE = {"one", "three", "edited", "ed25519"}  # chains
-
-
-class Told(NamedTuple):
-    """What one of us says, in words that both have; of DKIM what is not right is "no"."""
-
-    spf: str
-    dkim: str
-    arc: str
-    dmarc: str
-
-
-class Reason(NamedTuple):
-    """Why both differ in one check; it says how."""
-
-    check: str
-    text: str
-    holds: Callable[[Case, str, str], bool]
 
 
 REASONS = (
@@ -108,33 +88,11 @@ WALK = "RFC 9989 §4.10: the policy and the organization are found by a walk, no
 KNOWN = {reason.text for reason in REASONS} | {WALK}
 
 
-def tell(verdicts: Verdicts) -> Told:
-    """Our verdicts."""
-    dmarc = verdicts.dmarc
-    wants = f" {dmarc.policy}" if dmarc.status == "fail" else ""
-    return Told(
-        verdicts.spf.status,
-        " ".join(simplify(each.status) for each in verdicts.dkim),
-        verdicts.arc.status,
-        f"{dmarc.status}{wants}",
-    )
-
-
 def read(answer: dict) -> Told:
     """Theirs."""
     wants = f" {answer['policy']}" if answer["dmarc"] == "fail" else ""
     dkim = " ".join(simplify(status) for status in answer["dkim"])
     return Told(answer["spf"], dkim, answer["arc"], answer["dmarc"] + wants)
-
-
-def simplify(status: str) -> str:
-    return status if status in {"pass", "none", "temperror"} else "no"
-
-
-def explain(case: Case, check: str, ours: str, theirs: str) -> str:
-    """Why they differ, "" for no good reason."""
-    found = (each for each in REASONS if each.check == check and each.holds(case, ours, theirs))
-    return next((reason.text for reason in found), "")
 
 
 def is_walked_otherwise(case: Case) -> bool:
@@ -167,11 +125,6 @@ def ask_them(tmp_path, cases: Sequence[Case]) -> list[Told]:
     return [read(answer) for answer in ask(tmp_path, ZONE, requests)]
 
 
-async def ask_us(case: Case, discovery: str = "psl") -> Told:
-    found = await judge(case.raw, case.envelope, resolver(), now=time.time(), discovery=discovery)
-    return tell(found)
-
-
 @pytest.mark.timeout(3600)
 async def test_all_agree(cases, tmp_path):
     disagreements, seen = [], Counter[str]()
@@ -179,7 +132,7 @@ async def test_all_agree(cases, tmp_path):
         ours, walked = await ask_us(case), await ask_us(case, "treewalk")
         assert walked[:3] == ours[:3]
         for check, mine, other in zip(CHECKS, ours, theirs, strict=True):
-            why = "" if mine == other else explain(case, check, mine, other)
+            why = "" if mine == other else explain(REASONS, case, check, mine, other)
             seen[why or f"{check} {mine}"] += 1
             if mine != other and not why:
                 disagreements.append((case, check, mine, other))
