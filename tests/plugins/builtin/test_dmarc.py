@@ -5,7 +5,7 @@ from plugins.builtin.slow import SlowResolver
 
 from elemta.mailauth import ArcVerdict, AuthStatus, DkimVerdict, SpfVerdict
 from elemta.plugins import Action, DMARCPlugin
-from elemta.plugins.builtin.dmarc import Dmarc
+from elemta.plugins.builtin.dmarc import LIFETIME, Dmarc
 from elemta.testing import FakeResolver, PluginBench
 
 ZONE = {
@@ -157,6 +157,32 @@ async def test_of_several_authors_the_strictest_counts():
         assert (await judged(it, "", content=content)).action is Action.QUARANTINE
         spf = SpfVerdict(PASS, "none.test")
         assert (await judged(it, "", spf, content=content)).action is Action.QUARANTINE
+
+
+async def test_a_judgement_is_remembered_for_a_while():
+    async with bench() as it:
+        passed = SpfVerdict(PASS, "reject.test")
+        for _ in range(2):
+            assert (await judged(it, "reject.test", passed)).action is Action.CONTINUE
+            assert (await judged(it, "reject.test")).action is Action.REJECT
+        signer = DkimVerdict(AuthStatus.FAIL, "x\npass reject.test")
+        assert (await judged(it, "reject.test", dkim=(signer,))).action is Action.REJECT
+        signed = (DkimVerdict(AuthStatus.FAIL, "x"), DkimVerdict(PASS, "reject.test"))
+        assert (await judged(it, "reject.test", dkim=signed)).action is Action.CONTINUE
+        assert (await judged(it, "reject.test", dkim=(signer,))).action is Action.REJECT
+        asked = len(it.dns.questions)
+        it.dns.zone["_dmarc.reject.test"] = ZONE["_dmarc.none.test"]
+        assert (await judged(it, "reject.test")).action is Action.REJECT
+        assert len(it.dns.questions) == asked
+        it.clock.advance(LIFETIME + 1)
+        assert (await judged(it, "reject.test")).action is Action.CONTINUE
+
+
+async def test_an_outage_is_not_remembered():
+    async with bench() as it:
+        await judged(it, "down.test")
+        it.dns.zone["_dmarc.down.test"] = ZONE["_dmarc.reject.test"]
+        assert (await judged(it, "down.test")).action is Action.REJECT
 
 
 async def test_an_outage_is_no_pass_and_waits_where_that_is_wanted():

@@ -1,8 +1,9 @@
 """What the domain in From wants to be done with mail that nobody vouches for (DMARC).
 
-Asked when SPF, DKIM and ARC have been. A message that fails is treated as its domain asks, or as
-the operator says instead. Of one that failed and was taken all the same, a failure to deliver is
-told to nobody: its sender may be forged.
+Asked when SPF, DKIM and ARC have been; what their results come to for an author is remembered for a
+minute. A message that fails is treated as its domain asks, or as the operator says instead. Of one
+that failed and was taken all the same, a failure to deliver is told to nobody: its sender may be
+forged.
 
 Leaves behind: `authentication.dmarc` and `.dmarc_record`, `auth.dmarc` in the metadata; of a fail
 a note with the message.
@@ -19,6 +20,7 @@ from elemta.mailauth.dmarc import (
     AuthorProblem,
     DmarcChecker,
     DmarcJudgement,
+    DmarcRecord,
     DmarcSettings,
     decide,
     find_author,
@@ -43,6 +45,7 @@ from elemta.plugins.builtin._judging import (
 )
 from elemta.plugins.builtin._steps import Begun, begin, within
 
+LIFETIME = 60.0  # seconds for which a judgement is remembered
 _METADATA = "auth.dmarc"
 _NOTE = "dmarc"
 _UNCLEAR = Words("5.7.1", "4.7.1", "It is not clear from whom this message is")
@@ -139,10 +142,15 @@ class Dmarc(Plugin[DmarcPluginSettings]):
             if answer is not None:
                 self._count("unclear", "")
                 return answer
-        begun = begin(self._judge(author, ctx.message.authentication))
+        about = ctx.message.authentication
+        key = _key(author, about)
+        known = self.tools.cache.get(key) if key else None
+        if known is not None:
+            return self._act(ctx, *known)
+        begun = begin(self._judge(author, about))
         if isinstance(begun, Begun):
-            return self._wait(ctx, author, begun)
-        return self._take(ctx, begun[0])
+            return self._wait(ctx, author, begun, key)
+        return self._take(ctx, begun[0], key)
 
     def on_bounced(self, ctx: OutcomeContext) -> Result | None:
         """Tell nobody of a failure: the sender may be forged."""
@@ -169,9 +177,9 @@ class Dmarc(Plugin[DmarcPluginSettings]):
         return await self._checker.check_author(author, about.spf, about.dkim)
 
     async def _wait(
-        self, ctx: MessageContext, author: Author, begun: Begun[DmarcJudgement]
+        self, ctx: MessageContext, author: Author, begun: Begun[DmarcJudgement], key: str
     ) -> Result | None:
-        return self._take(ctx, await self._limited(author, begun))
+        return self._take(ctx, await self._limited(author, begun), key)
 
     async def _limited(self, author: Author, begun: Begun[DmarcJudgement]) -> DmarcJudgement:
         def late() -> DmarcJudgement:
@@ -182,28 +190,48 @@ class Dmarc(Plugin[DmarcPluginSettings]):
 
         return await within(self.settings.limit, begun, late)
 
-    def _take(self, ctx: MessageContext, judged: DmarcJudgement) -> Result | None:
-        """Decide, and leave behind what has been found out."""
+    def _take(self, ctx: MessageContext, judged: DmarcJudgement, key: str) -> Result | None:
+        """Decide, and remember it."""
+        disposition = decide(judged.verdict, self._judging, ctx.message.authentication.arc)
+        verdict = disposition.recorded_in(judged.verdict)
+        if key and verdict.status is not AuthStatus.TEMPERROR:
+            self.tools.cache.set(key, (verdict, judged.record), LIFETIME)
+        return self._act(ctx, verdict, judged.record)
+
+    def _act(
+        self, ctx: MessageContext, verdict: DmarcVerdict, record: DmarcRecord | None
+    ) -> Result | None:
+        """Do what was decided, and leave behind what has been found out."""
         about = ctx.message.authentication
-        disposition = decide(judged.verdict, self._judging, about.arc)
-        verdict = about.dmarc = disposition.recorded_in(judged.verdict)
-        about.dmarc_record = judged.record
+        about.dmarc, about.dmarc_record = verdict, record
         status = verdict.status
         ctx.session.metadata[_METADATA] = status.value
-        self._count(status.value, disposition.policy)
+        self._count(status.value, verdict.disposition)
         if status is AuthStatus.TEMPERROR:
             return act(self.settings.on_temperror, _trouble(verdict), _note(verdict))
         if status is not AuthStatus.FAIL:
             return None
         ctx.message.notes[_NOTE] = status.value
-        if disposition.policy == "reject":
+        if verdict.disposition == "reject":
             return act("reject", _refusal(verdict), _note(verdict))
-        if disposition.policy == "quarantine":
+        if verdict.disposition == "quarantine":
             return Result.quarantine(note=_note(verdict))
         return None
 
     def _count(self, result: str, disposition: str) -> None:
         self.tools.metrics.count("checks", result=result, disposition=disposition)
+
+
+def _key(author: Author, about: Authentication) -> str:
+    """Name all that a judgement is made of; "" where it is not worth remembering."""
+    if author.problem is not None or (about.arc is not None and about.arc.sealers):
+        return ""
+    parts = [author.domain]
+    if about.spf is not None:
+        parts.append(f"{about.spf.status.value} {about.spf.domain}")
+    parts += [f"{each.status.value} {each.domain}" for each in about.dkim]
+    key = "\n".join(parts)
+    return key if key.count("\n") == len(parts) - 1 else ""  # no name makes it another's
 
 
 def _unclear(author: Author) -> str:
