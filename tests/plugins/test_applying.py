@@ -46,6 +46,13 @@ def revise(section, *edits, trace=TRACE, utf8=False):
         (InsertHeader("C", "x", 4), TRACE + SECTION[:-2] + b"C: x\r\n\r\n"),
         (InsertHeader("C", "x", 1 << 70), TRACE + SECTION[:-2] + b"C: x\r\n\r\n"),
         (ReplaceHeader("a", "x"), TRACE + b"a: x\r\nB: 2\r\n folded\r\n\r\n"),
+        (ReplaceHeader("a", "x", 1), TRACE + b"a: x\r\nB: 2\r\n folded\r\na : 3\r\n\r\n"),
+        (ReplaceHeader("a", "x", 2), TRACE + b"A: 1\r\nB: 2\r\n folded\r\na: x\r\n\r\n"),
+        (ReplaceHeader("a", "x", 3), TRACE + SECTION[:-2] + b"a: x\r\n\r\n"),
+        (
+            InsertHeader("C", " x;\r\n\ty", 1, verbatim=True),
+            TRACE + b"C: x;\r\n\ty\r\n" + SECTION,
+        ),
         (ReplaceHeader("B", "x"), TRACE + b"A: 1\r\nB: x\r\na : 3\r\n\r\n"),
         (ReplaceHeader("Received", "x"), TRACE + SECTION[:-2] + b"Received: x\r\n\r\n"),
         (RemoveHeader("A"), TRACE + b"B: 2\r\n folded\r\n\r\n"),

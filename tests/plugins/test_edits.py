@@ -92,3 +92,23 @@ def test_an_address_is_normalised():
 def test_values_of_other_kinds_are_refused_at_once(make):
     with pytest.raises((TypeError, AttributeError, ValueError)):
         make()
+
+
+SIGNATURE = "  v=1; a=rsa-sha256;\r\n\tb=abc\r\n  def"
+
+
+@pytest.mark.parametrize("kind", [AddHeader, InsertHeader, ReplaceHeader])
+def test_a_value_can_stay_as_it_was_folded(kind):
+    assert kind("X-S", SIGNATURE, verbatim=True).encode() == f"X-S:{SIGNATURE}\r\n".encode()
+    assert kind("X-S", "a\r\n b", verbatim=True).encode(utf8=True) == b"X-S: a\r\n b\r\n"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a\r\nb", "a\r\n", "a\r\n \r\n b", "a\n b", "a\r b", "\xe9", "a\0", "\r\n\r\n x", "x" * 999],
+)
+def test_what_stays_as_it_is_cannot_break_the_message(value):
+    with pytest.raises(HeaderError):
+        InsertHeader("X-S", value, verbatim=True)
+    with pytest.raises(HeaderError):
+        AddHeader("X S", "a", verbatim=True)

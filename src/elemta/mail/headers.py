@@ -109,6 +109,30 @@ def build_field(name: str, value: str, *, utf8: bool = False) -> bytes:
     return f"{line}\r\n".encode()
 
 
+def build_verbatim_field(name: str, value: str) -> bytes:
+    """Write one field as somebody else has folded it, CRLF included: a signature may be about it.
+
+    Args:
+        name: Of the field.
+        value: ASCII. The space it begins with is kept (one is added where there is none), and so
+            is each CRLF in it; a space or tab and something more must follow it.
+
+    Raises:
+        HeaderError: As `build_field`, or a line break is none of a fold.
+    """
+    if not _NAME_TEXT(name):
+        raise HeaderError(f"not a field name: {name[:40]!r}")
+    first, *folds = lines = value.split("\r\n")
+    if not value.isascii() or any(_FORBIDDEN.search(line) for line in lines):
+        raise HeaderError(f"the value of {name} cannot be written as it is")
+    if any(line[:1] not in {" ", "\t"} or not line.strip(" \t") for line in folds):
+        raise HeaderError(f"the value of {name} has a line break that is no fold")
+    space = "" if first[:1] in {" ", "\t"} else " "
+    if any(len(line) > LINE_LIMIT for line in (f"{name}:{space}{first}", *folds)):
+        raise HeaderError(f"a line of {name} is too long")
+    return f"{name}:{space}{value}\r\n".encode()
+
+
 def _field_end(section: bytes, at: int) -> int:
     """Give the index of the CRLF that ends the field begun before `at`, or of the end."""
     end = section.find(b"\r\n", at)

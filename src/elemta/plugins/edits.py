@@ -11,7 +11,7 @@ import msgspec
 
 from elemta.mail.address import Address, parse_address
 from elemta.mail.errors import AddressError
-from elemta.mail.headers import build_field
+from elemta.mail.headers import build_field, build_verbatim_field
 
 _build_field = lru_cache(16)(build_field)  # asked for when an edit is made, and soon again
 
@@ -30,16 +30,35 @@ class _Field(msgspec.Struct, frozen=True):
         return _build_field(self.name, self.value)
 
 
-class AddHeader(_Field, frozen=True, tag=True):
+class _Written(_Field, frozen=True, kw_only=True):
+    verbatim: bool = False
+
+    def __post_init__(self) -> None:
+        self.encode()  # raises HeaderError
+
+    def encode(self, *, utf8: bool = False) -> bytes:
+        """As `_Field.encode`, unless the value is to stay as it is."""
+        if self.verbatim:
+            return build_verbatim_field(self.name, self.value)
+        return super().encode(utf8=utf8)
+
+
+class AddHeader(_Written, frozen=True, tag=True):
     """Add a field at the end of the header section.
+
+    With `verbatim` the value is written as it is: ASCII, with the spaces it begins with and line
+    breaks (CRLF before a space or tab) of its own. It is for values that others have signed, in
+    plugins that run in the worker.
 
     Raises:
         HeaderError: The name is none, or the value could break the message.
     """
 
 
-class InsertHeader(_Field, frozen=True, tag=True):
+class InsertHeader(_Written, frozen=True, tag=True):
     """Insert a field before the field number `index`; 0 is on top of all, also of our own field.
+
+    `verbatim` is that of `AddHeader`.
 
     Raises:
         HeaderError: As `AddHeader`.
@@ -49,17 +68,28 @@ class InsertHeader(_Field, frozen=True, tag=True):
     index: int = 0
 
     def __post_init__(self) -> None:
-        _build_field(self.name, self.value)  # raises HeaderError
+        self.encode()  # raises HeaderError
         if self.index < 0:
             raise ValueError(f"not the number of a field: {self.index}")
 
 
-class ReplaceHeader(_Field, frozen=True, tag=True):
+class ReplaceHeader(_Written, frozen=True, tag=True):
     """Replace the first field of that name and remove its others; add it where there is none.
+
+    With `only`, which counts from 1, just that field of the name is replaced, and the others stay.
+    `verbatim` is that of `AddHeader`.
 
     Raises:
         HeaderError: As `AddHeader`.
+        ValueError: The number is negative.
     """
+
+    only: int = 0
+
+    def __post_init__(self) -> None:
+        self.encode()  # raises HeaderError
+        if self.only < 0:
+            raise ValueError(f"not the number of a field: {self.only}")
 
 
 class RemoveHeader(msgspec.Struct, frozen=True, tag=True):

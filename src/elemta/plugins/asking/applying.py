@@ -222,6 +222,8 @@ class Revision:
 
     def _replace(self, edit: ReplaceHeader) -> str:
         found = self._find(edit.name)
+        if edit.only:
+            found = found[edit.only - 1 : edit.only]
         if not found:
             self._put(len(self._lines), edit)
             return f"add header {edit.name}"

@@ -116,7 +116,7 @@ def _read_edit(edit: pb.Edit) -> ed.Edit:
 _EDITS: Mapping[str, Callable[[Any], ed.Edit]] = {
     "add_header": lambda field: ed.AddHeader(field.name, field.value),
     "insert_header": lambda field: ed.InsertHeader(field.name, field.value, field.index),
-    "replace_header": lambda field: ed.ReplaceHeader(field.name, field.value),
+    "replace_header": lambda field: ed.ReplaceHeader(field.name, field.value, field.index),
     "remove_header": lambda field: ed.RemoveHeader(field.name, field.index),
     "replace_body": ed.ReplaceBody,
     "add_recipient": ed.AddRecipient,
@@ -167,9 +167,9 @@ def _write_edit(edit: ed.Edit) -> pb.Edit:
             pass
         case ed.RemoveHeader(name, only):
             value = pb.Edit.Field(name=name, index=only)
-        case ed.InsertHeader(name, text, index):
+        case ed.InsertHeader(name, text, index) | ed.ReplaceHeader(name, text, index):
             value = pb.Edit.Field(name=name, value=text, index=index)
-        case ed.AddHeader(name, text) | ed.ReplaceHeader(name, text):
+        case ed.AddHeader(name, text):
             value = pb.Edit.Field(name=name, value=text)
     what: dict[str, Any] = {_KINDS[type(edit)]: value}
     return pb.Edit(**what)
