@@ -16,9 +16,19 @@ def dkim_table(config: Config) -> dict[str, Any]:
 def dkim_domains(config: Config) -> dict[str, Any]:
     """Give the domains of a key that the settings name without any: the local ones."""
     own = told(config, NAME)
-    if not own.get("private_key") or "domains" in own:
+    if not own.get("private_key") or "domains" in own or _has_own(config):
         return {}
     return {"domains": list(config.relay.local_domains)}
+
+
+def _has_own(config: Config) -> bool:
+    """Whether the operator has a plugin of this name, which goes before ours."""
+    directory = config.plugins.directory
+    is_placed = any(
+        each.name == NAME and (each.module or each.library or each.address)
+        for each in config.plugins.plugin
+    )
+    return is_placed or any((directory / f"{NAME}{end}").exists() for end in ("", ".py", ".so"))
 
 
 def told(config: Config, plugin: str) -> dict[str, Any]:
