@@ -13,9 +13,9 @@ from elemta.cli.output import OK, PROBLEM, TEMPORARY, Table, fail, json_option, 
 from elemta.mail.errors import LookupFailed
 from elemta.mail.reply import clean_text
 from elemta.net import Answer, DnsResolver, SystemClock
+from elemta.net.dns.cache import RDTYPES
 from elemta.net.dns.probe import ROOT, Probe, probe_all
 from elemta.net.dns.servers import find_servers
-from elemta.net.dns.wire import RDTYPES
 
 PATIENCE = 5.0  # seconds for each question of a check, at most
 

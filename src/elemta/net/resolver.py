@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from elemta.mail.clock import Clock
-from elemta.net.dns.cache import Answer, DnsCache, DnsSettings
-from elemta.net.dns.client import DnsClient
-from elemta.net.dns.wire import RDTYPES
+from elemta.net.dns.cache import RDTYPES, Answer, DnsCache, DnsSettings
 
 Family = Literal[4, 6]
 
@@ -103,6 +101,9 @@ class DnsResolver:
     """
 
     def __init__(self, settings: DnsSettings, clock: Clock):
+        # here: dnspython takes 30 ms, which commands without a resolver do not have to spend
+        from elemta.net.dns.client import DnsClient  # noqa: PLC0415
+
         client = DnsClient(settings)
         self.figures = client.figures
         self.cache = DnsCache(client.ask, settings, clock)

@@ -25,6 +25,9 @@ QUESTIONS_AT_ONCE = 100  # each holds a socket
 MAX_NAME = 254  # characters of a name that can exist, with a final dot
 TEXT_UNIT = 256  # octets of text that take as much room as another record
 
+RDTYPES = frozenset({"A", "AAAA", "MX", "PTR", "TXT"})
+"""The types of records that can be asked for."""
+
 TrustAd = Literal["loopback", "always", "never"]
 """Whose word on DNSSEC counts: that of name servers on this machine, of all, of none."""
 

@@ -10,28 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dns.rcode import NOERROR, NXDOMAIN
+from dns.rdatatype import CNAME, MX, NS, SOA, RdataType
+
 from elemta.mail.errors import LookupFailed
 from elemta.mail.reply import clean_text
 from elemta.net.dns.cache import NO_SUCH_NAME, Answer, DnsSettings
 from elemta.net.dns.exchange import exchange
 from elemta.net.dns.figures import DnsFigures, Verdict
+from elemta.net.dns.messages import Message, MessageError, Record, rcode_text
+from elemta.net.dns.names import Labels, to_labels
 from elemta.net.dns.servers import RESOLV_CONF, Server, find_servers
-from elemta.net.dns.wire import (
-    CNAME,
-    NOERROR,
-    NS,
-    NXDOMAIN,
-    RCODES,
-    RDTYPES,
-    SOA,
-    Message,
-    Record,
-    WireError,
-    encode_name,
-    negative_ttl,
-    read_target,
-    read_value,
-)
 
 MAX_RECORDS = 100  # of one answer: nobody who means well has more
 MAX_ALIASES = 16  # between a name and its records
@@ -91,14 +80,14 @@ class DnsClient:
                 an answer over the caps.
         """
         try:
-            qname = encode_name(name)
+            qname = to_labels(name)
         except ValueError:
             return NO_SUCH_NAME  # no zone can hold such a name
         loop = asyncio.get_running_loop()
         begun, verdict = loop.time(), Verdict.UNREACHABLE
         try:
             async with asyncio.timeout(self._settings.timeout):
-                answer = await self._follow(qname, RDTYPES[rdtype])
+                answer = await self._follow(qname, RdataType[rdtype])
             verdict = Verdict.of(exists=answer.exists, is_empty=not answer.records)
         except TimeoutError as error:
             verdict = Verdict.TIMEOUT
@@ -136,7 +125,7 @@ class DnsClient:
         if silences >= MAX_SILENCES and are_alike:
             self._avoided[server] = now + AVOID_FOR
 
-    async def _follow(self, qname: bytes, rdtype: int) -> Answer:
+    async def _follow(self, qname: Labels, rdtype: int) -> Answer:
         """Ask, and ask again where an answer ends in an alias, as authoritative servers' do.
 
         All that was asked has to be secure for the answer to be so; within one answer the server
@@ -152,7 +141,7 @@ class DnsClient:
             qname = found.name
         raise _UnfitError(TOO_LONG)
 
-    async def _ask_servers(self, qname: bytes, rdtype: int) -> "_Found":
+    async def _ask_servers(self, qname: Labels, rdtype: int) -> "_Found":
         """Ask one name server after the other, until one knows or the time is over."""
         loop = asyncio.get_running_loop()
         left = self._in_order(loop.time())
@@ -168,7 +157,7 @@ class DnsClient:
                 except TimeoutError:
                     self._note_silence(server, loop.time())
                     continue
-                except (_UnfitError, WireError, OSError, EOFError) as error:
+                except (_UnfitError, MessageError, OSError, EOFError) as error:
                     problem = _as_problem(error)
                     left.remove(server)
                     continue
@@ -189,7 +178,7 @@ class _Found:
         is_secure: Who says so has validated it, and is trusted.
     """
 
-    name: bytes
+    name: Labels
     ttl: float
     aliases: int = 0
     records: tuple[object, ...] = ()
@@ -198,37 +187,42 @@ class _Found:
     is_secure: bool = False
 
 
-def _resolve(message: Message, qname: bytes, rdtype: int) -> _Found:
+def _resolve(message: Message, qname: Labels, rdtype: int) -> _Found:
     """Walk from a name along its aliases to the records."""
     name, ttl, aliases = qname, math.inf, 0
     by_owner = {record.owner: record for record in message.answer if record.rdtype == CNAME}
     while (alias := by_owner.get(name)) is not None:
         if aliases == MAX_ALIASES:
             raise _UnfitError(TOO_LONG)
-        name, ttl, aliases = read_target(message, alias), min(ttl, alias.ttl), aliases + 1
+        name, ttl, aliases = alias.value, min(ttl, alias.ttl), aliases + 1
     wanted = [each for each in message.answer if each.rdtype == rdtype and each.owner == name]
     if wanted:
         ttl = min(ttl, *(record.ttl for record in wanted))
-        return _Found(name, ttl, aliases, _read(message, wanted))
+        return _Found(name, ttl, aliases, _read(wanted))
     if message.rcode == NXDOMAIN:
-        return _Found(name, min(ttl, negative_ttl(message)), aliases, exists=False)
+        return _Found(name, min(ttl, _negative_ttl(message)), aliases, exists=False)
     speakers = {record.rdtype for record in message.authority}
     if SOA not in speakers and NS in speakers:
         # RFC 2308 §2.2
         raise _UnfitError("a referral, from a server that should know")
     if aliases and not speakers:
         return _Found(name, ttl, aliases, is_final=False)
-    return _Found(name, min(ttl, negative_ttl(message)), aliases)
+    return _Found(name, min(ttl, _negative_ttl(message)), aliases)
 
 
-def _read(message: Message, records: Sequence[Record]) -> tuple[object, ...]:
-    """Turn records into plain values, each once; the best where there are too many."""
-    if len(records) > MAX_RECORDS:
-        if records[0].rdtype == RDTYPES["MX"]:  # which begin with their preference
-            wire = message.wire
-            records = sorted(records, key=lambda record: wire[record.start : record.start + 2])
-        records = records[:MAX_RECORDS]
-    return tuple(dict.fromkeys(read_value(message, record) for record in records))
+def _negative_ttl(message: Message) -> float:
+    """For how long an absence may be believed (RFC 2308 §5); 0 where the zone does not say."""
+    for record in message.authority:
+        if record.rdtype == SOA:
+            return float(min(record.ttl, record.value))
+    return 0.0
+
+
+def _read(records: Sequence[Record]) -> tuple[object, ...]:
+    """Give the values of records, each once; the best where there are too many."""
+    if len(records) > MAX_RECORDS and records[0].rdtype == MX:
+        records = sorted(records, key=lambda record: record.value)
+    return tuple(dict.fromkeys(record.value for record in records[:MAX_RECORDS]))
 
 
 def _judge(message: Message) -> None:
@@ -238,7 +232,7 @@ def _judge(message: Message) -> None:
     for code, text in message.errors:
         if code in BOGUS:
             raise _BogusError(f"bogus, says DNSSEC: {_told(BOGUS[code], text)}")
-    name = RCODES.get(message.rcode, f"RCODE {message.rcode}")
+    name = rcode_text(message.rcode)
     more = "".join(f", {_told(f'extended error {code}', text)}" for code, text in message.errors)
     verdict = {"SERVFAIL": Verdict.SERVFAIL, "REFUSED": Verdict.REFUSED}.get(name, Verdict.UNFIT)
     raise _UnfitError(f"{name}{more}", verdict)
@@ -251,7 +245,7 @@ def _told(what: str, text: str) -> str:
 def _as_problem(error: Exception) -> _UnfitError:
     if isinstance(error, _UnfitError):
         return error
-    verdict = Verdict.UNFIT if isinstance(error, WireError) else Verdict.UNREACHABLE
+    verdict = Verdict.UNFIT if isinstance(error, MessageError) else Verdict.UNREACHABLE
     return _UnfitError(str(error) or type(error).__name__, verdict)
 
 

@@ -9,8 +9,10 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from elemta.net.dns.messages import Message, MessageError, parse
+from elemta.net.dns.names import Labels
+from elemta.net.dns.question import Question
 from elemta.net.dns.servers import Server
-from elemta.net.dns.wire import Message, Question, WireError, parse
 from elemta.net.stream import Stream, connect
 
 MAX_ANSWER = 16_384  # octets of one answer: more than any policy or key needs
@@ -20,14 +22,14 @@ WITHOUT_EDNS = frozenset({1, 4})  # FORMERR, NOTIMP: what those say who do not k
 
 
 async def exchange(
-    server: Server, name: bytes, rdtype: int, *, patience: float, over_tcp: bool = False
+    server: Server, name: Labels, rdtype: int, *, patience: float, over_tcp: bool = False
 ) -> Message:
     """Ask for the records of a name; over TCP at once, or where UDP does not do.
 
     Raises:
         TimeoutError: No answer within `patience` seconds.
         OSError, EOFError: The server cannot be reached, or ends the connection.
-        WireError: What it says makes no sense, or is too large.
+        MessageError: What it says makes no sense, or is too large.
     """
     ask = _ask_by_stream if over_tcp else _ask_by_either
     async with asyncio.timeout(patience):
@@ -54,7 +56,7 @@ async def _ask_by_stream(server: Server, question: Question, patience: float) ->
     finally:
         stream.abort()
     if not question.is_answered_by(wire, any_case=True):
-        raise WireError("an answer to another question")
+        raise MessageError("an answer to another question")
     return parse(wire, question)
 
 
@@ -127,5 +129,5 @@ async def _converse(stream: Stream, question: bytes) -> bytes:
         if len(received) >= 2:
             length = 2 + int.from_bytes(received[:2], "big")
             if length > MAX_ANSWER:
-                raise WireError(f"an answer of {length} octets")
+                raise MessageError(f"an answer of {length} octets")
     return received[2:length]

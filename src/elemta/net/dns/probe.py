@@ -9,12 +9,15 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dns.rcode import NOERROR, SERVFAIL
+from dns.rdatatype import SOA, A
+
 from elemta.net.dns.exchange import exchange
+from elemta.net.dns.messages import Message, MessageError, rcode_text
+from elemta.net.dns.names import Labels, to_labels
 from elemta.net.dns.servers import Server
-from elemta.net.dns.wire import NOERROR, RCODES, RDTYPES, SOA, Message, WireError, encode_name
 
 ROOT = "."
-SERVFAIL = 2
 
 
 class Validation(enum.StrEnum):
@@ -68,19 +71,19 @@ async def probe(
     Raises:
         ValueError: One of the names is none.
     """
-    zone, lie = encode_name(signed), encode_name(bogus) if bogus is not None else None
+    zone, lie = to_labels(signed), to_labels(bogus) if bogus is not None else None
     loop = asyncio.get_running_loop()
     begun = loop.time()
     try:
         message = await exchange(server, zone, SOA, patience=patience)
-    except (TimeoutError, OSError, EOFError, WireError) as error:
+    except (TimeoutError, OSError, EOFError, MessageError) as error:
         return Probe(server, problem=f"over UDP: {_words(error)}")
     seconds = loop.time() - begun
-    problems = [] if message.rcode == NOERROR else [f"{signed}: {_rcode(message)}"]
+    problems = [] if message.rcode == NOERROR else [f"{signed}: {rcode_text(message.rcode)}"]
     has_tcp = True
     try:
         await exchange(server, zone, SOA, patience=patience, over_tcp=True)
-    except (TimeoutError, OSError, EOFError, WireError) as error:
+    except (TimeoutError, OSError, EOFError, MessageError) as error:
         has_tcp = False
         problems.append(f"over TCP: {_words(error)}")
     validation = await _validation(server, message, lie, patience)
@@ -97,7 +100,7 @@ async def probe_all(
 
 
 async def _validation(
-    server: Server, message: Message, lie: bytes | None, patience: float
+    server: Server, message: Message, lie: Labels | None, patience: float
 ) -> Validation:
     """Say whether it validates, by what it says of a signed zone and of a wrong one."""
     if message.rcode != NOERROR:
@@ -107,16 +110,11 @@ async def _validation(
     if lie is None:
         return Validation.YES
     try:
-        told = await exchange(server, lie, RDTYPES["A"], patience=patience)
-    except (TimeoutError, OSError, EOFError, WireError):
+        told = await exchange(server, lie, A, patience=patience)
+    except (TimeoutError, OSError, EOFError, MessageError):
         return Validation.UNKNOWN
     return Validation.YES if told.rcode == SERVFAIL else Validation.NO
 
 
 def _words(error: Exception) -> str:
     return "no answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-
-
-def _rcode(message: Message) -> str:
-    names = {**RCODES, 3: "NXDOMAIN"}
-    return names.get(message.rcode, f"RCODE {message.rcode}")
