@@ -55,6 +55,13 @@ def test_several_domains():
     assert author.domain == ""
 
 
+def test_more_domains_than_are_judged():
+    values = [f"a@d{n}.example" for n in range(AUTHOR_LIMIT)]
+    assert find_author(section(" " + ", ".join(values))).problem is AuthorProblem.SEVERAL
+    values.append("ann@victim.example")
+    assert find_author(section(" " + ", ".join(values))).problem is AuthorProblem.TOO_MANY
+
+
 @pytest.mark.parametrize(
     ("value", "domains"),
     [
@@ -70,6 +77,8 @@ def test_several_domains():
         (" a@[192.0.2.1]", ()),
         (" a@[192.0.2.1], b@example.com", ("example.com",)),
         (" a@-bad-.example", ()),
+        (" a @ good . example", ("good.example",)),
+        (' a@"good.example"', ("good.example",)),
         (" =?utf-8?Q?=3Ca=40good.example=3E?= <b@evil.example>", ("evil.example",)),
     ],
 )
@@ -84,7 +93,7 @@ def test_binary_and_huge_fields():
     assert find_author(b"From: \xff\xfe@example.com\r\n\r\n").problem is AuthorProblem.UNREADABLE
     many = ", ".join(f"a@d{n}.example" for n in range(3000))
     author = find_author(section(" " + many))
-    assert author.problem is AuthorProblem.SEVERAL
+    assert (author.problem, author.detail) == (AuthorProblem.TOO_MANY, "3000 of them")
     assert len(author.domains) == AUTHOR_LIMIT + 1
     fields = [f" a@d{n}.example" for n in range(3000)]
     author = find_author(section(*fields))

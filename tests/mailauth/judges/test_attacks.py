@@ -22,7 +22,7 @@ from servers.knot import run_knot
 from elemta.mailauth import ArcVerdict, AuthStatus
 from elemta.mailauth.arc import Sealer, SealSettings
 from elemta.mailauth.dkim import SigningKey, SignSettings
-from elemta.mailauth.dmarc import DmarcSettings, decide
+from elemta.mailauth.dmarc import AuthorProblem, DmarcSettings, decide, find_author
 from elemta.net import Answer, DnsResolver, DnsSettings, SystemClock
 
 VICTIM, ATTACKER = "victim.example", "attacker.example"
@@ -341,6 +341,34 @@ async def test_fifty_seals_of_strangers(resolver):
     verdicts = await ask(many, FORGED, resolver, most=75)
     assert verdicts.arc.status == "fail"
     assert dmarc(verdicts) == REJECTED
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("ann@victim.example <eve@attacker.example>", "eve@attacker.example, ann@victim.example"),
+        *("<@victim.example:eve@attacker.example>", "eve@attacker.example\0@victim.example"),
+        *("all: ann@victim.example;, eve@attacker.example", "ann@victim.example\r eve@a.example"),
+        *("eve@attacker.example@victim.example", "<eve@victim.example@attacker.example>"),
+        *('"ann@victim.example\r\n <eve@attacker.example>', "ann@victim.example (eve@a.example)"),
+        *("ann @ victim . example <eve@attacker.example>", 'ann@"victim.example", eve@a.example'),
+    ],
+)
+async def test_authors_that_could_be_taken_for_her(resolver, value):
+    """What the attacker signs is right, and says nothing for her."""
+    plain = f"From: {value}\r\nSubject: x\r\n\r\nHello\r\n".encode()
+    verdicts = await ask(signed(plain, key=THEIRS), EVIL, resolver)
+    assert (verdicts.spf.status, verdicts.dkim[0].status) == ("pass", "pass")
+    assert dmarc(verdicts) == REJECTED
+
+
+async def test_an_author_behind_many_others(resolver):
+    """So many are not judged, but there is no doubt that something is wrong."""
+    others = "".join(f"a@{name}.attacker.example, " for name in "abcd")
+    plain = f"From: {others}ann@victim.example\r\n\r\nHello\r\n".encode()
+    verdicts = await ask(signed(plain, key=THEIRS), EVIL, resolver)
+    assert verdicts.dmarc.status == "permerror"
+    assert find_author(plain).problem is AuthorProblem.TOO_MANY
 
 
 async def test_a_name_server_that_keeps_silent():

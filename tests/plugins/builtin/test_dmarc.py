@@ -136,6 +136,7 @@ UNCLEAR = (
     b"From: a@none.test\r\nFrom: b@none.test\r\n\r\n",
     b"From: someone\r\n\r\n",
     b"From: a@[192.0.2.1]\r\n\r\n",
+    b"From: a@a.test, a@b.test, a@c.test, a@d.test, a@reject.test\r\n\r\n",
 )
 
 

@@ -20,6 +20,7 @@ AUTHOR_LIMIT = 4  # domains of one message that are judged: RFC 9989 §11.5
 
 # what looks like a domain behind an "@", wherever it stands
 _DOMAINS = re.compile(rf"@([^\x00-\x20\x7f<>()\[\]\\,;:@\"?=]{{1,{DOMAIN_LIMIT}}})")
+_LOOSE = str.maketrans("", "", ' \t\r\n"')  # that old forms of addresses may have within
 
 
 class AuthorProblem(enum.StrEnum):
@@ -29,6 +30,7 @@ class AuthorProblem(enum.StrEnum):
     REPEATED = "there are several From fields"
     UNREADABLE = "From cannot be read"
     SEVERAL = "From has several domains"
+    TOO_MANY = "From has too many domains"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,13 @@ def _read(value: bytes) -> Author:
         return Author(
             names[: AUTHOR_LIMIT + 1], AuthorProblem.UNREADABLE, "an address has no domain name"
         )
+    if len(domains) > AUTHOR_LIMIT:
+        # who is the last of many must not get away with it
+        return Author(
+            domains[: AUTHOR_LIMIT + 1], AuthorProblem.TOO_MANY, f"{len(domains)} of them"
+        )
     if len(domains) > 1:
-        return Author(domains[: AUTHOR_LIMIT + 1], AuthorProblem.SEVERAL, ", ".join(domains[:5]))
+        return Author(domains, AuthorProblem.SEVERAL, ", ".join(domains))
     return Author(domains)
 
 
@@ -86,8 +93,9 @@ _read_short = lru_cache(2048)(_read)  # a few authors write most of the mail
 def _guess(values: list[bytes]) -> tuple[str, ...]:
     """Give what readers could take for the domain of an author."""
     found: dict[str, None] = {}
-    for value in values[: AUTHOR_LIMIT + 1]:
-        for match in _DOMAINS.finditer(value[:SIZE_LIMIT].decode("utf-8", "replace")):
+    texts = [value[:SIZE_LIMIT].decode("utf-8", "replace") for value in values[: AUTHOR_LIMIT + 1]]
+    for text in (*texts, *(text.translate(_LOOSE) for text in texts)):
+        for match in _DOMAINS.finditer(text):
             try:
                 found[parse_domain(match[1])] = None
             except AddressError:

@@ -80,7 +80,8 @@ class DmarcPluginSettings(JudgingSettings):
     on_unclear_from: Consequence = Field(
         default="reject",
         description="What is done about mail without From, with several, or with one that cannot "
-        "be read; with `continue` it is judged by all domains in it.",
+        "be read or has more than four domains; with `continue` it is judged by the first four "
+        "domains in it.",
     )
     on_temperror: Consequence = Field(
         default="continue",

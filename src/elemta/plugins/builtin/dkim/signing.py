@@ -180,7 +180,7 @@ class Signing:
 def author_domain(headers: Headers) -> str:
     """Give the domain of the first author; "" where From is missing, repeated or unreadable."""
     author = find_author(headers.raw)
-    is_clear = author.problem in {None, AuthorProblem.SEVERAL}
+    is_clear = author.problem in {None, AuthorProblem.SEVERAL, AuthorProblem.TOO_MANY}
     return author.domains[0] if is_clear else ""
 
 
