@@ -275,6 +275,47 @@ def test_what_others_learn(tmp_path):
         )
 
 
+def test_what_others_learn_in_processes_of_their_own(tmp_path):
+    """Strings reach them, and what they are told does not disturb what the checks remember."""
+    folder = tmp_path / "plugins"
+    folder.mkdir(mode=0o755)
+    plugin = folder / "later.py"
+    plugin.write_text(
+        textwrap.dedent('''
+        from elemta.plugins import *
+
+        class Later(Plugin[Settings]):
+            """Repeats what it is told, and leaves a note."""
+
+            metadata = Metadata(name="later")
+
+            def on_mail_from(self, ctx):
+                ctx.session.notes["seen"] = True
+
+            def on_headers(self, ctx):
+                ctx.session.notes["seen"] = False
+
+            def on_validated(self, ctx):
+                words = [f"{name}={ctx.metadata[name]}" for name in sorted(ctx.metadata)]
+                return Result.reject(" ".join(words))
+        ''')
+    )
+    plugin.chmod(0o644)
+    more = '[plugins]\ndirectory = "{folder}/plugins"\n'
+    more += '[[plugins.plugin]]\nname = "later"\nmodule = "later.py"\nisolation = "process"\n'
+    content = signed(message("soft.test"), "signed.test")
+    with posting(tmp_path, ALL, more) as post:
+        with Dialogue(post.server.port, source="127.0.0.2") as client:
+            client.say("EHLO mx.pass.test")
+            replies = [client.deliver(content, "a@soft.test", "b@example.test") for _ in range(2)]
+        for reply in replies:
+            assert reply.startswith(
+                "550 5.7.1 auth.arc=none auth.dkim=pass auth.dmarc=none auth.iprev=pass "
+                "auth.spf=softfail authentication-results=mail.example.test; iprev=pass"
+            )
+        assert post.server.events("plugin_error") == []
+
+
 @pytest.mark.parametrize("name", ["spf", "dkim"])
 def test_checks_stay_in_the_worker(tmp_path, name):
     more = f'[[plugins.plugin]]\nname = "{name}"\nisolation = "process"\n'
