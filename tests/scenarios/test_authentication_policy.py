@@ -17,6 +17,19 @@ CAPPED = SEED + 'dmarc_policy = "quarantine"\n'
 FORGED = b"Authentication-Results: mail.example.test; dkim=pass\r\n"
 
 
+PLUGINS = '[plugins]\ndirectory = "{folder}/plugins"\n'
+
+
+def write_plugin(folder, name: str, hooks: str) -> None:
+    """A plugin in the folder of plugins, of these methods."""
+    plugin = folder / "plugins" / f"{name}.py"
+    plugin.parent.mkdir(mode=0o755, exist_ok=True)
+    head = f'class Own(Plugin[Settings]):\n    metadata = Metadata(name="{name}")\n'
+    body = textwrap.indent(textwrap.dedent(hooks), "    ")
+    plugin.write_text(f"from elemta.plugins import *\n\n\n{head}{body}")
+    plugin.chmod(0o644)
+
+
 def test_spf_alone_rejects(tmp_path):
     settings = 'spf_enabled = true\n[plugins.spf]\nreceived_spf = true\non_permerror = "reject"\n'
     with posting(tmp_path, settings) as post:
@@ -182,27 +195,17 @@ def test_nobody_hears_of_a_failure_whose_sender_may_be_forged(tmp_path):
 [queue]
 bounce_unverified = "send"
 retry_schedule = ["1h"]
-[plugins]
-directory = "{folder}/plugins"
 """
-    folder = tmp_path / "plugins"
-    folder.mkdir(mode=0o755)
-    plugin = folder / "sink.py"
-    plugin.write_text(
-        textwrap.dedent('''
-        from elemta.plugins import *
-
-        class Sink(Plugin[Settings]):
-            """Nothing can be delivered."""
-
-            metadata = Metadata(name="sink")
-
-            def on_pre_delivery(self, ctx):
-                if ctx.sender is not None:
-                    return Result.reject("No")
-        ''')
+    more += PLUGINS
+    write_plugin(
+        tmp_path,
+        "sink",
+        """
+        def on_pre_delivery(self, ctx):
+            if ctx.sender is not None:
+                return Result.reject("No")
+        """,
     )
-    plugin.chmod(0o644)
     with posting(tmp_path, ALL, more) as post:
         for author, silenced in (("fail.test", True), ("pass.test", False)):
             reply = post.send("pass.test", source="127.0.0.2", content=message(author))
@@ -214,7 +217,16 @@ directory = "{folder}/plugins"
 
 def test_seals(tmp_path):
     keep(tmp_path / "keys", "signed.test", "key", PrivateKey.load(private()))
+    write_plugin(
+        tmp_path,
+        "late",
+        """
+        def on_enqueue(self, ctx):
+            return Result.modify(ReplaceHeader("Subject", "changed at the last moment"))
+        """,
+    )
     more = '[plugins.arc]\nseal = true\nseal_domain = "signed.test"\nkeys_dir = "{folder}/keys"\n'
+    more += PLUGINS
     with posting(tmp_path, ALL, more) as post:
         post.send("pass.test", source="127.0.0.2", content=message("soft.test"))
         arrived = post.arrived()
@@ -223,6 +235,7 @@ def test_seals(tmp_path):
             arrived, dnsfunc=lambda name, timeout=5: keys.get(name), minkey=1024
         )
         assert (state, len(sets)) == (b"pass", 1)
+        assert b"\r\nSubject: changed at the last moment\r\n" in arrived
         again = arrived.partition(b"Delivered-To: ")[2].partition(b"\r\n")[2]
         post.send("soft.test", content=again)
         twice = post.arrived()
@@ -247,27 +260,18 @@ def test_the_order_does_not_depend_on_the_operator(tmp_path):
 
 def test_what_others_learn(tmp_path):
     """Plugins that come later have all of it: typed, and as strings."""
-    folder = tmp_path / "plugins"
-    folder.mkdir(mode=0o755)
-    plugin = folder / "later.py"
-    plugin.write_text(
-        textwrap.dedent('''
-        from elemta.plugins import *
-
-        class Later(Plugin[Settings]):
-            """Repeats what it is told."""
-
-            metadata = Metadata(name="later")
-
-            def on_validated(self, ctx):
-                about = ctx.message.authentication
-                typed = [about.iprev, about.spf, *about.dkim, about.arc, about.dmarc]
-                words = [f"{name}={ctx.metadata[name]}" for name in sorted(ctx.metadata)]
-                return Result.reject(" ".join([*(each.status for each in typed), *words]))
-        ''')
+    write_plugin(
+        tmp_path,
+        "later",
+        """
+        def on_validated(self, ctx):
+            about = ctx.message.authentication
+            typed = [about.iprev, about.spf, *about.dkim, about.arc, about.dmarc]
+            words = [f"{name}={ctx.metadata[name]}" for name in sorted(ctx.metadata)]
+            return Result.reject(" ".join([*(each.status for each in typed), *words]))
+        """,
     )
-    plugin.chmod(0o644)
-    with posting(tmp_path, ALL, '[plugins]\ndirectory = "{folder}/plugins"\n') as post:
+    with posting(tmp_path, ALL, PLUGINS) as post:
         reply = post.send("soft.test", source="127.0.0.3")
         assert reply.startswith(
             "550 5.7.1 fail softfail none none none auth.arc=none auth.dkim=none auth.dmarc=none "
@@ -277,31 +281,22 @@ def test_what_others_learn(tmp_path):
 
 def test_what_others_learn_in_processes_of_their_own(tmp_path):
     """Strings reach them, and what they are told does not disturb what the checks remember."""
-    folder = tmp_path / "plugins"
-    folder.mkdir(mode=0o755)
-    plugin = folder / "later.py"
-    plugin.write_text(
-        textwrap.dedent('''
-        from elemta.plugins import *
+    write_plugin(
+        tmp_path,
+        "later",
+        """
+        def on_mail_from(self, ctx):
+            ctx.session.notes["seen"] = True
 
-        class Later(Plugin[Settings]):
-            """Repeats what it is told, and leaves a note."""
+        def on_headers(self, ctx):
+            ctx.session.notes["seen"] = False
 
-            metadata = Metadata(name="later")
-
-            def on_mail_from(self, ctx):
-                ctx.session.notes["seen"] = True
-
-            def on_headers(self, ctx):
-                ctx.session.notes["seen"] = False
-
-            def on_validated(self, ctx):
-                words = [f"{name}={ctx.metadata[name]}" for name in sorted(ctx.metadata)]
-                return Result.reject(" ".join(words))
-        ''')
+        def on_validated(self, ctx):
+            words = [f"{name}={ctx.metadata[name]}" for name in sorted(ctx.metadata)]
+            return Result.reject(" ".join(words))
+        """,
     )
-    plugin.chmod(0o644)
-    more = '[plugins]\ndirectory = "{folder}/plugins"\n'
+    more = PLUGINS
     more += '[[plugins.plugin]]\nname = "later"\nmodule = "later.py"\nisolation = "process"\n'
     content = signed(message("soft.test"), "signed.test")
     with posting(tmp_path, ALL, more) as post:
