@@ -77,13 +77,7 @@ class Condition:
     """
 
     def __init__(self, text: str) -> None:
-        if len(text) > MAX_LENGTH:
-            raise ConditionError(f"longer than {MAX_LENGTH} characters")
-        self._program = _compile(text)
-        bare = _TEXT_OR_COMMENT.sub("''", text)
-        loop = _LOOP.search(bare)
-        if loop is not None:
-            raise ConditionError(f"{loop[1]}() goes through lists, which is not allowed here")
+        self._program = compile_expression(text)
         _refuse_unknown(self._program)
         for facts in _samples(text):
             self._evaluate(facts)
@@ -128,7 +122,7 @@ class Condition:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # a panic of the library is no Exception
-            raise ConditionError(_explain(error)) from error
+            raise ConditionError(explain(error)) from error
         if wrong:
             raise ConditionError(clean_text(f"in_network: {wrong[0]}", 300))
         if not isinstance(verdict, bool):
@@ -144,6 +138,22 @@ def condition_of(text: str) -> Condition:
         ConditionError: It cannot be used.
     """
     return Condition(text)
+
+
+def compile_expression(text: str) -> "Program":
+    """Compile an expression; which names it uses is left to the caller.
+
+    Raises:
+        ConditionError: It is too long, no expression, or goes through lists.
+    """
+    if len(text) > MAX_LENGTH:
+        raise ConditionError(f"longer than {MAX_LENGTH} characters")
+    program = _compile(text)
+    bare = _TEXT_OR_COMMENT.sub("''", text)
+    loop = _LOOP.search(bare)
+    if loop is not None:
+        raise ConditionError(f"{loop[1]}() goes through lists, which is not allowed here")
+    return program
 
 
 def _compile(text: str) -> "Program":
@@ -178,20 +188,20 @@ def _refuse_unknown(program: "Program") -> None:
 def _samples(text: str) -> Iterator[dict[str, str | bool]]:
     """Make up sessions: the usual one, and such as an expression asks for by its texts."""
     sessions = [_USUAL, dict.fromkeys(_USUAL, "")]
-    sessions += [dict.fromkeys(_USUAL, said) for said in _texts(text)]
+    sessions += [dict.fromkeys(_USUAL, said) for said in texts_of(text)]
     for truths in itertools.product((False, True), repeat=len(_TRUTHS)):
         for session in sessions:
             yield {**session, **dict(zip(_TRUTHS, truths, strict=True))}
 
 
-def _texts(text: str) -> list[str]:
+def texts_of(text: str) -> list[str]:
     """The texts in an expression, escapes as they are written: one that differs finds less."""
     found = [match[0] for match in _TEXT_OR_COMMENT.finditer(text)]
     texts = [each.strip("rRbB").strip("\"'") for each in found if not each.startswith("//")]
     return list(dict.fromkeys(texts))[:MAX_TEXTS]
 
 
-def _explain(error: BaseException) -> str:
+def explain(error: BaseException) -> str:
     """Say in a line what the library says in many."""
     text = str(error).split("\n")[0].partition(". ")[0] or type(error).__name__
     name = re.match(r"Undefined variable or function: '(\w+)'", text)
