@@ -1,0 +1,224 @@
+"""Has SpamAssassin's spamd judge each message (the protocol of spamc, version 1.5).
+
+Leaves behind: `spamassassin.score` and `spamassassin.tests`, or `spamassassin.error`, in the
+metadata and the notes of a message.
+"""
+
+import re
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, Field
+
+from elemta.mail.errors import HeaderError
+from elemta.mail.headers import iter_fields
+from elemta.mail.reply import clean_text
+from elemta.net import Stream
+from elemta.plugins import Metadata, RemoveHeader, ReplaceHeader, ScanResult, ScanStatus
+from elemta.plugins.builtin._scanning import (
+    Consequence,
+    Finding,
+    Incoming,
+    Mail,
+    ScanFailed,
+    Scanner,
+    ScanningSettings,
+    pour,
+)
+from elemta.plugins.builtin._scanning.settings import OnFailure, Place
+from elemta.plugins.edits import Edit
+from elemta.plugins.headers import decode_value
+
+STATUS, FLAG = "X-Spam-Status", "X-Spam-Flag"
+MAX_ANSWER = 4 * 1024 * 1024  # octets; with `headers` the header section comes back
+MAX_TESTS = 900  # characters of their names
+MAX_FIELDS = 50  # that are taken over
+_STATUS_LINE = re.compile(rb"SPAMD/[0-9.]+ ([0-9]+) ?(.*)")
+_SCORE = re.compile(r"(True|False|Yes|No) *; *(-?[0-9.]+) */ *(-?[0-9.]+)", re.ASCII)
+_GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE" + "-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
+
+
+class SpamassassinSettings(ScanningSettings):
+    """Where spamd is, and what becomes of spam."""
+
+    servers: tuple[Place, ...] = Field(
+        default=("127.0.0.1:783",),
+        min_length=1,
+        max_length=16,
+        description='Where spamd listens: "/path/of/socket" or "host:port". The first that works '
+        "is asked, the others when it does not.",
+    )
+    scan_trusted: bool = Field(
+        default=False,
+        description="Also scan mail of clients in `relay.trusted_networks`, and of those that "
+        "speak LMTP.",
+    )
+    scan_logged_in: bool = Field(default=False, description="Also scan mail of who has logged in.")
+    max_size: int = Field(
+        default=512_000,
+        ge=1,
+        description="Octets of a message that is shown; spamd takes long for large ones.",
+    )
+    on_too_big: OnFailure = Field(
+        default="continue",
+        description="What becomes of a message that is larger: `continue` (it is taken, and marked "
+        "as not scanned), `quarantine`, `defer` or `reject`.",
+    )
+    command: Literal["check", "symbols", "headers"] = Field(
+        default="symbols",
+        description="What spamd is asked for: the score; also the names of the tests; or the "
+        "header section, whose X-Spam fields are taken over.",
+    )
+    user: str = Field(
+        default="",
+        max_length=200,
+        pattern=r"^[\x21-\x7e]*$",
+        description='Whose preferences hold: a name, "" for those of spamd itself.',
+    )
+    user_from: Literal["setting", "recipient", "login"] = Field(
+        default="setting",
+        description="Whose they are instead where that is known: of the recipient, if it is only "
+        "one, or of who has logged in.",
+    )
+    spam_score: float | None = Field(
+        default=None,
+        description="From which score on a message is spam; without, spamd says so.",
+    )
+    on_spam: Consequence = Field(
+        default="continue",
+        description="What becomes of spam: `continue` (it is marked), `quarantine`, `reject`, "
+        "`defer` or `discard`.",
+    )
+    reject_score: float | None = Field(
+        default=15.0, description="From which score on a message is refused."
+    )
+
+
+class Spamassassin(Scanner[SpamassassinSettings]):
+    """Tells spam."""
+
+    metadata = Metadata(
+        name="spamassassin",
+        version="1.0.0",
+        description="Has SpamAssassin judge messages",
+        after=("iprev", "spf", "dkim", "arc", "dmarc", "clamav"),
+        network=("*",),
+    )
+    Settings: ClassVar[type[BaseModel]] = SpamassassinSettings
+    family = "antispam"
+    sample = (
+        "From: <self-test@localhost>\r\nTo: <postmaster@localhost>\r\nSubject: self-test\r\n"
+        f"Message-ID: <self-test@localhost>\r\n\r\n{_GTUBE}\r\n"
+    ).encode()
+
+    async def scan(self, stream: Stream, mail: Mail) -> Finding:
+        """Send the message, and read the score."""
+        head = f"{self.settings.command.upper()} SPAMC/1.5\r\nContent-length: {mail.size}\r\n"
+        user = self._user(mail)
+        if user:
+            head += f"User: {user}\r\n"
+        stream.write(f"{head}\r\n".encode())
+        await pour(mail, stream, stream.write)
+        spam, body = await _read(stream)
+        found = _SCORE.fullmatch(spam)
+        if found is None:
+            raise ScanFailed(f"no score is in its answer: {spam[:100]}")
+        try:
+            score, threshold = float(found[2]), float(found[3])
+        except ValueError as error:
+            raise ScanFailed(f"no score is in its answer: {spam[:100]}") from error
+        if self.settings.spam_score is not None:
+            threshold = self.settings.spam_score
+            is_spam = score >= threshold
+        else:
+            is_spam = found[1] in {"True", "Yes"}
+        return self._judge(score, threshold, body, is_spam=is_spam)
+
+    async def ping(self, stream: Stream) -> None:
+        """PING."""
+        stream.write(b"PING SPAMC/1.5\r\n\r\n")
+        line = await Incoming(stream, MAX_ANSWER).until(b"\r\n")
+        if not line.endswith(b" 0 PONG"):
+            raise ScanFailed(f"it says: {clean_text(line[:200].decode('utf-8', 'replace'))}")
+
+    def mark_unscanned(self, mail: Mail, why: str) -> tuple[Edit, ...]:
+        """Say so in the field that would have the verdict."""
+        del mail
+        if not self.settings.tag:
+            return ()
+        return (ReplaceHeader(STATUS, f"No, not scanned ({why})"), RemoveHeader(FLAG))
+
+    def key(self, mail: Mail) -> str:
+        """Users may have preferences of their own."""
+        return f"{mail.queue_id} {self._user(mail)}"
+
+    def _user(self, mail: Mail) -> str:
+        settings, found = self.settings, ""
+        if settings.user_from == "recipient" and len(mail.recipients) == 1:
+            found = mail.recipients[0]
+        elif settings.user_from == "login":
+            found = mail.session.get("user", "")
+        return clean_text(found).strip() or settings.user
+
+    def _judge(self, score: float, threshold: float, body: bytes, *, is_spam: bool) -> Finding:
+        settings = self.settings
+        self.tools.metrics.observe("score", score)
+        consequence: Consequence = settings.on_spam if is_spam else "continue"
+        if settings.reject_score is not None and score >= settings.reject_score:
+            consequence = "reject"
+        asked = settings.command
+        text = body.decode("utf-8", "replace") if asked == "symbols" else ""
+        tests = clean_text(" ".join(text.split()), MAX_TESTS)
+        edits = self._tags(score, threshold, tests, is_spam=is_spam)
+        if asked == "headers" and settings.tag:
+            edits = _take_over(body) or edits
+        scan = ScanResult(ScanStatus.SPAM if is_spam else ScanStatus.CLEAN, tests, score)
+        return Finding(
+            scan,
+            consequence,
+            "The message looks like spam",
+            f"SpamAssassin: score {score:g} of {threshold:g}: {tests}",
+            edits=edits,
+            facts={
+                "spamassassin.score": f"{score:g} of {threshold:g}",
+                "spamassassin.tests": tests,
+            },
+        )
+
+    def _tags(
+        self, score: float, threshold: float, tests: str, *, is_spam: bool
+    ) -> tuple[Edit, ...]:
+        if not self.settings.tag:
+            return ()
+        text = f"{'Yes' if is_spam else 'No'}, score={score:g} required={threshold:g}"
+        status = ReplaceHeader(STATUS, f"{text} tests=[{tests}]" if tests else text)
+        return status, ReplaceHeader(FLAG, "YES") if is_spam else RemoveHeader(FLAG)
+
+
+def _take_over(section: bytes) -> tuple[Edit, ...]:
+    """Make edits of those fields that spamd has written."""
+    edits: list[Edit] = [RemoveHeader(FLAG), RemoveHeader(STATUS)]
+    for name, raw in iter_fields(section):
+        if name.startswith(b"x-spam-") and len(edits) < MAX_FIELDS:
+            try:
+                edits.append(ReplaceHeader(name.decode("ascii").title(), decode_value(raw)))
+            except HeaderError:
+                continue
+    return tuple(edits) if len(edits) > 2 else ()
+
+
+async def _read(stream: Stream) -> tuple[str, bytes]:
+    """Read an answer: the value of its field Spam, and its body."""
+    incoming = Incoming(stream, MAX_ANSWER)
+    status = await incoming.until(b"\r\n")
+    match = _STATUS_LINE.fullmatch(status)
+    if match is None or match[1] != b"0":
+        raise ScanFailed(f"it says: {clean_text(status[:200].decode('utf-8', 'replace'))}")
+    fields: dict[str, str] = {}
+    while line := await incoming.until(b"\r\n"):
+        name, _, value = line.decode("utf-8", "replace").partition(":")
+        fields[name.strip().lower()] = value.strip()
+    body = await incoming.rest()
+    length = fields.get("content-length", "")
+    if length.isascii() and length.isdecimal() and len(body) < int(length[:12]):
+        raise ScanFailed("it hung up in the middle of its answer")
+    return fields.get("spam", ""), body
