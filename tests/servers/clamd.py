@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,25 +28,29 @@ ConcurrentDatabaseReload no
 
 @dataclass(frozen=True)
 class Clamd:
-    """A running scanner: its unix socket, and "127.0.0.1:PORT"."""
+    """A running scanner: its unix socket, "127.0.0.1:PORT", and its process."""
 
     socket: Path
     tcp: str
+    process: subprocess.Popen[bytes]
 
 
 @contextlib.contextmanager
-def run_clamd(folder: Path) -> Iterator[Clamd]:
-    """Scan for EICAR's test file, which it knows as `VIRUS`, and for nothing else."""
+def run_clamd(folder: Path, limit: int = STREAM_LIMIT) -> Iterator[Clamd]:
+    """Scan for EICAR's test file, which it knows as `VIRUS`, and for nothing else.
+
+    It takes streams of `limit` octets.
+    """
     clamd = program("clamd", "clamav-daemon")
     home = folder / "clamd"
     (home / "signatures").mkdir(parents=True)
     (home / "signatures" / "test.ndb").write_text(f"Eicar-Signature:0:*:{EICAR.hex()}\n")
     port, path = free_port(), home / "socket"
     config = home / "clamd.conf"
-    config.write_text(_CONFIG.format(socket=path, port=port, home=home, limit=STREAM_LIMIT))
+    config.write_text(_CONFIG.format(socket=path, port=port, home=home, limit=limit))
     argv = [clamd, "-c", config]
-    with start(argv, ready=lambda: _answers(path), log=home / "clamd.log", within=30):
-        yield Clamd(path, f"127.0.0.1:{port}")
+    with start(argv, ready=lambda: _answers(path), log=home / "clamd.log", within=30) as process:
+        yield Clamd(path, f"127.0.0.1:{port}", process)
 
 
 def _answers(path: Path) -> bool:
