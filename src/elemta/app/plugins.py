@@ -19,6 +19,7 @@ from elemta.mail.clock import Clock
 from elemta.mail.reply import clean_text
 from elemta.mailauth import Resolver
 from elemta.net.clock import SystemClock
+from elemta.net.node_rates import NodeRates
 from elemta.net.tasks import spawn
 from elemta.plugins import ConfigContext, Context, SecurityContext, ServerContext
 from elemta.plugins.asking.chain import Decision
@@ -79,7 +80,7 @@ def _drop(_event: ev.Event) -> None:
 class WorkerPlugins:
     """The roster of a worker, and what is asked of it outside sessions."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a worker has for its plugins
         self,
         path: Path | None,
         index: int,
@@ -88,6 +89,7 @@ class WorkerPlugins:
         dns: Resolver,
         *,
         submit: Submit | None = None,
+        rates: NodeRates | None = None,
     ) -> None:
         self._path = path
         self._index = index
@@ -95,6 +97,7 @@ class WorkerPlugins:
         self._clock = clock
         self._dns = dns
         self._submit = submit
+        self._rates = rates
         self._roster: Roster | None = None
         self._looking: asyncio.Task[None] | None = None
         self._hostname = ""
@@ -122,7 +125,9 @@ class WorkerPlugins:
         self._hostname = config.server.hostname
         self._state_dir = config.server.state_dir
         settings = derive.plugins_settings(config, self._index, places(self._path))
-        self._roster = await Roster.load(settings, self._emit, self._clock, self._dns, self._submit)
+        self._roster = await Roster.load(
+            settings, self._emit, self._clock, self._dns, self._submit, self._rates
+        )
         for context in (self._config("on_config_loaded"), self._server("on_server_starting")):
             await self._may(context)
 

@@ -18,6 +18,7 @@ import mmap
 import os
 from collections.abc import Callable
 from hashlib import blake2b
+from math import floor
 
 from elemta.mail.rate import Rate
 
@@ -25,7 +26,8 @@ WAYS = 8  # places of a bucket
 DIGEST = 16  # octets
 PATIENCE = 1000  # attempts to get a lock: about a millisecond
 
-ROUNDING = 1e-6  # seconds; sums of many steps are off by less
+ROUNDING = 1e-6  # seconds, or of what is counted; sums of many steps are off by less
+TICK = 0.001  # seconds; who waits until something has gone comes a moment after that
 
 _KEYS = WAYS * DIGEST
 
@@ -119,26 +121,28 @@ class Rates(SharedTable):
     def __init__(self, places: int, *, is_shared: bool = True) -> None:
         super().__init__(places, 1, is_shared=is_shared)
 
-    def take(self, key: str, cost: float, rate: Rate, now: float) -> float:
+    def take(self, key: str, cost: float, rate: Rate, now: float, burst: float = 0.0) -> float:
         """Use some of what is allowed; nothing is used when it is not.
 
         Args:
             key: Whose, and of what.
-            cost: How much; more than the whole allowance counts as that.
-            rate: How much is allowed in how many seconds; all of it may come at once.
+            cost: How much; more than may come at once counts as that.
+            rate: How much is allowed in how many seconds.
             now: Monotonic seconds, the same clock for all processes.
+            burst: How much may come at once; 0 is all of it.
 
         Returns:
             0 when it is allowed, else the seconds after which it will be.
         """
-        count, period = rate.count, rate.period
-        step = min(cost, count) * period / count
+        interval = rate.period / rate.count
+        most = burst or rate.count
+        step = min(cost, most) * interval
         digest, bucket = self._digest(key)
         held = self._lock(bucket)
         try:
             index = self._find(digest, bucket)
             gone_at = max(now, self._numbers[index]) if index >= 0 else now
-            wait = gone_at + step - now - period
+            wait = gone_at + step - now - most * interval
             if wait > ROUNDING:
                 return wait
             if index < 0:
@@ -163,6 +167,19 @@ class Rates(SharedTable):
                 index = self._settle(digest, bucket, self._numbers.__getitem__)
             self._numbers[index] = now + used
             return used / interval
+        finally:
+            if held:
+                self._unlock(bucket)
+
+    def give_back(self, key: str, cost: float, rate: Rate, now: float) -> None:
+        """Take back what has just been taken."""
+        digest, bucket = self._digest(key)
+        held = self._lock(bucket)
+        try:
+            index = self._find(digest, bucket)
+            if index >= 0:
+                gone_at = self._numbers[index] - cost * rate.period / rate.count
+                self._numbers[index] = max(now, gone_at)
         finally:
             if held:
                 self._unlock(bucket)
@@ -309,3 +326,109 @@ class Windows(SharedTable):
         if behind <= 0:
             return current, previous
         return 0.0, current if behind == 1 else 0.0
+
+
+class Sliding(SharedTable):
+    """How much of what is allowed has been used within the last period, by key.
+
+    What came in the period before the one that runs counts as if it had come evenly, rounded down:
+    else one of sixty would be lost in each minute. Kept are shares of what is allowed: where a
+    bucket is full, whoever has the least of it makes room.
+    """
+
+    def __init__(self, places: int, *, is_shared: bool = True) -> None:
+        super().__init__(places, 4, is_shared=is_shared)  # begin, shares now and before, period
+
+    def take(self, key: str, cost: float, rate: Rate, now: float) -> float:
+        """Use some of what is allowed; nothing is used when it is not.
+
+        Args:
+            key: Whose, and of what.
+            cost: How much; more than all that is allowed counts as that.
+            rate: How much is allowed in how many seconds; all of it may come at once.
+            now: Monotonic seconds, the same clock for all processes.
+
+        Returns:
+            0 when it is allowed, else the seconds after which it will be.
+        """
+        count, period = rate.count, rate.period
+        share = min(1.0, cost / count)
+        began_at = now // period * period
+        digest, bucket = self._digest(key)
+        held = self._lock(bucket)
+        try:
+            index, numbers = self._find(digest, bucket), self._numbers
+            current = previous = 0.0
+            if index >= 0:
+                current, previous = self._at(index, began_at, period)
+                left = floor(previous * count * (1.0 - (now - began_at) / period) + ROUNDING)
+                if current + share + left / count > 1.0 + ROUNDING / count:
+                    return _wait(current, previous, share, rate) + began_at - now
+            if index < 0:
+                index = self._settle(digest, bucket, lambda at: self._weight(at, now))
+            numbers[index], numbers[index + 1] = began_at, current + share
+            numbers[index + 2], numbers[index + 3] = previous, period
+            return 0.0
+        finally:
+            if held:
+                self._unlock(bucket)
+
+    def give_back(self, key: str, cost: float, rate: Rate, now: float) -> None:
+        """Take back what has just been taken."""
+        digest, bucket = self._digest(key)
+        held = self._lock(bucket)
+        try:
+            index = self._find(digest, bucket)
+            if index >= 0 and now - self._numbers[index] < rate.period:
+                share = min(1.0, cost / rate.count)
+                self._numbers[index + 1] = max(0.0, self._numbers[index + 1] - share)
+        finally:
+            if held:
+                self._unlock(bucket)
+
+    def peek(self, key: str, rate: Rate, now: float) -> float:
+        """Say how much has been used within the last period."""
+        index = self._find(*self._digest(key))
+        if index < 0:
+            return 0.0
+        period = rate.period
+        began_at = now // period * period
+        current, previous = self._at(index, began_at, period)
+        return rate.count * (current + previous * (1.0 - (now - began_at) / period))
+
+    def forget(self, key: str) -> None:
+        """Take it that nothing has been used."""
+        digest, bucket = self._digest(key)
+        held = self._lock(bucket)
+        try:
+            index = self._find(digest, bucket)
+            if index >= 0:
+                self._numbers[index + 1] = self._numbers[index + 2] = 0.0
+        finally:
+            if held:
+                self._unlock(bucket)
+
+    def _at(self, index: int, began_at: float, period: float) -> tuple[float, float]:
+        """Give the shares of the period that runs and of the one before."""
+        numbers = self._numbers
+        behind = began_at - numbers[index]
+        if behind <= 0.0:
+            return numbers[index + 1], numbers[index + 2]
+        return 0.0, numbers[index + 1] if behind < 1.5 * period else 0.0
+
+    def _weight(self, index: int, now: float) -> float:
+        """Say how much an entry matters: not at all once two periods are over."""
+        numbers = self._numbers
+        if now - numbers[index] >= 2.0 * numbers[index + 3]:
+            return 0.0
+        return numbers[index + 1] + numbers[index + 2]
+
+
+def _wait(current: float, previous: float, share: float, rate: Rate) -> float:
+    """Say how long after the beginning of the period that runs a share is to be had."""
+    room = 1.0 - share - current
+    later = 0.0
+    if room * rate.count < -ROUNDING:  # not before the next period
+        room, previous, later = 1.0 - share, current, rate.period
+    most = floor(room * rate.count + ROUNDING) + 1  # of the period before; less than that is left
+    return later + max(0.0, 1.0 - most / (previous * rate.count)) * rate.period + TICK

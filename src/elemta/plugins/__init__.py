@@ -2,6 +2,7 @@
 
 from elemta.mail.address import Address, parse_address, parse_domain
 from elemta.mail.errors import LookupFailed
+from elemta.mail.rate import Rate
 from elemta.mailauth import (
     ArcVerdict,
     Authentication,
@@ -99,6 +100,7 @@ __all__ = [
     "OutcomeContext",
     "Plugin",
     "QueueContext",
+    "Rate",
     "RecipientContext",
     "RemoveHeader",
     "RemoveRecipient",

@@ -7,9 +7,12 @@ from typing import Any, Protocol, TypeVar
 
 from elemta.mail.clock import Clock
 from elemta.mail.errors import PluginError
+from elemta.mail.rate import Rate
 from elemta.mailauth import Resolver
 
 T = TypeVar("T")
+
+NOT_LENT = "rates are not lent to plugins in processes of their own"
 
 
 class PluginLog(Protocol):
@@ -77,6 +80,57 @@ class Cache(Protocol):
         ...
 
 
+class Rates(Protocol):
+    """How much of something has been used lately, by key; the same for all workers of the node.
+
+    No call waits, and all of them together take some microseconds. Memory is bounded: where there
+    are too many keys, whoever has used least is forgotten. All is forgotten when the server starts
+    anew.
+
+    `rate` is how much is allowed in how many seconds. `burst` is how much of it may come at once,
+    the rest evenly (GCRA); with 0 all of it may, and then no more within any such period (a sliding
+    window). A key is used with the same rate and burst each time.
+
+    Raises:
+        PluginError: None are lent here: the plugin runs in a process of its own.
+    """
+
+    def take(self, key: str, cost: float, rate: Rate, *, burst: float = 0) -> float:
+        """Use some: 0 where it is allowed, else the seconds after which it will be.
+
+        Nothing is used when it is not allowed. A cost of more than may come at once counts as that.
+        """
+        ...
+
+    def give_back(self, key: str, cost: float, rate: Rate, *, burst: float = 0) -> None:
+        """Take back what has just been taken, because something else has refused."""
+        ...
+
+    def peek(self, key: str, rate: Rate, *, burst: float = 0) -> float:
+        """Say how much has been used lately."""
+        ...
+
+    def forget(self, key: str) -> None:
+        """Take it that nothing has been used."""
+        ...
+
+
+class NoRates:
+    """Where none are lent: outside of the worker."""
+
+    def take(self, _key: str, _cost: float, _rate: Rate, *, burst: float = 0) -> float:  # noqa: ARG002
+        raise PluginError(NOT_LENT)
+
+    def give_back(self, _key: str, _cost: float, _rate: Rate, *, burst: float = 0) -> None:  # noqa: ARG002
+        raise PluginError(NOT_LENT)
+
+    def peek(self, _key: str, _rate: Rate, *, burst: float = 0) -> float:  # noqa: ARG002
+        raise PluginError(NOT_LENT)
+
+    def forget(self, _key: str) -> None:
+        raise PluginError(NOT_LENT)
+
+
 class Mail(Protocol):
     """Takes mail of a plugin's own into the queue."""
 
@@ -118,6 +172,7 @@ class Tools:
         hostname: What the server calls itself.
         mail: Takes mail of its own; not in a process of its own.
         state_dir: Where the server keeps its state, for a database beside its own.
+        rates: What has been used lately, on the whole node; not in a process of its own.
     """
 
     log: PluginLog
@@ -129,3 +184,4 @@ class Tools:
     hostname: str
     mail: Mail = field(default_factory=NoMail)
     state_dir: Path = Path("var")
+    rates: Rates = field(default_factory=NoRates)

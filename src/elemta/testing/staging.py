@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from elemta.mail import events as ev
 from elemta.mailauth import Resolver
+from elemta.net.node_rates import NodeRates
 from elemta.plugins.finding.inspection import hooks_of, inspect_class
 from elemta.plugins.finding.problems import PluginProblem, PluginsError
 from elemta.plugins.finding.sources import Found, Kind
@@ -17,12 +18,14 @@ from elemta.plugins.plugin import Plugin
 from elemta.plugins.settings import Mode, OnError, PluginSettings
 from elemta.plugins.tooling import BoundedCache, Figures
 from elemta.plugins.tooling.log import Logger
+from elemta.plugins.tooling.rates import OwnRates
 from elemta.plugins.tools import Tools
 from elemta.testing.clock import FakeClock
 from elemta.testing.mail import MemoryMail
 from elemta.testing.store import MemoryStore
 
 HOSTNAME = "mx.example.test"
+RATES = 1 << 14  # keys of one plugin under test
 
 
 class Staged:
@@ -65,6 +68,7 @@ class Staged:
             HOSTNAME,
             mail=self.mail,
             state_dir=state_dir,
+            rates=OwnRates(asked.name, NodeRates(RATES, is_shared=False), clock.monotonic),
         )
         candidate.adjust(asked)
         self.plugin = candidate.make(values, tools)

@@ -15,6 +15,7 @@ from elemta.mail.clock import Clock
 from elemta.mail.errors import PluginError
 from elemta.mail.reply import clean_text
 from elemta.mailauth import Resolver
+from elemta.net.node_rates import NodeRates
 from elemta.net.tasks import spawn
 from elemta.plugins.asking.chain import Decision
 from elemta.plugins.asking.table import NO_HOOKS, HookTable
@@ -51,6 +52,7 @@ class Roster(Families):
         clock: The time, also for them.
         dns: What they look names up with.
         submit: Takes mail of their own; None where nobody does.
+        rates: What they count in together with other workers; None where there are none.
 
     Attributes:
         on_change: Called whenever there are new tables.
@@ -63,12 +65,19 @@ class Roster(Families):
         clock: Clock,
         dns: Resolver,
         submit: Submit | None = None,
+        rates: NodeRates | None = None,
     ) -> None:
         self._settings = settings
         self._emit = emit
         self._clock = clock
         self._toolbox = Toolbox(
-            settings.state_dir, clock, emit, dns, hostname=settings.hostname, submit=submit
+            settings.state_dir,
+            clock,
+            emit,
+            dns,
+            hostname=settings.hostname,
+            submit=submit,
+            rates=rates,
         )
         self._running: dict[str, Running] = {}
         self._tables: dict[str, HookTable] = {}
@@ -89,13 +98,14 @@ class Roster(Families):
         clock: Clock,
         dns: Resolver,
         submit: Submit | None = None,
+        rates: NodeRates | None = None,
     ) -> "Roster":
         """Load all plugins, set them up and enable them.
 
         Raises:
             PluginsError: Any of them cannot be used; none is left running.
         """
-        roster = cls(settings, emit, clock, dns, submit)
+        roster = cls(settings, emit, clock, dns, submit, rates)
         try:
             await roster.apply(settings)
         except PluginsError:

@@ -7,6 +7,7 @@ from pathlib import Path
 from elemta.mail.clock import Clock
 from elemta.mail.events import Emit
 from elemta.mailauth import Resolver
+from elemta.net.node_rates import NodeRates
 from elemta.plugins.settings import PluginSettings
 from elemta.plugins.tooling.cache import BoundedCache
 from elemta.plugins.tooling.database import Database
@@ -15,6 +16,7 @@ from elemta.plugins.tooling.files import LogFiles
 from elemta.plugins.tooling.log import Logger
 from elemta.plugins.tooling.mail import OwnMail, Submit
 from elemta.plugins.tooling.names import check_name
+from elemta.plugins.tooling.rates import OwnRates
 from elemta.plugins.tooling.store import DiskStore
 from elemta.plugins.tools import NoMail, Tools
 
@@ -33,6 +35,7 @@ class Toolbox:
         dns: Lent to all plugins; it is not closed here.
         hostname: What the server calls itself.
         submit: Takes mail of plugins; None where there is no server to take it.
+        rates: What plugins count in, made before the fork; None makes some for this process alone.
         debug: Write all that plugins say, whatever their settings are; None asks the environment
             for `ELEMTA_PLUGIN_DEBUG`: "1", or "attach" where a debugger may come, too.
 
@@ -49,6 +52,7 @@ class Toolbox:
         *,
         hostname: str = "localhost",
         submit: Submit | None = None,
+        rates: NodeRates | None = None,
         debug: bool | None = None,
     ) -> None:
         self._clock = clock
@@ -56,6 +60,7 @@ class Toolbox:
         self._dns = dns
         self._hostname = hostname
         self._submit = submit
+        self._rates = NodeRates(is_shared=False) if rates is None else rates
         self._state_dir = state_dir
         self._is_debug = _asked_to_debug() if debug is None else debug
         self._files = LogFiles(state_dir)
@@ -87,6 +92,7 @@ class Toolbox:
             hostname=self._hostname,
             mail=NoMail() if self._submit is None else OwnMail(name, self._submit),
             state_dir=self._state_dir,
+            rates=OwnRates(name, self._rates, self._clock.monotonic),
         )
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """The counters of the node: made once, before workers are forked, and shared by all of them."""
 
+from elemta.net.node_rates import NodeRates
 from elemta.net.shared_table import Holds, Rates, Windows
 
 RATES = 1 << 17  # addresses, networks and logins; 3 MB
@@ -13,6 +14,7 @@ class Counters:
 
     Attributes:
         worker: The number of the worker that this process is; it says so after the fork.
+        lent: What plugins count in.
     """
 
     def __init__(self, workers: int) -> None:
@@ -23,6 +25,7 @@ class Counters:
         self.holds = Holds(HOLDS, workers)
         self.met = Rates(MET, is_shared=is_shared)
         self.windows = Windows(WINDOWS, is_shared=is_shared)
+        self.lent = NodeRates(is_shared=is_shared)
 
     def drop(self, worker: int) -> None:
         """Take note that a worker has ended: its connections are closed."""
@@ -30,5 +33,12 @@ class Counters:
 
     def close(self) -> None:
         """Give the memory back; for tests, a process that ends does it anyway."""
-        for table in (self.rates, self.failures, self.holds, self.met, self.windows):
+        for table in (
+            self.rates,
+            self.failures,
+            self.holds,
+            self.met,
+            self.windows,
+            self.lent,
+        ):
             table.close()
