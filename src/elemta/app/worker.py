@@ -157,6 +157,7 @@ class Worker:
             self._clock,
             self._resolver,
             submit=PluginMail.of(lambda: self._around.get(PLUGINS), self._next_session_id),
+            rates=start.counters.lent,
         )
         attacks: dict[type[ev.Event], ev.Emit] = {ev.SecurityEvent: self._plugins.heed}
         heard = fan_out(self._log, self._metrics, heed=attacks)
