@@ -126,12 +126,12 @@ def test_dmarc(post, author, sender, source, result):
 @pytest.mark.parametrize("author", ["reject.test", "below.reject.test"])
 def test_dmarc_rejects(post, author):
     reply = post.send("pass.test", source="127.0.0.2", content=message(author))
-    assert reply == (
+    assert reply.startswith(
         f"550 5.7.26 Neither SPF nor DKIM shows that this message is from {author}, "
         "and that domain asks to refuse such mail (DMARC)"
     )
-    (event,) = post.server.wait_event("message_rejected", plugin="dmarc", reply=reply)
-    assert event["reason"] == f"dmarc=fail from {author}, p=reject"
+    reason = f"dmarc=fail from {author}, p=reject"
+    post.server.wait_event("message_rejected", plugin="dmarc", reason=reason)
 
 
 def test_dmarc_quarantines(post):
@@ -153,7 +153,7 @@ def test_dmarc_quarantines(post):
 )
 def test_an_unclear_author(post, head):
     reply = post.send("pass.test", source="127.0.0.2", head=head)
-    assert reply == "550 5.7.1 It is not clear from whom this message is"
+    assert reply.startswith("550 5.7.1 It is not clear from whom this message is")
 
 
 def test_several_authors_are_all_judged(post):
