@@ -34,6 +34,7 @@ rspamd_config:register_symbol({ name = 'ASKED_FOR', type = 'prefilter', callback
     'host=' .. tostring(task:get_hostname()), 'size=' .. tostring(task:get_size()),
     'mta=' .. tostring(task:get_request_header('MTA-Name')),
     'settings=' .. tostring(task:get_request_header('Settings-ID')),
+    'password=' .. tostring(task:get_request_header('Password')),
   }
   task:insert_result('FACTS', 1.0, facts)
   if asked:find('^facts') then
@@ -67,7 +68,7 @@ options {{
   url_tld = "{home}/suffixes"; hs_cache_dir = "{home}"; cache_file = "{home}/symbols";
   history_file = "{home}/history"; stats_file = "{home}/stats"; dynamic_conf = "{home}/dynamic";
   filters = ""; explicit_modules = []; local_addrs = []; task_timeout = 8s;
-  gtube_patterns = "all";
+  enable_test_patterns = true;
   dns {{ nameserver = ["127.0.0.1:{port}"]; timeout = 0.1s; retransmits = 1; }}
 }}
 logging {{ type = "console"; level = "info"; }}

@@ -27,9 +27,9 @@ def run_spamd(folder: Path) -> Iterator[Spamd]:
     home.mkdir()
     argv = [spamd, "--local", "--max-children=2", f"--listen=127.0.0.1:{port}", "--syslog=stderr"]
     argv += ["--nouser-config", "--allowed-ips=127.0.0.1", f"--pidfile={home}/pid"]
-    argv += [f"--helper-home-dir={home}", f"--siteconfigpath={home}"]
+    argv.append(f"--helper-home-dir={home}")
     if os.getuid() == 0:
-        argv.append("--username=root")
+        argv.append("--username=nobody")
     env = os.environ | {"HOME": str(home)}
 
     with start(argv, ready=lambda: _scans(port), log=home / "log", within=30, env=env) as process:

@@ -13,6 +13,7 @@ from elemta.net import Stream, spawn
 from elemta.plugins import (
     DeliveryContext,
     FamilyInfo,
+    Headers,
     MessageContext,
     Plugin,
     Result,
@@ -37,7 +38,7 @@ from elemta.plugins.edits import Edit
 S = TypeVar("S", bound=ScanningSettings)
 
 LIFETIME = 3600.0  # seconds for which a verdict on a message in the queue is remembered
-_Scanned = tuple[object, str, Finding]
+_Scanned = tuple[Headers, str, Finding]
 
 
 class _Unlasting(Exception):  # noqa: N818 - what it is
@@ -171,11 +172,11 @@ class Scanner(Plugin[S], abc.ABC):
         """Scan, unless it was done in this hook: what plugins change after it is scanned anew."""
         notes, name = ctx.session.notes, f"{self.metadata.name}.scanned"
         known: _Scanned | None = notes.get(name)
-        if known is not None and known[0] is ctx.message and known[1] == ctx.hook:
+        if known is not None and known[0] is ctx.headers and known[1] == ctx.hook:
             return known[2]
         finding = await self._examine(from_dialogue(ctx))
         if finding.is_lasting:
-            notes[name] = (ctx.message, ctx.hook, finding)
+            notes[name] = (ctx.headers, ctx.hook, finding)
         return finding
 
     async def _examine(self, mail: Mail) -> Finding:
