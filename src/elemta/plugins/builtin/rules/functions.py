@@ -1,0 +1,168 @@
+"""What expressions may call beside what their language brings."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from elemta.mail.hours import Hours, parse_hours
+from elemta.mailauth import AuthStatus
+from elemta.plugins.builtin.rules.entries import Entry
+from elemta.plugins.builtin.rules.facts import Facts, Kind, Moment, Value
+from elemta.plugins.builtin.rules.lists import NamedList
+from elemta.plugins.builtin.rules.matching import Networks, Pattern, compile_pattern
+
+MAX_TEXT = 64 * 1024  # characters that a pattern looks at
+
+_ANY = tuple(Moment)
+_MESSAGE = (Moment.HEADERS, Moment.DATA)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function.
+
+    Attributes:
+        takes: Types of its arguments.
+        gives: Type of its value.
+        call: Given what is known and the arguments; it never raises once `judge` is content.
+        fixed: Which arguments have to be written out as texts.
+        judge: Raises a ValueError where these are wrong.
+        moments: When it can be called.
+        meaning: For people.
+    """
+
+    takes: tuple[Kind, ...]
+    gives: Kind
+    call: Callable[..., Value]
+    meaning: str
+    fixed: tuple[int, ...] = ()
+    judge: Callable[..., object] = lambda *_fixed: None
+    moments: tuple[Moment, ...] = _ANY
+
+
+def make_functions(lists: Mapping[str, NamedList]) -> dict[str, Function]:
+    """Give all functions, with the lists that there are."""
+
+    def in_list(facts: Facts, name: str, value: str) -> bool:
+        hit = lists[name].find(value, facts.now)
+        if hit is not None:
+            facts.seen.append(str(hit))
+        return hit is not None
+
+    def judge_list(name: str) -> None:
+        if name not in lists:
+            listed = ", ".join(sorted(lists)) or "there are none"
+            raise ValueError(f"there is no list {name!r}: {listed}")
+
+    text, truth = Kind.TEXT, Kind.TRUTH
+    return {
+        "in_list": Function(
+            (text, text),
+            truth,
+            in_list,
+            'Whether a list has something: `in_list("blocked", sender)`.',
+            (0,),
+            judge_list,
+        ),
+        "in_network": Function(
+            (text, text),
+            truth,
+            _in_network,
+            'Whether an address is in a network: `in_network(client_ip, "192.0.2.0/24")`.',
+            (1,),
+            _network_of,
+        ),
+        "in_hours": Function(
+            (text, text),
+            truth,
+            _in_hours,
+            'Whether it is that time there: `in_hours("Mon-Fri 09:00-17:00", "Europe/Berlin")`.',
+            (0, 1),
+            _hours_of,
+        ),
+        "matches": Function(
+            (text, text),
+            truth,
+            _matches,
+            'Whether a regular expression (RE2) is found: `subject.matches("(?i)invoice")`.',
+            (1,),
+            pattern_of,
+        ),
+        "header": Function(
+            (text,),
+            text,
+            lambda facts, name: facts.ctx.headers.get(name) or "",
+            'The first field of a name, decoded: `header("List-Id")`; "" without one.',
+            moments=_MESSAGE,
+        ),
+        "has_header": Function(
+            (text,),
+            truth,
+            lambda facts, name: name in facts.ctx.headers,
+            'Whether there is a field: `has_header("List-Id")`.',
+            moments=_MESSAGE,
+        ),
+        "signed_by": Function(
+            (text,),
+            truth,
+            _signed_by,
+            'Whether a DKIM signature of a domain passes: `signed_by("example.org")`.',
+            moments=(Moment.DATA,),
+        ),
+        "metadata": Function(
+            (text,),
+            text,
+            lambda facts, name: facts.ctx.session.metadata.get(name, ""),
+            'What a plugin has left under a name: `metadata("rspamd.score")`; "" for nothing.',
+        ),
+    }
+
+
+def _in_network(_facts: Facts, address: str, network: str) -> bool:
+    return next(_network_of(network).find(address), None) is not None
+
+
+@lru_cache(maxsize=1024)
+def _network_of(text: str) -> Networks:
+    found = Networks()
+    found.add(Entry(text, 0))
+    found.finish()
+    return found
+
+
+def _in_hours(facts: Facts, hours: str, zone: str) -> bool:
+    spans, place = _hours_of(hours, zone)
+    there = datetime.fromtimestamp(facts.now, place)  # of an instant it is known in any zone
+    return spans.contains(there.weekday(), there.hour * 60 + there.minute)
+
+
+@lru_cache(maxsize=256)
+def _hours_of(hours: str, zone: str) -> tuple[Hours, ZoneInfo]:
+    spans = parse_hours(hours)
+    try:
+        return spans, ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"there is no time zone {zone!r}, such as Europe/Berlin") from None
+
+
+def _matches(_facts: Facts, text: str, pattern: str) -> bool:
+    return pattern_of(pattern).search(text[:MAX_TEXT]) is not None
+
+
+@lru_cache(maxsize=1024)
+def pattern_of(text: str) -> Pattern:
+    """Compile a pattern; the same one for the same text.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return compile_pattern(text)
+
+
+def _signed_by(facts: Facts, domain: str) -> bool:
+    verdicts: Any = facts.ctx.message.authentication.dkim
+    wanted = domain.lower()
+    return any(each.status is AuthStatus.PASS and each.domain == wanted for each in verdicts)

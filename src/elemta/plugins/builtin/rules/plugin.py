@@ -1,0 +1,157 @@
+"""Rules and lists as a plugin: asked in six hooks, and looked after while the server runs."""
+
+import asyncio
+import contextlib
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from elemta.mail.errors import PluginError
+from elemta.net.tasks import spawn
+from elemta.plugins import (
+    ConfigContext,
+    ConnectionContext,
+    EnvelopeContext,
+    HelloContext,
+    MessageContext,
+    Metadata,
+    Plugin,
+    RecipientContext,
+    Result,
+)
+from elemta.plugins.builtin.rules.facts import Moment
+from elemta.plugins.builtin.rules.feeds import Feeds
+from elemta.plugins.builtin.rules.loading import Reader, Stamp
+from elemta.plugins.builtin.rules.rule import Rule
+from elemta.plugins.builtin.rules.ruleset import Ruleset
+from elemta.plugins.builtin.rules.settings import RulesSettings
+from elemta.plugins.builtin.rules.specs import check_specs
+
+_FEED_WAIT = 5.0  # seconds between two looks at whether a list is due, where files are not watched
+
+
+class Rules(Plugin[RulesSettings]):
+    """Asks the rules."""
+
+    metadata = Metadata(
+        name="rules",
+        version="1.0.0",
+        description="Rules and lists: what is accepted, refused, tagged, sent elsewhere",
+        after=("iprev", "spf", "dkim", "arc", "dmarc", "reputation", "dnsbl"),
+    )
+    Settings: ClassVar[type[BaseModel]] = RulesSettings
+
+    async def setup(self) -> None:
+        """Read everything, and run the cases."""
+        self._reader = Reader(self.settings, self.tools.state_dir)
+        self._working: asyncio.Task[None] | None = None
+        self._seen: Stamp = ()
+        self._told = ""
+        await self._read()
+        self._feeds = Feeds(self.tools)
+
+    async def self_check(self) -> None:
+        """Run the cases once more: before these rules replace others."""
+        await asyncio.to_thread(self._check, self._rules)
+
+    async def enable(self) -> None:
+        """Begin to look after files and lists that are fetched."""
+        if self._working is None:
+            self._working = spawn(self._work(), "rules")
+
+    async def disable(self) -> None:
+        """Stop that."""
+        working, self._working = self._working, None
+        if working is not None:
+            working.cancel()
+            await asyncio.wait([working])
+
+    async def on_config_changed(self, _ctx: ConfigContext) -> Result | None:
+        """Read everything again; what is wrong keeps the new configuration from being taken."""
+        try:
+            await self._read()
+        except PluginError as error:
+            return Result.reject(note=str(error))
+        return None
+
+    def on_connect(self, ctx: ConnectionContext) -> Result | None:
+        """A client connects."""
+        return self._rules.ask(Moment.CONNECT, ctx, self.tools.clock.now(), self._count)
+
+    def on_helo(self, ctx: HelloContext) -> Result | None:
+        """It says its name."""
+        return self._rules.ask(Moment.HELO, ctx, self.tools.clock.now(), self._count)
+
+    def on_mail_from(self, ctx: EnvelopeContext) -> Result | None:
+        """A message begins."""
+        return self._rules.ask(Moment.MAIL, ctx, self.tools.clock.now(), self._count)
+
+    def on_rcpt_to(self, ctx: RecipientContext) -> Result | None:
+        """A recipient."""
+        return self._rules.ask(Moment.RCPT, ctx, self.tools.clock.now(), self._count)
+
+    def on_headers(self, ctx: MessageContext) -> Result | None:
+        """Its header section is here."""
+        return self._rules.ask(Moment.HEADERS, ctx, self.tools.clock.now(), self._count)
+
+    def on_validated(self, ctx: MessageContext) -> Result | None:
+        """All of it is here, and all is known of its origin."""
+        return self._rules.ask(Moment.DATA, ctx, self.tools.clock.now(), self._count)
+
+    async def look(self) -> None:
+        """Fetch lists that are due, and read files that have changed.
+
+        What cannot be used is told once, and the rules stay as they were.
+        """
+        await self._feeds.fetch_due(self._reader.feeds)
+        stamp = await asyncio.to_thread(self._reader.stamp)
+        if stamp == self._seen:
+            return
+        try:
+            await self._read()
+        except PluginError as error:
+            self._seen = stamp
+            if str(error) != self._told:
+                self._told = str(error)
+                tell = self.tools.log.error
+                tell(f"the rules stay as they were: {error}")
+                self.tools.metrics.count("reloads", result="failed")
+        else:
+            self._told = ""
+            tell = self.tools.log.info
+            tell(f"{len(self._rules.rules)} rules have been read again")
+            self.tools.metrics.count("reloads", result="done")
+
+    async def _read(self) -> None:
+        """Take what there is now.
+
+        Raises:
+            RulesError: It cannot be used.
+        """
+        self._rules, self._seen = await asyncio.to_thread(self._read_checked)
+
+    def _read_checked(self) -> tuple[Ruleset, Stamp]:
+        rules, stamp = self._reader.read()
+        self._check(rules)
+        return rules, stamp
+
+    def _check(self, rules: Ruleset) -> None:
+        check_specs(self._reader.find_specs(), rules, self.tools.clock.now())
+
+    def _count(self, rule: Rule, note: str) -> None:
+        tools = self.tools
+        if rule.is_observed:
+            tools.metrics.count("observed", rule=rule.name)
+            tell = tools.log.info
+            tell(f"only observed: {note}")
+        else:
+            tools.metrics.count("hits", rule=rule.name)
+
+    async def _work(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.watch or _FEED_WAIT)
+            with contextlib.suppress(OSError):
+                if self.settings.watch:
+                    await self.look()
+                else:
+                    await self._feeds.fetch_due(self._reader.feeds)
