@@ -1,0 +1,198 @@
+"""A connection to a milter: packets out and in, each within its time."""
+
+import asyncio
+import struct
+import weakref
+from collections.abc import Callable
+
+from elemta.plugins.builtin._elsewhere import Breaker, Trouble, open_stream, parse_place
+from elemta.plugins.builtin.milter import packets
+from elemta.plugins.builtin.milter.packets import Command, Packet, Terms
+from elemta.plugins.builtin.milter.settings import MilterServer
+
+MAX_IDLE_FOR = 60.0  # seconds after which a connection that nobody uses is not used again
+_FLUSH_AT = 65536  # octets that are gathered before they are written
+_LENGTH = 4
+
+
+class Link:
+    """A connection; what is said is gathered until an answer is waited for.
+
+    Attributes:
+        terms: What has been negotiated.
+        idle_since: When it was last given back.
+        was_used: It has served another client before.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_gathered",
+        "_reader",
+        "_size",
+        "_writer",
+        "idle_since",
+        "terms",
+        "was_used",
+    )
+
+    terms: Terms
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._gathered: list[bytes] = []
+        self._size = 0
+        self.idle_since = 0.0
+        self.was_used = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not been closed by us."""
+        return not self._writer.is_closing()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether nothing has come that was not asked for, an end included."""
+        # there is no public way to see what waits unread
+        waits = bool(self._reader._buffer)  # type: ignore[attr-defined] # noqa: SLF001
+        return not (waits or self._reader.at_eof() or self._writer.is_closing())
+
+    def say(self, octets: bytes) -> None:
+        """Gather a packet."""
+        if octets:
+            self._gathered.append(octets)
+            self._size += len(octets)
+
+    async def flush_some(self, seconds: float) -> None:
+        """Write what is gathered, if that is much; as `flush`."""
+        if self._size >= _FLUSH_AT:
+            await self.flush(seconds)
+
+    async def flush(self, seconds: float) -> None:
+        """Write what is gathered.
+
+        Raises:
+            Trouble: It does not take it.
+        """
+        self._write()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._writer.drain()
+        except TimeoutError:
+            raise Trouble(f"it has read nothing for {seconds:g} s") from None
+        except OSError as error:
+            raise Trouble(f"the connection is lost: {error.strerror or error}") from None
+
+    async def read(self, seconds: float) -> Packet:
+        """Write what is gathered, and read an answer.
+
+        Raises:
+            Trouble: None comes, or none that can be read.
+        """
+        await self.flush(seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                length = packets.read_length(await self._reader.readexactly(_LENGTH))
+                octets = await self._reader.readexactly(length)
+        except TimeoutError:
+            raise Trouble(f"no answer within {seconds:g} s") from None
+        except asyncio.IncompleteReadError:
+            raise Trouble("it has closed the connection") from None
+        except (OSError, struct.error) as error:
+            raise Trouble(f"the connection is lost: {error}") from None
+        return Packet(octets[:1], octets[1:])
+
+    def part(self, *octets: bytes) -> None:
+        """Say last words without waiting, and leave the connection open."""
+        self._gathered += octets
+        self._write()
+
+    def close(self) -> None:
+        """Close it, what is on the way included; idempotent."""
+        self._writer.transport.abort()
+
+    def leave(self, *octets: bytes) -> None:
+        """Say last words without waiting, and close."""
+        if not self._writer.is_closing():
+            self.part(*octets)
+            self._writer.close()
+
+    def _write(self) -> None:
+        if self._gathered:
+            self._writer.write(b"".join(self._gathered))
+            self._gathered.clear()
+            self._size = 0
+
+
+class Server:
+    """A milter, and connections to it that wait for somebody to use them.
+
+    Args:
+        settings: Where it is, and how long it may take.
+        monotonic: Tells the time.
+
+    Attributes:
+        settings: As given.
+        breaker: Leaves it alone when it fails.
+    """
+
+    def __init__(self, settings: MilterServer, monotonic: Callable[[], float]) -> None:
+        self.settings = settings
+        self.breaker = Breaker(settings.breaker_failures, settings.breaker_pause, monotonic)
+        self._place = parse_place(settings.address)
+        self._monotonic = monotonic
+        self._idle: list[Link] = []
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._is_closed = False
+
+    async def take(self, *, fresh: bool = False) -> Link:
+        """Give a connection on which no client has been told of yet.
+
+        Args:
+            fresh: One that nobody has used.
+
+        Raises:
+            Trouble: There is none.
+        """
+        self.breaker.check()
+        while self._idle and not fresh:
+            link = self._idle.pop()
+            if link.is_usable and self._monotonic() - link.idle_since <= MAX_IDLE_FOR:
+                link.was_used = True
+                return link
+            link.close()
+        seconds = self.settings.connect_timeout
+        link = Link(*await open_stream(self._place, seconds, packets.MAX_PACKET))
+        self._links.add(link)
+        try:
+            link.say(packets.offer())
+            link.terms = packets.read_terms(await link.read(seconds))
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    def give_back(self, link: Link, *last: bytes) -> None:
+        """Keep a connection for the next client, or say goodbye.
+
+        Args:
+            link: On which nothing is on the way.
+            last: What is to be said before.
+        """
+        settings = self.settings
+        may_wait = settings.reuse and link.terms.version >= packets.VERSION and link.is_usable
+        if not may_wait or self._is_closed or len(self._idle) >= settings.max_idle:
+            link.leave(*last, packets.encode(Command.QUIT))
+            return
+        link.part(*last, packets.encode(Command.QUIT_NEW_CONNECTION))
+        link.idle_since = self._monotonic()
+        self._idle.append(link)
+
+    def close(self) -> None:
+        """Say goodbye on connections that wait, and cut off those in use; none is kept any more."""
+        self._is_closed = True
+        while self._idle:
+            self._idle.pop().leave(packets.encode(Command.QUIT))
+        for link in self._links:
+            if link.is_open:
+                link.close()
