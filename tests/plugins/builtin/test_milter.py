@@ -356,13 +356,11 @@ async def test_an_old_connection_that_ends_is_no_failure():
 
 
 async def test_a_milter_that_is_started_anew_between_messages():
-    async with (
-        bench(server(port := free_port())) as it,
-        puppet(port=port, script={"E": [("c", b""), None]}),
-    ):
-        await it.connect()
-        await it.helo()
-        await exchange(it)
+    async with bench(server(port := free_port())) as it:
+        async with puppet(port=port, script={"E": [("c", b""), None]}):
+            await it.connect()
+            await it.helo()
+            await exchange(it)
         async with puppet(port=port) as milter:
             assert not any(each.is_refused for each in await exchange(it))
             await it.disconnect()
