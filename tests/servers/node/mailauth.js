@@ -46,7 +46,7 @@ const judge = async ({ raw, ip, helo, sender }) => {
 
 const sign = async ({ raw, keys, form }) => {
     const { signatures, errors } = await dkimSign(Buffer.from(raw, 'base64'), {
-        canonicalization: form, signatureData: keys
+        canonicalization: form, signatureData: keys, signTime: new Date()
     });
     if (errors.length) {
         throw errors[0].err;
@@ -59,7 +59,8 @@ const seal = async request => {
     const raw = Buffer.from(request.raw, 'base64');
     const found = await authenticate(raw, { resolver, ...request.envelope, disableBimi: true });
     const fields = await sealMessage(raw, {
-        ...request.key, authResults: request.results, cv: found.arc.status.result
+        ...request.key, authResults: request.results, cv: found.arc.status.result,
+        signTime: new Date() // or else it takes the time twice, and a seal may be wrong
     });
     return { fields: fields.toString() };
 };
