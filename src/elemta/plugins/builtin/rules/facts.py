@@ -8,6 +8,7 @@ from typing import Any
 from elemta.mail.address import Address
 from elemta.mailauth import AuthStatus
 from elemta.mailauth.dmarc import find_author
+from elemta.plugins.builtin._known import country_of, reputation_of
 
 Value = str | bool | int
 
@@ -115,15 +116,6 @@ def _from_domain(ctx: Any) -> str:  # noqa: ANN401
     return domains[0] if domains else ""
 
 
-def _reputation(ctx: Any) -> int:  # noqa: ANN401
-    """Give what the plugin that knows has left; 100 where nobody knows anything bad."""
-    said = ctx.session.metadata.get("reputation.score", "")
-    try:
-        return round(float(said[:20]))
-    except (ValueError, OverflowError):
-        return 100
-
-
 FACTS: Mapping[str, Fact] = {
     "listener": _text(lambda ctx: ctx.session.listener, 'Kind of listener: "mta", "submission"...'),
     "server": _text(lambda ctx: ctx.session.server, 'Our end: "192.0.2.1:25".'),
@@ -138,11 +130,14 @@ FACTS: Mapping[str, Fact] = {
     "tls_version": _text(lambda ctx: ctx.session.tls_version, '"TLSv1.3" and the like, or "".'),
     "protocol": _text(lambda ctx: ctx.session.protocol, '"SMTP", "ESMTP", "LMTP"; "" before HELO.'),
     "country": _text(
-        lambda ctx: ctx.session.metadata.get("geoip.country", ""),
+        lambda ctx: country_of(ctx.session),
         'Country of the client ("DE"), where a plugin has found it.',
     ),
     "reputation": Fact(
-        Kind.NUMBER, _ALL, _reputation, "Of the client, 0 to 100; 100 where nobody knows."
+        Kind.NUMBER,
+        _ALL,
+        lambda ctx: reputation_of(ctx.session),
+        "Of the client, 0 to 100; 100 where nobody knows.",
     ),
     "helo": _text(_helo, "What the client calls itself.", _ALL[1:]),
     "authenticated": Fact(

@@ -1,0 +1,21 @@
+"""What plugins that know clients have left about them, for others that decide by it."""
+
+from elemta.plugins import SessionInfo
+
+REPUTATION = "reputation.score"  # names in the metadata of a session
+COUNTRY = "geoip.country"
+BEST = 100
+
+
+def reputation_of(session: SessionInfo) -> int:
+    """Give the reputation of a client, 0 to 100; 100 where nobody knows anything bad."""
+    said = session.metadata.get(REPUTATION, "")
+    try:
+        return min(max(round(float(said[:20])), 0), BEST)
+    except (ValueError, OverflowError):
+        return BEST
+
+
+def country_of(session: SessionInfo) -> str:
+    """Give the country of a client ("DE"); "" where nobody knows."""
+    return session.metadata.get(COUNTRY, "")
