@@ -179,6 +179,19 @@ async def test_a_judgement_is_remembered_for_a_while():
         assert (await judged(it, "reject.test")).action is Action.CONTINUE
 
 
+async def test_what_spf_found_is_not_taken_for_a_signature():
+    resolver = FakeResolver({"_dmarc.strict.test": {"TXT": ["v=DMARC1; p=reject; aspf=s"]}})
+    async with bench(resolver) as it:
+        signed = (DkimVerdict(PASS, "mail.strict.test"),)
+        assert (await judged(it, "strict.test", dkim=signed)).action is Action.CONTINUE
+        spf = SpfVerdict(PASS, "mail.strict.test")
+        assert (await judged(it, "strict.test", spf)).action is Action.REJECT
+        spf = SpfVerdict(PASS, "strict.test")
+        assert (await judged(it, "strict.test", spf)).action is Action.CONTINUE
+        spf = SpfVerdict(PASS, "strict.test", "helo")
+        assert (await judged(it, "strict.test", spf)).action is Action.REJECT
+
+
 async def test_an_outage_is_not_remembered():
     async with bench() as it:
         await judged(it, "down.test")

@@ -229,7 +229,7 @@ def _key(author: Author, about: Authentication) -> str:
         return ""
     parts = [author.domain]
     if about.spf is not None:
-        parts.append(f"{about.spf.status.value} {about.spf.domain}")
+        parts.append(f"{about.spf.identity} {about.spf.status.value} {about.spf.domain}")
     parts += [f"{each.status.value} {each.domain}" for each in about.dkim]
     key = "\n".join(parts)
     return key if key.count("\n") == len(parts) - 1 else ""  # no name makes it another's
