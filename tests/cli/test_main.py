@@ -18,6 +18,7 @@ from elemta.cli.main import (
     dns,
     plugins,
     queue,
+    scanners,
     submission,
     tls,
     user,
@@ -70,7 +71,20 @@ def test_nothing_is_imported_before_it_is_needed(arguments):
     assert done.stderr.strip() == "[]"
 
 
-GROUPS = (cli, queue, plugins, submission, bans, dkim, dmarc, dns, tls, user, user_app_password)
+GROUPS = (
+    cli,
+    queue,
+    plugins,
+    submission,
+    bans,
+    dkim,
+    dmarc,
+    dns,
+    scanners,
+    tls,
+    user,
+    user_app_password,
+)
 OF_OLD = "sendmail"  # speaks as sendmail(1) does: its callers know nothing else
 
 

@@ -11,6 +11,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 GROUPS = (
     "elemta queue",
     "elemta plugins",
+    "elemta scanners",
     "elemta bans",
     "elemta dkim",
     "elemta dmarc",

@@ -61,8 +61,11 @@ cli = LazyGroup(
             "elemta.cli.auth_check:auth_check",
             "Judge a stored message by SPF, DKIM, ARC and DMARC.",
         ),
+        "why": ("elemta.cli.why:why", "Tell why mail was taken or refused."),
         "dkim": ("elemta.cli.main:dkim", "Make keys to sign mail with, and change them."),
         "dmarc": ("elemta.cli.main:dmarc", "Look at reports to other domains, send them."),
+        "rules": ("elemta.cli.main:rules", "Try rules on cases."),
+        "scanners": ("elemta.cli.main:scanners", "Try the servers that scan mail."),
         "tls": ("elemta.cli.main:tls", "Make a certificate, look at TLS."),
         "dns": ("elemta.cli.main:dns", "Look at name servers, ask them, forget what they said."),
         "test-plugin": ("elemta.cli.plugins_try:test_plugin", "The same as `elemta plugins test`."),
@@ -94,6 +97,14 @@ tls = LazyGroup(
     },
 )
 
+scanners = LazyGroup(
+    name="scanners",
+    help="Try the servers that scan mail for viruses and spam.",
+    places={
+        "test": ("elemta.cli.scanners:test", "Show each what it must object to."),
+    },
+)
+
 dkim = LazyGroup(
     name="dkim",
     help="Make keys to sign mail with, see to their records in the DNS, and change them.",
@@ -112,6 +123,12 @@ dmarc = LazyGroup(
         "reports": ("elemta.cli.dmarc_reports:reports", "List what has been seen, by domain."),
         "send": ("elemta.cli.dmarc_send:send", "Send reports now, or write them into a folder."),
     },
+)
+
+rules = LazyGroup(
+    name="rules",
+    help="Try the rules of the operator.",
+    places={"test": ("elemta.cli.rules:test", "Run the cases of the rules.")},
 )
 
 plugins = LazyGroup(
