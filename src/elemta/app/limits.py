@@ -167,7 +167,7 @@ class WorkerLimits:
     def gate(self, kind: str) -> Gate:
         """Give what stands before the listeners of a kind."""
         config = self._config
-        settings = limit_settings(config.limits, kind)
+        settings = limit_settings(config.rate_limiter.shorten(config.limits), kind)
         guard = Guard(kind, settings, self._scope, self._counters, self._clock, self._emit)
         reserved = config.limits.reserved_connections
         return Gate(

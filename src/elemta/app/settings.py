@@ -192,7 +192,9 @@ def plugins_settings(config: Config, index: int, where: Where) -> PluginsSetting
         places |= {name: where(("plugins", "enabled", at)) for at, name in enumerate(only)}
     tables = {each.name: each for each in plugins.plugin}
     places |= {name: where(("plugins", "plugin", at)) for at, name in enumerate(tables)}
-    places = dict.fromkeys(brought, where(("authentication",))) | places
+    places = {
+        name: where((section,)) for section, asked in _sections(config) for name in asked
+    } | places
     names = dict.fromkeys((*brought, *(only or ()), *plugins.plugins, *tables))
     return PluginsSettings(
         enabled=plugins.enabled is not False,
@@ -219,12 +221,21 @@ def plugins_settings(config: Config, index: int, where: Where) -> PluginsSetting
 
 
 def _brought(config: Config) -> dict[str, dict[str, Any]]:
-    """Plugins of `[authentication]`, with what is said there and not in a table of their own."""
+    """Plugins of sections of their own, with what is said there and not in their tables."""
     tables = {name.replace("_", "-"): table for name, table in config.plugins.tables.items()}
     return {
         name: {key: value for key, value in told.items() if key not in tables.get(name, {})}
-        for name, told in config.authentication.plugins.items()
+        for _, asked in _sections(config)
+        for name, told in asked.items()
     }
+
+
+def _sections(config: Config) -> tuple[tuple[str, Mapping[str, Mapping[str, Any]]], ...]:
+    """Sections that enable plugins, in the order in which these are asked."""
+    return (
+        ("rate_limiter", config.rate_limiter.plugins),
+        ("authentication", config.authentication.plugins),
+    )
 
 
 def _plugin(

@@ -17,6 +17,7 @@ from elemta.config.authentication import AuthenticationConfig
 from elemta.config.dns import DnsConfig
 from elemta.config.limits import LimitsConfig
 from elemta.config.plugins import PluginsConfig
+from elemta.config.rate_limiter import RateLimiterConfig
 from elemta.config.sections import Section, fixed, live
 from elemta.config.submission import SubmissionConfig
 from elemta.config.tls import ClientCertificates, TlsConfig, TlsLevelOrNone
@@ -451,6 +452,7 @@ class Config(Section):
     smtp: SmtpConfig = SmtpConfig()
     submission: SubmissionConfig = SubmissionConfig()
     limits: LimitsConfig = LimitsConfig()
+    rate_limiter: RateLimiterConfig = RateLimiterConfig()
     routes: tuple[RouteConfig, ...] = ()
     queue: QueueConfig = QueueConfig()
     delivery: DeliveryConfig = DeliveryConfig()

@@ -179,7 +179,7 @@ class PluginsConfig(Section):
         Kind("true, false or list of names"),
         live(
             "Whether any are asked. A list of names: these, in this order, and no others but those "
-            "of `[authentication]`."
+            "of `[authentication]` and `[rate_limiter]`."
         ),
     ] = True
     directory: Annotated[
