@@ -57,6 +57,7 @@ cli = LazyGroup(
         "user": ("elemta.cli.main:user", "Say who may log in."),
         "submission": ("elemta.cli.main:submission", "Look at locked logins, release them."),
         "bans": ("elemta.cli.main:bans", "Look at bans, lift them, give more."),
+        "limits": ("elemta.cli.main:limits", "See what is used of rate limits, reset them."),
         "auth-check": (
             "elemta.cli.auth_check:auth_check",
             "Judge a stored message by SPF, DKIM, ARC and DMARC.",
@@ -197,6 +198,15 @@ dns = LazyGroup(
         "check": ("elemta.cli.dns_read:check", "See what each name server can do."),
         "query": ("elemta.cli.dns_read:query", "Look a name up as the server does."),
         "flush": ("elemta.cli.dns_orders:flush", "Have the server forget what the DNS said."),
+    },
+)
+
+limits = LazyGroup(
+    name="limits",
+    help="See what is used of rate limits in a server that runs, and reset them.",
+    places={
+        "show": ("elemta.cli.limits:show", "List limits, and what is used of a key."),
+        "reset": ("elemta.cli.limits:reset", "Take it that nothing has been used of a key."),
     },
 )
 
