@@ -16,6 +16,7 @@ from elemta.app.debugger import let_debugger_in
 from elemta.config import Config, Problem, read
 from elemta.mail import events as ev
 from elemta.mail.clock import Clock
+from elemta.mail.errors import PluginError
 from elemta.mail.reply import clean_text
 from elemta.mailauth import Resolver
 from elemta.net.clock import SystemClock
@@ -28,7 +29,7 @@ from elemta.plugins.finding.problems import PluginProblem, PluginsError
 from elemta.plugins.hooks import HOOKS
 from elemta.plugins.loading.listing import PluginInfo, listing_path, write_listing
 from elemta.plugins.loading.loader import Host
-from elemta.plugins.loading.orders import PluginOrder, PluginVerb
+from elemta.plugins.loading.orders import Answering, PluginOrder, PluginVerb
 from elemta.plugins.loading.roster import Roster
 from elemta.plugins.loading.running import EVERYWHERE, ask
 from elemta.plugins.loading.selection import Selection
@@ -190,6 +191,18 @@ class WorkerPlugins:
         change = roster.enable if order.verb is PluginVerb.ENABLE else roster.disable
         await change(order.name)
         return 1
+
+    async def ask(self, order: PluginOrder) -> str:
+        """Have a plugin answer an operator.
+
+        Raises:
+            PluginError: There is none of this name that does, or it cannot.
+        """
+        plugin: object = self.roster.find(order.name)
+        if not isinstance(plugin, Answering):
+            raise PluginError(f"there is no plugin {order.name} that answers")
+        async with asyncio.timeout(STOP_PATIENCE):
+            return await plugin.answer_operator(order.words)
 
     async def stop(self, *, is_replaced: bool = False) -> None:
         """Tell plugins that everything is closed, and close them; `STOP_PATIENCE` for each step.

@@ -26,7 +26,7 @@ from elemta.mail.errors import PluginError, SpoolError
 from elemta.mail.job import Courier
 from elemta.net.dns.order import FlushOrder
 from elemta.net.tasks import spawn
-from elemta.plugins.loading.orders import PluginOrder
+from elemta.plugins.loading.orders import PluginOrder, PluginVerb
 from elemta.queue.admin import Order
 from elemta.queue.control import Answer, Control, Heartbeat, PlacedOrder
 from elemta.queue.settings import QueueSettings
@@ -289,10 +289,12 @@ class Shards:
         return self._control.open_orders(heartbeat.index, heartbeat.beat_at)
 
     async def _carry_out(self, placed: PlacedOrder) -> None:
-        count, problem = 0, ""
+        count, problem, said = 0, "", ""
         try:
             if isinstance(placed.order, FlushOrder):
                 count = self.flush_names(placed.order.name or None)
+            elif isinstance(placed.order, PluginOrder) and placed.order.verb is PluginVerb.ASK:
+                said = await self._plugins.ask(placed.order)
             elif isinstance(placed.order, PluginOrder):
                 count = await self._plugins.obey(placed.order)
             else:
@@ -304,7 +306,7 @@ class Shards:
             problem = f"internal error: {error!r}"
             self._emit(ev.InternalError(f"order {placed.number}", problem))
         try:
-            answer = Answer(self._index, count, problem)
+            answer = Answer(self._index, count, problem, said)
             await asyncio.to_thread(self._control.answer, placed.number, answer)
         except SpoolError as error:
             self._emit(ev.Notice(f"order {placed.number} not answered", str(error)))

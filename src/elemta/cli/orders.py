@@ -39,16 +39,20 @@ class Carried:
         count: Recipients that moved or went, or plugins, or answers of the DNS.
         errors: What could not be done, and where.
         silent: Who did not answer in time; they do not begin with it any more.
+        said: What a plugin has said, in each worker that was told to ask it.
     """
 
     count: int = 0
     errors: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
     def add(self, answers: Sequence[Answer]) -> None:
         """Take in what workers say."""
         for answer in answers:
             self.count += answer.count
+            if answer.said:
+                self.said.append(answer.said)
             if answer.error:
                 self.errors.append(f"worker {answer.worker}: {answer.error}")
 

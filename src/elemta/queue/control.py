@@ -60,6 +60,18 @@ _TABLES = """
     ) STRICT;
     PRAGMA user_version = 1;
 """
+_SAID = """
+    CREATE TABLE IF NOT EXISTS said (
+        order_id INTEGER NOT NULL,
+        worker INTEGER NOT NULL,
+        text TEXT NOT NULL,
+        PRIMARY KEY (order_id, worker)
+    ) STRICT, WITHOUT ROWID
+"""
+_ANSWERS = """
+    SELECT worker, count, error, coalesce(text, '') FROM answers
+    LEFT JOIN said USING (order_id, worker) WHERE order_id = ? ORDER BY worker
+"""
 _TOUCH = "SELECT max(id) FROM orders; SELECT max(worker) FROM heartbeats"
 _OPEN_ORDERS = """
     SELECT id, body FROM orders WHERE expires_at > ?
@@ -93,11 +105,16 @@ class PlacedOrder:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one worker did: how many recipients, plugins or names it was, or why it could not."""
+    """What one worker did: how many recipients, plugins or names it was, or why it could not.
+
+    Attributes:
+        said: What a plugin has said to it.
+    """
 
     worker: int
     count: int
     error: str = ""
+    said: str = ""
 
 
 class Control:
@@ -113,6 +130,7 @@ class Control:
         with self._errors():
             make_folders_durably(str(path.parent))
             self._connection = open_side_database(path, _TABLES, _TOUCH)
+            self._execute(_SAID)  # one of an older release has none
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Say how a worker is."""
@@ -139,6 +157,7 @@ class Control:
         with self._errors(), self._lock, self._transaction():
             self._execute("DELETE FROM orders WHERE expires_at < ?", now - _KEEP)
             self._execute("DELETE FROM answers WHERE order_id NOT IN (SELECT id FROM orders)")
+            self._execute("DELETE FROM said WHERE order_id NOT IN (SELECT id FROM orders)")
             self._execute(
                 "INSERT INTO orders (body, placed_at, expires_at) VALUES (?, ?, ?)",
                 msgspec.json.encode(order),
@@ -162,21 +181,16 @@ class Control:
 
     def answer(self, number: int, answer: Answer) -> None:
         """Say what became of an order; the order is closed for this worker."""
-        self._write(
-            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)",
-            number,
-            answer.worker,
-            answer.count,
-            answer.error,
-        )
+        told = (number, answer.worker, answer.count, answer.error)
+        with self._errors(), self._lock, self._transaction():
+            if answer.said:
+                said = (number, answer.worker, answer.said)
+                self._execute("INSERT OR REPLACE INTO said VALUES (?, ?, ?)", *said)
+            self._execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", *told)
 
     def answers(self, number: int) -> list[Answer]:
         """The answers to an order so far, by worker."""
-        rows = self._read(
-            tuple[int, int, str],
-            "SELECT worker, count, error FROM answers WHERE order_id = ? ORDER BY worker",
-            number,
-        )
+        rows = self._read(tuple[int, int, str, str], _ANSWERS, number)
         return [Answer(*row) for row in rows]
 
     def close(self) -> None:
