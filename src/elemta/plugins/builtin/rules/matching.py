@@ -216,11 +216,14 @@ class Patterns:
         self._entries.append(entry)
 
     def finish(self) -> None:
-        self._all.Compile()
+        try:
+            self._all.Compile()
+        except re2.error:
+            raise ValueError("all its regular expressions together take too much memory") from None
 
     def find(self, value: str) -> Iterator[tuple[str, Stored]]:
         if self._entries:
-            for at in sorted(self._all.Match(value)):
+            for at in sorted(self._all.Match(value) or ()):
                 yield self._entries[at].text, self._entries[at]
 
 
