@@ -98,15 +98,17 @@ class Feeds:
 
 
 def _judge(told: ListSettings, content: bytes) -> None:
-    """Refuse what is no list: nothing in it, or more that cannot be read than what can.
+    """Refuse what is no list: nothing at all, or more that cannot be read than what can.
 
     Raises:
         PluginError: It is none.
     """
+    if not content.strip():
+        raise PluginError("what has come is empty")
     found = NamedList(told.name, told.kind, told.url)
     found.fill(decode_lines(content), is_foreign=True)
     if len(found.problems) >= max(found.size, 1):
-        line, problem = found.problems[0] if found.problems else (1, "it is empty")
+        line, problem = found.problems[0]
         raise PluginError(f"what has come is no list of this kind: line {line}: {problem}")
 
 
