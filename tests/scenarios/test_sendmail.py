@@ -325,7 +325,7 @@ def test_plugins_and_a_restart():
             server.start()
             assert arrived(server, "d")
             [notice] = server.wait_event("notice", subject="pickup")
-            assert "no spam; it is put aside" in notice["detail"]
+            assert re.search(r"no spam \(id \w{8}\); it is put aside", notice["detail"])
 
 
 class TestExitCodes:

@@ -1,11 +1,18 @@
 """A bare SMTP client for tests: it sends just the bytes it is told, and reads whole replies."""
 
+import re
 import socket
 from pathlib import Path
 
+_ID = re.compile(r" \(id ([0-9a-f]{8})\)$")
+
 
 class Dialogue:
-    """One connection, from the loopback address `source`; `say` sends a line, gives the reply."""
+    """One connection, from the loopback address `source`; `say` sends a line, gives the reply.
+
+    The id that a refusal ends with differs each time: replies are given without it, and `id` is
+    that of the last one, "" where it had none.
+    """
 
     def __init__(
         self,
@@ -24,7 +31,7 @@ class Dialogue:
             self.socket = socket.create_connection((address, place), 10, near)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
-        self.banner = ""
+        self.banner = self.id = ""
         if greet:
             try:
                 self.banner = self.reply()
@@ -55,7 +62,9 @@ class Dialogue:
             line = self.line()
             lines.append(line)
             if line[3:4] != "-":
-                return "\n".join(lines)
+                found = _ID.search(line)
+                self.id = found[1] if found else ""
+                return _ID.sub("", "\n".join(lines))
 
     def hello(self, verb: str = "EHLO") -> str:
         return self.say(f"{verb} client.example.org")

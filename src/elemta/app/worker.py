@@ -32,6 +32,7 @@ from elemta.app.plugins import WorkerPlugins, as_problems
 from elemta.app.shards import Figures, Shards
 from elemta.app.submission import WorkerSubmission
 from elemta.app.tls import WorkerTls
+from elemta.app.why import WorkerWhy
 from elemta.config import Config, changed, keep_fixed, load
 from elemta.config.problems import EX_CONFIG
 from elemta.delivery.courier import Delivery
@@ -162,7 +163,9 @@ class Worker:
         attacks: dict[type[ev.Event], ev.Emit] = {ev.SecurityEvent: self._plugins.heed}
         heard = fan_out(self._log, self._metrics, heed=attacks)
         self._tls = WorkerTls(self._clock, heard, start.index)
+        self._why = WorkerWhy(config, self._clock, written)
         heard_by: dict[type[ev.Event], ev.Emit] = {
+            **self._why.heard,
             ev.TlsHandshake: self._tls.heed,
             ev.TlsHandshakeFailed: self._tls.heed,
         }
@@ -286,6 +289,7 @@ class Worker:
         )
         await self._delivery.close()
         await self._limits.stop()
+        await self._why.close()
         if self._accounts is not None:
             await self._accounts.close()
         self._shards.close()
@@ -328,6 +332,7 @@ class Worker:
                 desk=self._submission.desk,
                 tells_commands=self._log.is_debug,
                 hooks=hooks,
+                journal=self._why.journal,
             )
         self._listeners.limit(self._max_connections())
 
@@ -437,6 +442,7 @@ class Worker:
             await self._measure(lag)
             self._plugins.beat()
             self._tls.beat()
+            self._why.beat()
             self._metrics.plugins(self._plugins.roster.tallies(), self._plugins.roster.figures())
             self._metrics.resolver(self._resolver)
             self._sample(lag)

@@ -41,6 +41,7 @@ from elemta.config.values import (
     Workers,
     parse_endpoint,
 )
+from elemta.config.why import WhyConfig
 
 PROHIBITED_NETWORKS: tuple[IPv4Network | IPv6Network, ...] = tuple(
     ip_network(text)
@@ -461,6 +462,7 @@ class Config(Section):
     plugins: PluginsConfig = PluginsConfig()
     metrics: MetricsConfig = MetricsConfig()
     logging: LoggingConfig = LoggingConfig()
+    why: WhyConfig = WhyConfig()
 
     @property
     def doors(self) -> tuple[ListenerConfig, ...]:

@@ -162,7 +162,10 @@ class MessageReceived(Event, tag="message_received", frozen=True, omit_defaults=
 
 
 class MessageRejected(Event, tag="message_rejected", frozen=True, omit_defaults=True):
-    """A command or a message was refused. `stage` is the command, lower case."""
+    """A command or a message was refused. `stage` is the command, lower case.
+
+    The client was told `why_id`; several refusals that are alike share one.
+    """
 
     LEVEL: ClassVar[str] = "warning"
     session_id: str
@@ -173,6 +176,7 @@ class MessageRejected(Event, tag="message_rejected", frozen=True, omit_defaults=
     mail_from: str = ""
     rcpt_to: str = ""
     plugin: str = ""
+    why_id: str = ""
 
 
 class MessageDiscarded(Event, tag="message_discarded", frozen=True, omit_defaults=True):

@@ -6,7 +6,7 @@ notifications, headers, logs and terminals.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 TEXT_LIMIT = 480  # octets of text a reply line; RFC 5321 §4.5.3.1.5 allows 512 with code and CRLF
 
@@ -42,11 +42,14 @@ class Reply(_Encoded):
         text: One line, or several separated by a newline.
         enhanced: The status code of RFC 3463 ("5.1.1"); None where the dialogue has none
             (banner, HELO and EHLO replies, 354).
+        id: Names the record of this refusal; it follows the text. Replies that differ in nothing
+            else are equal.
     """
 
     code: int
     text: str
     enhanced: str | None = None
+    id: str = field(default="", compare=False)
 
     @property
     def is_positive(self) -> bool:
@@ -70,17 +73,23 @@ class Reply(_Encoded):
             return wire
 
     def __str__(self) -> str:
-        parts = (str(self.code), self.enhanced, clean_text(self.text.replace("\n", " ")))
-        return " ".join(part for part in parts if part)
+        words = clean_text(self.text.replace("\n", " ")) + _mention(self.id)
+        return " ".join(part for part in (str(self.code), self.enhanced, words) if part)
 
 
 def _encode(reply: Reply) -> bytes:
     prefix = f"{_agreeing(reply.enhanced, reply.code)} " if reply.enhanced is not None else ""
+    mention = _mention(reply.id)
+    room = TEXT_LIMIT - len(mention)
     if "\n" not in reply.text:
-        return f"{reply.code} {prefix}{clean_text(reply.text, TEXT_LIMIT)}\r\n".encode()
-    lines = [clean_text(line, TEXT_LIMIT) for line in reply.text.split("\n")]
+        return f"{reply.code} {prefix}{clean_text(reply.text, room)}{mention}\r\n".encode()
+    lines = [clean_text(line, room) for line in reply.text.split("\n")]
     head = "".join(f"{reply.code}-{prefix}{line}\r\n" for line in lines[:-1])
-    return f"{head}{reply.code} {prefix}{lines[-1]}\r\n".encode()
+    return f"{head}{reply.code} {prefix}{lines[-1]}{mention}\r\n".encode()
+
+
+def _mention(why: str) -> str:
+    return f" (id {why})" if why else ""
 
 
 def _agreeing(enhanced: str, code: int) -> str:

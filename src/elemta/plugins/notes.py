@@ -1,9 +1,15 @@
 """What plugins leave with a message: strings that are stored with it, for all who come later."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING
 
 from elemta.mailauth import Authentication
 
+if TYPE_CHECKING:
+    from elemta.mail.why import Heard
+
+MAX_HEARD = 30  # answers of plugins that a session remembers, the last ones
 MAX_NOTES = 64  # of one message
 MAX_NOTES_SIZE = 8192  # octets of all of them in UTF-8, names included: the queue keeps them
 
@@ -82,13 +88,15 @@ class Remembered:
     """What is kept of a session beside its facts: part of `SessionInfo`.
 
     Attributes:
+        heard: The last answers of plugins, for the message under way or before the first.
         verdicts: Of conditions, each with the facts it is about.
     """
 
-    __slots__ = ("_message", "verdicts")
+    __slots__ = ("_message", "heard", "verdicts")
 
     def __init__(self) -> None:
         self._message: MessageInfo | None = None
+        self.heard: deque[Heard] = deque(maxlen=MAX_HEARD)
         self.verdicts: dict[object, tuple[object, bool]] = {}
 
     @property
@@ -100,6 +108,11 @@ class Remembered:
     def begin_message(self) -> None:
         """Know nothing of a message: the next one begins."""
         self._message = None
+        self.heard.clear()
+
+    def find_authentication(self) -> Authentication | None:
+        """Give what is known of where the message under way comes from; None for nothing."""
+        return None if self._message is None else self._message.authentication
 
     def gather_notes(self) -> dict[str, str] | None:
         """Give the notes of the message under way as they are stored; None where it has none."""

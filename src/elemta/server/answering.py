@@ -1,24 +1,51 @@
-"""What a session says: answers, the faults it counts, and refusals in the log."""
+"""What a session says: answers, the faults it counts, and refusals in the log and the journal.
+
+All that a client is told goes through here, and no refusal goes out that is not in the journal
+of the worker, where there is one: whoever refuses may say why (`_tell`), and what nobody has told
+is found out from the command that it answers. So each refusal ends with the id of its record.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from elemta.mail import events as ev
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
+from elemta.mail.why import Mail, Ruling, Who
 from elemta.net.stream import Stream
 from elemta.plugins.asking.chain import Decision
+from elemta.plugins.contexts import SessionInfo
+from elemta.server.journal import ACCEPTED, MAX_RECIPIENTS, SILENT, Case
 from elemta.server.replies import TOO_MANY_COMMANDS, TOO_MANY_ERRORS, banner
 from elemta.server.surroundings import Surroundings
 from elemta.smtp import ServerMachine
+from elemta.smtp import events as smtp
+
+if TYPE_CHECKING:
+    from elemta.server.transaction import Client, Transaction
 
 ATTACKS = frozenset(
     {"sync", "cross_protocol", "bare_newline", "nul", "starttls_injection"}
 )  # no client that means well does these
 REFUSALS_PER_ERROR = 10  # a mailing to stale addresses is no attack: ten refusals are one error
+STAGES = {
+    smtp.Hello: "helo",
+    smtp.Data: "data",
+    smtp.Body: "message",
+    smtp.BodyEnd: "message",
+    smtp.ChunkEnd: "message",
+    smtp.AuthResponse: "auth",
+}
+"""The names of stages that are not those of their events in lower case."""
 
 
 class Answering:
     """The answering half of a session; answers gather until `_flush`."""
 
     _machine: ServerMachine
+    _transaction: "Transaction | None"
+    _client: "Client | None"
+    _login: str
 
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
         self._stream = stream
@@ -26,6 +53,8 @@ class Answering:
         self._around = around
         self._settings = around.settings
         self._out: list[bytes] = []
+        self._told: Reply | None = None  # the last refusal that is in the journal
+        self._met: tuple[Client | None, Who] | None = None  # the client as the journal has it
         self._over = ""  # why the session ends, once it does
         self._errors = 0
         self._refused = 0
@@ -39,8 +68,12 @@ class Answering:
         self._stream.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
         self._out.clear()
 
+    # ---- answers
+
     def _answer(self, reply: Reply) -> None:
         """Answer the last event; the machine repeats it where LMTP wants that (RFC 2033 §4.2)."""
+        if reply.code >= 400 and reply is not self._told:
+            reply = self._tell(reply)
         self._out.append(self._machine.reply(reply))
 
     def _answer_junk(self, reply: Reply) -> None:
@@ -52,8 +85,16 @@ class Answering:
             self._answer(reply)
 
     def _end(self, reason: str, reply: Reply) -> None:
+        """End the session with a reply that goes out with the answers before it."""
         self._over = reason
-        self._out.append(reply.encode())
+        self._out.append(self._last(reply).encode())
+
+    def _say_last(self, reply: Reply) -> None:
+        """Say something at once, whatever has gathered: the session is over."""
+        self._stream.write(self._last(reply).encode())
+
+    def _last(self, reply: Reply) -> Reply:
+        return reply if reply is self._told else self._tell(reply, note=self._over)
 
     def _suspect(self, kind: str, reply: Reply) -> None:
         if kind in ATTACKS:
@@ -63,7 +104,7 @@ class Answering:
     def _refuse(
         self, stage: str, reply: Reply, *, mail_from: str = "", rcpt_to: str = "", cost: int = 1
     ) -> None:
-        self._report(stage, reply, mail_from, rcpt_to)
+        reply = self._report(stage, reply, mail_from, rcpt_to)
         self._answer_refusal(reply, cost)
 
     def _answer_refusal(self, reply: Reply, cost: int = 1) -> None:
@@ -77,13 +118,115 @@ class Answering:
         self,
         stage: str,
         reply: Reply,
-        mail_from: str,
-        rcpt_to: str,
+        mail_from: str = "",
+        rcpt_to: str = "",
         decided: Decision | None = None,
-    ) -> None:
-        """Log a refusal, and which plugin wanted it."""
+    ) -> Reply:
+        """Write a refusal down, and which plugin wanted it; gives the reply with its id."""
         ip = self._stream.peer_ip or "unix"
         plugin, reason = ("", "") if decided is None else (decided.plugin, decided.note)
+        told = self._tell(reply, stage, decided=decided)
+        text = str(reply)
         self._around.emit(
-            ev.MessageRejected(self._id, ip, stage, str(reply), reason, mail_from, rcpt_to, plugin)
+            ev.MessageRejected(
+                self._id, ip, stage, text, reason, mail_from, rcpt_to, plugin, told.id
+            )
         )
+        return told
+
+    # ---- the journal
+
+    def _tell(
+        self,
+        reply: Reply,
+        stage: str = "",
+        *,
+        decided: Decision | None = None,
+        note: str = "",
+    ) -> Reply:
+        """Put a refusal into the journal; gives the reply with the id of its record.
+
+        Args:
+            reply: What is said.
+            stage: When; "" is that of the command which waits for its answer.
+            decided: What a plugin has said.
+            note: For the operator, where it was none.
+        """
+        journal = self._around.journal
+        if journal is None:
+            return reply
+        plugin = ""
+        if decided is not None:
+            plugin, note = decided.plugin, decided.note
+        told = journal.refuse(reply, self._case(stage or self._stage(), plugin, note))
+        self._told = told
+        return told
+
+    def _tell_silent(self, stage: str, rule: str, note: str) -> None:
+        """Put into the journal that the connection ends without a word."""
+        if self._around.journal is not None:
+            case = replace(self._case(stage, note=note), rule=rule)
+            self._around.journal.refuse(SILENT, case)
+
+    def _decide(self, mail: Mail, outcome: str, decided: Decision | None, ms: float = 0.0) -> None:
+        """Put into the journal what has become of a message, or a recipient, that is not refused.
+
+        Args:
+            mail: What it is about.
+            outcome: "accept", "discard" or "quarantine".
+            decided: What a plugin has said.
+            ms: How long the message took.
+        """
+        journal, client = self._around.journal, self._client
+        if journal is None:
+            return
+        met = self._met
+        if met is None or met[0] is not client:  # mostly it is as it was for the message before
+            met = self._met = client, self._who()
+        ruling = ACCEPTED
+        if outcome != "accept":
+            plugin, note = ("", "") if decided is None else (decided.plugin, decided.note)
+            ruling = Ruling(outcome, self._stage(), plugin=plugin, note=note)
+        journal.decide(Case(met[1], mail, "", info=self._info_of_plugins()), ruling, ms)
+
+    def _stage(self) -> str:
+        asked = self._machine.asked
+        if asked is None:
+            return "session"
+        if isinstance(asked, smtp.Fault):
+            return asked.kind
+        return STAGES.get(type(asked)) or type(asked).__name__.lower()
+
+    def _case(self, stage: str, plugin: str = "", note: str = "") -> Case:
+        return Case(self._who(), self._mail(), stage, plugin, note, self._info_of_plugins())
+
+    def _info_of_plugins(self) -> SessionInfo | None:
+        """What plugins know of the session, where there are any."""
+        return None
+
+    def _who(self) -> Who:
+        stream, machine, login = self._stream, self._machine, self._login
+        tls = stream.tls
+        version = "" if tls is None else tls.version
+        ip, listener = stream.peer_ip or "unix", self._around.listener
+        return Who(self._id, ip, listener, machine.hello, self._protocol(), version, login)
+
+    def _protocol(self) -> str:
+        """Name the protocol as trace headers do (RFC 3848)."""
+        protocol = "ESMTP" if self._machine.esmtp else "SMTP"
+        if self._around.door.is_lmtp:
+            protocol = "LMTP"
+        if protocol == "SMTP":
+            return protocol
+        return protocol + "S" * (self._stream.tls is not None) + "A" * bool(self._login)
+
+    def _mail(self) -> Mail:
+        """Say what the command that waits for its answer is about."""
+        asked, transaction = self._machine.asked, self._transaction
+        if isinstance(asked, smtp.Mail):
+            return Mail(str(asked.sender or ""))
+        if transaction is None:
+            return Mail()
+        if isinstance(asked, smtp.Rcpt):
+            return Mail(str(transaction.sender or ""), (str(asked.recipient),))
+        return transaction.describe(MAX_RECIPIENTS)

@@ -162,6 +162,11 @@ class Inspection:
         return State.QUARANTINE if self._marks else State.ACTIVE
 
     @property
+    def put_aside(self) -> Decision | None:
+        """What puts it into quarantine; None where nothing does."""
+        return self._marks[0] if self._marks else None
+
+    @property
     def notes(self) -> dict[str, str] | None:
         """What plugins leave with the message; None where that is nothing."""
         return self._panel.info.gather_notes()

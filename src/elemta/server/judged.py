@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 from elemta.accounts import Account, Claim, Result, Verdict
 from elemta.accounts.prepare import normal_login
-from elemta.mail import events as ev
 from elemta.mail.errors import LocalProtocolError
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
@@ -55,7 +54,8 @@ def _for_login(reply: Reply) -> Reply:
     """Refuse a login by the codes that there are for it (RFC 4954 §6)."""
     code, prefix, usual = (535, "5.7.", "5.7.8") if reply.is_permanent else (454, "4.7.", "4.7.0")
     enhanced = reply.enhanced or ""
-    return Reply(code, reply.text, enhanced if enhanced.startswith(prefix) else usual)
+    enhanced = enhanced if enhanced.startswith(prefix) else usual
+    return Reply(code, reply.text, enhanced, reply.id)
 
 
 class JudgedSession(LimitedSession):
@@ -89,6 +89,9 @@ class JudgedSession(LimitedSession):
         )
         info.username = self._login  # of a user of this machine it is known already
         return info
+
+    def _info_of_plugins(self) -> SessionInfo | None:
+        return self._info
 
     def _become(self, identity: Identity) -> Waiting:
         return self._meet(identity)
@@ -141,10 +144,9 @@ class JudgedSession(LimitedSession):
     def _turn_away(self, reply: Reply, decision: Decision | None, stage: str = "connect") -> None:
         """Refuse a connection in place of the banner (RFC 5321 §3.1, §3.8; RFC 7504)."""
         if reply.code not in {421, 521, 554}:
-            reply = Reply(554 if reply.is_permanent else 421, reply.text, reply.enhanced)
-        self._over = "refused"
-        self._blame(stage, reply, decision)
-        self._out.append(reply.encode())
+            code = 554 if reply.is_permanent else 421
+            reply = Reply(code, reply.text, reply.enhanced, reply.id)
+        self._end("refused", self._report(stage, reply, decided=decision))
         self._flush()
 
     # ---- commands
@@ -192,8 +194,9 @@ class JudgedSession(LimitedSession):
         if reply is None or kind is smtp.Quit:  # who wants to leave may
             return event
         if kind is smtp.Fault:
-            return smtp.Fault(reply, event.close, event.kind)
-        self._blame("command", reply, decision)
+            told = self._tell(reply, event.kind, decided=decision)
+            return smtp.Fault(told, event.close, event.kind)
+        reply = self._report("command", reply, decided=decision)
         if kind is smtp.Body:  # of BDAT: the answer is due when all its octets are here
             self._chunk_refusal = reply
             return None
@@ -215,8 +218,7 @@ class JudgedSession(LimitedSession):
     def _greeted(self, decision: Decision | None, event: smtp.Hello) -> Waiting:
         reply = self._refusal(decision)
         if reply is not None:
-            self._blame("helo", reply, decision)
-            self._answer_refusal(reply)
+            self._answer_refusal(self._report("helo", reply, decided=decision))
             return None
         super()._on_hello(event)
         info = self._info
@@ -249,7 +251,7 @@ class JudgedSession(LimitedSession):
             self._settle_login(claim, verdict)
         else:
             reason = f"{decision.plugin}: {decision.note}"
-            self._refuse_login(claim.login, _for_login(refusal), reason)
+            self._refuse_login(claim.login, _for_login(refusal), reason, decision)
 
     async def _ask_login(
         self,
@@ -288,8 +290,8 @@ class JudgedSession(LimitedSession):
     def _begun(self, decision: Decision | None, event: smtp.Mail) -> Waiting:
         reply = self._refusal(decision, is_marking=False)
         if reply is not None:
-            self._blame("mail", reply, decision, mail_from=str(event.sender or ""))
-            self._answer_refusal(reply)
+            sender = str(event.sender or "")
+            self._answer_refusal(self._report("mail", reply, sender, decided=decision))
             return None
         super()._begin(event)
         if self._transaction is not None:
@@ -329,11 +331,12 @@ class JudgedSession(LimitedSession):
             return super()._on_rcpt(event)  # nobody vouches for it
         if reply is not None:
             sender, recipient = str(context.sender or ""), str(context.recipient)
-            self._blame("rcpt", reply, decision, mail_from=sender, rcpt_to=recipient)
-            self._answer_refusal(reply)
+            self._answer_refusal(self._report("rcpt", reply, sender, recipient, decision))
             return None
         if decision is not None and action is Action.QUARANTINE:
             transaction.mark(decision)
+        if action is Action.DISCARD:
+            self._decide(self._mail(), "discard", decision)
         transaction.take_recipient(context.recipient, is_kept=action is not Action.DISCARD)
         self._welcome(event, transaction)
         return None
@@ -372,29 +375,6 @@ class JudgedSession(LimitedSession):
             else:
                 self._transaction.mark(decision)
         return None
-
-    def _blame(
-        self,
-        stage: str,
-        reply: Reply,
-        decision: Decision | None,
-        *,
-        mail_from: str = "",
-        rcpt_to: str = "",
-    ) -> None:
-        """Log a refusal, and which plugin wanted it."""
-        self._around.emit(
-            ev.MessageRejected(
-                self._id,
-                self._stream.peer_ip or "unix",
-                stage,
-                str(reply),
-                decision.note if decision is not None else "",
-                mail_from,
-                rcpt_to,
-                decision.plugin if decision is not None else "",
-            )
-        )
 
     HANDLERS: ClassVar[Mapping[type[Any], Handler]] = {
         **LimitedSession.HANDLERS,

@@ -8,6 +8,7 @@ from elemta.mail import events as ev
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
+from elemta.plugins.asking.chain import Decision
 from elemta.server.answering import REFUSALS_PER_ERROR
 from elemta.server.limits.guard import HANDSHAKES, Refusal
 from elemta.server.proxies import Identity
@@ -16,6 +17,7 @@ from elemta.server.submitted import SubmittedSession
 from elemta.server.surroundings import Surroundings
 from elemta.smtp import events as smtp
 
+HANDSHAKES_AT_ONCE = Reply(421, HANDSHAKES.text, HANDSHAKES.enhanced)
 ADMINS = "admin"  # the group of accounts whose address is never banned
 
 Waiting = Awaitable[None] | None
@@ -91,7 +93,7 @@ class LimitedSession(SubmittedSession):
             refusal = gate.guard.handshake(self._ip, self._id)
             if refusal is not None:
                 self._over = "handshake rate"
-                self._stream.write(Reply(421, HANDSHAKES.text, HANDSHAKES.enhanced).encode())
+                self._say_last(HANDSHAKES_AT_ONCE)
                 return False
         return await super()._open()
 
@@ -144,8 +146,10 @@ class LimitedSession(SubmittedSession):
             self._end("login refused", refusal)
         return False
 
-    def _refuse_login(self, login: str, reply: Reply, reason: str) -> None:
-        super()._refuse_login(login, reply, reason)
+    def _refuse_login(
+        self, login: str, reply: Reply, reason: str, decided: Decision | None = None
+    ) -> None:
+        super()._refuse_login(login, reply, reason, decided)
         gate = self._gate
         if gate is None or not reply.is_permanent:  # nobody could tell: no failure
             return

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from elemta.mail import events as ev
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
+from elemta.mail.why import Mail, Who
 from elemta.net.addresses import lies_in
 from elemta.net.proxy import ProxyError
 from elemta.net.stream import Stream, name_of_one
 from elemta.net.tasks import spawn
+from elemta.server.journal import SILENT, Case
 from elemta.server.judged import JudgedSession
 from elemta.server.limited import LimitedSession
 from elemta.server.limits.guard import Refusal
@@ -138,6 +140,7 @@ class Listeners:
             _ = spawn(self._unwrap(stream, bound), "proxy header")
         else:
             around.emit(ev.ConnectionRefused(stream.peer_ip or "unix", bound.kind, "proxy"))
+            _tell(stream, around, SILENT, "it comes from no proxy", "proxy")
             stream.abort()
 
     async def _unwrap(self, stream: Stream, bound: Bound) -> None:
@@ -149,6 +152,7 @@ class Listeners:
         except (ProxyError, OSError) as error:
             detail, ip = str(error) or type(error).__name__, stream.peer_ip
             around.emit(ev.SecurityEvent("proxy_header", detail, client_ip=ip))
+            _tell(stream, around, SILENT, detail, "proxy")
             stream.abort()
         else:
             self._begin(stream, bound)
@@ -162,7 +166,7 @@ class Listeners:
         if isinstance(held, Refusal):
             around.emit(ev.ConnectionRefused(stream.peer_ip or "unix", bound.kind, held.limit))
             stream.deadline = around.clock.monotonic() + 5.0
-            stream.write(held.reply.encode())
+            stream.write(_tell(stream, around, held.reply, held.limit).encode())
             stream.close()
             return
         kind = LimitedSession if around.hooks.is_empty else JudgedSession
@@ -194,6 +198,14 @@ class Listeners:
     def _note_idle(self) -> None:
         if not self._sessions and not self._unwrapping:
             self._idle.set()
+
+
+def _tell(stream: Stream, around: Surroundings, reply: Reply, note: str, rule: str = "") -> Reply:
+    """Put into the journal that a client is turned away; gives the reply with its id."""
+    if around.journal is None:
+        return reply
+    who = Who(address=stream.peer_ip or "unix", listener=around.listener)
+    return around.journal.refuse(reply, Case(who, Mail(), "connect", note=note, rule=rule))
 
 
 async def _serve_unix(

@@ -28,6 +28,7 @@ from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply, clean_text
 from elemta.net.addresses import lies_in
 from elemta.net.stream import Stream
+from elemta.plugins.asking.chain import Decision
 from elemta.server.offers import future_release_line, make_offer
 from elemta.server.proxies import Identity, read_identity
 from elemta.server.replies import OK
@@ -122,6 +123,7 @@ class SecuredSession(Session):
             reason = clean_text(_reason(error), LOGIN_LIMIT)
             around.emit(ev.TlsHandshakeFailed(self._id, ip, around.listener, reason))
             self._over = "tls"
+            self._tell_silent("tls", "tls.handshake", reason)
             return False
         tls = stream.tls
         if tls is not None:
@@ -268,9 +270,13 @@ class SecuredSession(Session):
         else:
             self._refuse_login(claim.login, WRONG, verdict.reason)
 
-    def _refuse_login(self, login: str, reply: Reply, reason: str) -> None:
+    def _refuse_login(
+        self, login: str, reply: Reply, reason: str, decided: Decision | None = None
+    ) -> None:
         """Answer a claim that has come to nothing; too many that are wrong end the session."""
         self._tell_failure(login, reason)
+        note = clean_text(f"login {login}: {reason}", LOGIN_LIMIT)
+        reply = self._tell(reply, "auth", decided=decided, note=note)
         if reply.is_permanent:
             self._failed_logins += 1
         if self._failed_logins >= self._settings.max_logins:

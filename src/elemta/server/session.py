@@ -13,9 +13,11 @@ from elemta.mail.errors import LocalProtocolError
 from elemta.mail.ids import SessionId
 from elemta.mail.message import Message, Requests
 from elemta.mail.reply import Reply
+from elemta.mail.why import Mail as Described
 from elemta.net.stream import Stream
 from elemta.server.answering import Answering
 from elemta.server.inspection import queued
+from elemta.server.journal import MAX_RECIPIENTS
 from elemta.server.offers import make_requests
 from elemta.server.replies import (
     BYE,
@@ -119,13 +121,13 @@ class Session(Answering):
             self._over = "shutdown" if self._is_closing else "timeout"
             if stream.is_congested:  # the peer does not read: no word would reach it
                 stream.abort()
-            stream.write((SHUTDOWN if self._is_closing else TIMEOUT).encode())
+            self._say_last(SHUTDOWN if self._is_closing else TIMEOUT)
         except ConnectionError:
             self._over = self._over or "lost"
         except Exception as error:  # noqa: BLE001 - one session's defect must not end the worker
             self._over = "defect"
             around.emit(ev.InternalError("session", repr(error), session_id=self._id))
-            stream.write(DEFECT.encode())
+            self._say_last(DEFECT)
         finally:
             if isinstance(self._waiting, Coroutine):
                 self._waiting.close()  # nobody has come to wait for it, if it has not run
@@ -227,7 +229,7 @@ class Session(Answering):
         if is_strict and stream.has_early_input():
             around.emit(ev.SecurityEvent("early_talk", str(EARLY_TALK), self._id, stream.peer_ip))
             self._over = "early_talk"
-            stream.write(EARLY_TALK.encode())
+            self._say_last(EARLY_TALK)
             return False
         self._out.append(self._banner().encode())
         return True
@@ -272,16 +274,13 @@ class Session(Answering):
 
     def _make_client(self) -> Client:
         machine, tls, login = self._machine, self._stream.tls, self._login
-        protocol = "LMTP" if self._around.door.is_lmtp else "ESMTP" if machine.esmtp else "SMTP"
-        if protocol != "SMTP":  # RFC 3848
-            protocol += "S" * (tls is not None) + "A" * bool(login)
         encryption = "" if tls is None else f"using {tls.version} with cipher {tls.cipher}"
         return Client(
             self._id,
             self._stream.peer_ip,
             self._is_privileged,
             machine.hello,
-            protocol,
+            self._protocol(),
             encryption,
             login,
         )
@@ -384,17 +383,23 @@ class Session(Answering):
             raise LocalProtocolError("end of content without a transaction")
         if event.fault is not None:
             self._suspect(event.kind, event.fault)
+            self._answer(self._report("message", event.fault, str(transaction.sender or "")))
             self._drop_transaction()
-            self._answer(self._rejected(transaction, event.fault))
             if event.close:
                 self._over = "refused content"
             return
         if not transaction.has_begun_data:
             self._begin_chunking(transaction)
         result = await transaction.finish()
+        self._conclude(transaction, result, is_mended=event.is_mended)
         self._transaction = None
+
+    def _conclude(
+        self, transaction: Transaction, result: Message | Reply, *, is_mended: bool
+    ) -> None:
+        """Say what has become of a message."""
         if isinstance(result, Message):
-            if event.is_mended:
+            if is_mended:
                 changes = ["end lines with CRLF"]
                 around, queue_id = self._around, result.queue_id
                 around.emit(ev.MessageMended(self._id, queue_id, self._login, changes))
@@ -402,27 +407,29 @@ class Session(Answering):
         elif result.is_positive:  # plugins had it thrown away
             self._messages += 1
             self._junk = 0
+            self._decide(transaction.describe(MAX_RECIPIENTS), "discard", transaction.decided)
             self._answer(result)
         else:
             sender = str(transaction.sender or "")
-            self._report("message", result, sender, "", transaction.decided)
-            self._answer(result)
+            self._answer(self._report("message", result, sender, "", transaction.decided))
 
     def _accepted(self, transaction: Transaction, message: Message) -> None:
         self._messages += 1
         self._junk = 0
-        took = self._around.clock.monotonic() - self._data_began
+        took = round((self._around.clock.monotonic() - self._data_began) * 1000, 2)
+        sender = str(message.sender or "")
+        recipients = [str(recipient) for recipient in transaction.recipients]
         self._around.emit(
             ev.MessageReceived(
-                self._id,
-                message.queue_id,
-                str(message.sender or ""),
-                [str(recipient) for recipient in transaction.recipients],
-                message.size,
-                len(transaction.recipients),
-                round(took * 1000, 2),
+                self._id, message.queue_id, sender, recipients, message.size, len(recipients), took
             )
         )
+        if self._around.journal is not None:
+            named = tuple(recipients[:MAX_RECIPIENTS])
+            message_id = message.facts.message_id
+            mail = Described(sender, named, message.queue_id, message_id, message.size)
+            mark = transaction.put_aside
+            self._decide(mail, "accept" if mark is None else "quarantine", mark, took)
         self._answer(queued(message.queue_id))
 
     def _on_reset(self, _event: smtp.Reset) -> None:
@@ -444,10 +451,6 @@ class Session(Answering):
             self._end("too many errors", TOO_MANY_ERRORS)
         else:
             self._refuse(event.kind, event.reply)
-
-    def _rejected(self, transaction: Transaction, reply: Reply) -> Reply:
-        self._report("message", reply, str(transaction.sender or ""), "")
-        return reply
 
     def _drop_transaction(self) -> None:
         if self._transaction is not None:

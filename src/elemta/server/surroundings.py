@@ -10,6 +10,7 @@ from elemta.mail.events import Emit
 from elemta.net.tls.server import ServerTls
 from elemta.plugins.asking.table import NO_HOOKS, HookTable
 from elemta.server.intake import Intake
+from elemta.server.journal import Journal
 from elemta.server.limits.gate import Gate
 from elemta.server.relay import RelayPolicy
 from elemta.server.settings import Door, SessionSettings
@@ -30,6 +31,7 @@ class Surroundings:
         hooks: The plugins of new sessions.
         gate: What keeps strangers in bounds; None where nothing does.
         desk: What those who submit mail have to do with; None where nobody does.
+        journal: Where all decisions are written down; None where nobody wants to know.
     """
 
     settings: SessionSettings
@@ -45,6 +47,7 @@ class Surroundings:
     hooks: HookTable = NO_HOOKS
     gate: Gate | None = None
     desk: Desk | None = None
+    journal: Journal | None = None
 
     @property
     def listener(self) -> str:

@@ -5,6 +5,7 @@ is durable; a refused message leaves nothing behind.
 """
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +15,7 @@ from elemta.mail.errors import SpoolError
 from elemta.mail.headers import count_field, find_field, find_header_end, iter_fields
 from elemta.mail.message import Facts, Message, Requests, State
 from elemta.mail.reply import Reply, clean_text
+from elemta.mail.why import Mail as Described
 from elemta.plugins.asking.chain import Decision
 from elemta.server.inspection import Inspection, Panel, add_mark
 from elemta.server.intake import Draft, Intake
@@ -256,6 +258,19 @@ class Transaction:
         if inspection is not None:
             await inspection.stored(message, recipients)
         return message
+
+    def describe(self, most: int) -> Described:
+        """Say what it is about, for the record; no more recipients than `most`."""
+        recipients = tuple(str(each) for each in islice(self.recipients, most))
+        draft = self._draft
+        queue_id, size = ("", 0) if draft is None else (draft.queue_id, draft.size)
+        return Described(str(self.sender or ""), recipients, queue_id, self._message_id, size)
+
+    @property
+    def put_aside(self) -> Decision | None:
+        """The decision of the first plugin that has put the message into quarantine."""
+        inspection = self._inspection
+        return inspection.put_aside if inspection is not None else None
 
     @property
     def decided(self) -> Decision | None:

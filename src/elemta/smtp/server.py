@@ -107,6 +107,11 @@ class ServerMachine:
         return self._progress.hello
 
     @property
+    def asked(self) -> Event | None:
+        """The event that waits for its answer."""
+        return self._asked
+
+    @property
     def esmtp(self) -> bool:
         """Whether that greeting was EHLO or LHLO."""
         return self._progress.esmtp

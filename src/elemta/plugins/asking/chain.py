@@ -19,6 +19,7 @@ from typing import Any
 
 from elemta.mail import events as ev
 from elemta.mail.reply import Reply, clean_text
+from elemta.mail.why import Heard
 from elemta.plugins.asking.defects import describe, is_our_end
 from elemta.plugins.asking.tally import Tally
 from elemta.plugins.contexts import Context
@@ -30,6 +31,7 @@ from elemta.plugins.settings import OnError, PluginSettings
 
 REFUSED = Reply(550, "Refused by local policy", "5.7.1")
 DEFERRED = Reply(451, "Try again later", "4.7.1")
+MAX_NOTE = 500  # characters of a note that are kept with a session
 SAMPLED = 64  # one pass in so many is timed, where plugins answer at once
 _FINAL = frozenset({Action.REJECT, Action.DEFER, Action.DISCARD, Action.ACCEPT})
 _TOGETHER = frozenset({"on_data", "on_validated", "on_filter"})
@@ -211,10 +213,11 @@ class Chain:
             if is_our_end(error):
                 raise
             result = self._fail(link, error, context)
-        link.tally.took(self._monotonic() - began)
+        took = self._monotonic() - began
+        link.tally.took(took)
         if result is None or not _has_effect(result):
             return None
-        return self._note(link, result, context)
+        return self._note(link, result, context, took)
 
     def _judge(self, answer: object) -> Result | None:
         """Give an answer that makes sense here.
@@ -247,18 +250,22 @@ class Chain:
         if on_error is OnError.CONTINUE or not self.hook.may & (May.DECIDE | May.REFUSE):
             return None
         if on_error is OnError.REJECT or May.REFUSE in self.hook.may:
-            return Result.reject(f"Refused (id {why})", code=554, enhanced="5.3.0", note=text)
-        return Result.defer(
-            f"Internal error, try again later (id {why})", enhanced="4.3.0", note=text
-        )
+            told = Reply(554, "Refused", "5.3.0", why)
+            return Result(action=Action.REJECT, reply=told, note=text)
+        told = Reply(451, "Internal error, try again later", "4.3.0", why)
+        return Result(action=Action.DEFER, reply=told, note=text)
 
-    def _note(self, link: Link, result: Result, context: Context) -> Result | None:
-        """Count an answer; one from a shadow ends here."""
+    def _note(self, link: Link, result: Result, context: Context, took: float) -> Result | None:
+        """Count an answer, and keep it with the session; one from a shadow ends here."""
         what = "edit" if result.action is Action.CONTINUE else result.action.value
+        said = f"shadow_{what}" if link.is_shadow else what
+        link.tally.said(said)
+        session = getattr(context, "session", None)
+        if session is not None:
+            note, ms = clean_text(result.note, MAX_NOTE), round(took * 1000, 2)
+            session.heard.append(Heard(link.name, self.hook.name, said, note, ms))
         if not link.is_shadow:
-            link.tally.said(what)
             return result
-        link.tally.said(f"shadow_{what}")
         ids = (getattr(context, "queue_id", ""), _session_id(context))
         text = str(result.reply) if result.reply is not None else ""
         self._emit(ev.PluginShadow(link.name, self.hook.name, what, text, result.note, *ids))

@@ -1,0 +1,126 @@
+"""The records of a worker's decisions, on their way from memory to disk."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from elemta.config import Config
+from elemta.mail import events as ev
+from elemta.mail.clock import Clock
+from elemta.mail.errors import SpoolError
+from elemta.mail.why import Mail, Ruling, Who
+from elemta.net.tasks import spawn
+from elemta.observe.why import WhyStore, store_path
+from elemta.server.journal import Case, Journal
+from elemta.server.rules import find_rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PRUNE_EVERY = 60.0  # seconds
+
+
+class WorkerWhy:
+    """Writes down once a second what the worker has decided; mail never waits for it.
+
+    Attributes:
+        journal: Where it gathers; None where nobody wants records.
+        heard: What is written down of delivery, by event.
+    """
+
+    def __init__(self, config: Config, clock: Clock, emit: ev.Emit) -> None:
+        """Open nothing yet; `emit` is told of trouble."""
+        self._path = store_path(Path(config.server.state_dir))
+        self._keep, self._max_size = config.why.keep, config.why.max_size
+        self._clock = clock
+        self._emit = emit
+        self._store: WhyStore | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._prune_at = 0.0
+        self._trouble = ""
+        self._lost = 0
+        self.journal = Journal(clock, find_rule) if config.why.enabled else None
+        self.heard: Mapping[type[ev.Event], ev.Emit] = {
+            ev.MessageDeferred: self._attempted,
+            ev.MessageBounced: self._attempted,
+            ev.MessageDiscarded: self._set_aside,
+            ev.MessageQuarantined: self._set_aside,
+            ev.StateChanged: self._moved,
+        }
+
+    def beat(self) -> None:
+        """Begin to write, unless that is still under way."""
+        if self.journal is None or (self._writing is not None and not self._writing.done()):
+            return
+        self._writing = spawn(self._write(), "why")
+
+    async def close(self) -> None:
+        """Write what is left."""
+        if self._writing is not None:
+            await self._writing
+        if self.journal is None:
+            return
+        await self._write()
+        if self._store is not None:
+            self._store.close()
+
+    async def _write(self) -> None:
+        journal = self.journal
+        records = journal.take() if journal is not None else []
+        is_pruning = self._clock.monotonic() >= self._prune_at
+        if journal is None or not (records or is_pruning):
+            return
+        try:
+            store = self._store
+            if store is None:
+                store = self._store = await asyncio.to_thread(WhyStore, self._path)
+            if records:
+                await asyncio.to_thread(store.add, records)
+            records = []
+            if is_pruning:
+                self._prune_at = self._clock.monotonic() + PRUNE_EVERY
+                before = self._clock.now() - self._keep
+                await asyncio.to_thread(store.prune, before, self._max_size)
+            self._trouble = ""
+        except SpoolError as error:
+            journal.give_back(records)
+            self._complain(str(error))
+        if journal.lost > self._lost:
+            self._emit(ev.Notice("why", f"{journal.lost - self._lost} records were lost"))
+            self._lost = journal.lost
+
+    def _complain(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._emit(ev.Notice("why", trouble))
+
+    # ---- delivery
+
+    def _attempted(self, event: ev.Event) -> None:
+        """Write down that a plugin has decided on an attempt to deliver."""
+        if isinstance(event, ev.AttemptEvent) and event.plugin:
+            outcome = "defer" if isinstance(event, ev.MessageDeferred) else "reject"
+            mail = Mail(recipients=(event.recipient,), queue_id=event.queue_id)
+            note, reply = event.reason, event.reply
+            self._decide(mail, Ruling(outcome, "delivery", reply, event.plugin, "", note))
+
+    def _set_aside(self, event: ev.Event) -> None:
+        """Likewise, where it takes one recipient out."""
+        if not isinstance(event, ev.MessageDiscarded | ev.MessageQuarantined):
+            return
+        if event.recipient:
+            is_lost = isinstance(event, ev.MessageDiscarded)
+            mail = Mail(recipients=(event.recipient,), queue_id=event.queue_id)
+            outcome = "discard" if is_lost else "quarantine"
+            self._decide(mail, Ruling(outcome, "delivery", "", event.plugin, "", event.reason))
+
+    def _moved(self, event: ev.Event) -> None:
+        """Write down that a recipient is held from now on."""
+        if isinstance(event, ev.StateChanged) and event.after in {"hold", "quarantine"}:
+            mail = Mail(recipients=(event.recipient,), queue_id=event.queue_id)
+            outcome = "quarantine" if event.after == "quarantine" else "hold"
+            self._decide(mail, Ruling(outcome, "queue", note=event.reason or "an order said so"))
+
+    def _decide(self, mail: Mail, ruling: Ruling) -> None:
+        if self.journal is not None:
+            self.journal.decide(Case(Who(), mail, ""), ruling)

@@ -1,0 +1,189 @@
+"""Records on disk: found by whatever one knows, bounded, written by several workers at once."""
+
+import multiprocessing
+import sqlite3
+
+import pytest
+
+from elemta.mail.errors import SpoolError
+from elemta.mail.why import Heard, Mail, Ruling, Who, Why
+from elemta.observe.why import WhyStore, explain, store_path, summarise
+from elemta.observe.why import store as stores
+from elemta.server.rules import RULES
+
+NOW = 1_700_000_000.0
+
+
+def record(number: int = 1, at: float = NOW, **options) -> Why:
+    return Why(
+        f"{number:08x}",
+        at,
+        options.pop("who", Who(f"0-1-{number:x}", "192.0.2.1", "mta", "client.example.org")),
+        options.pop("mail", Mail("Ann@Example.org", ("bob@example.net",))),
+        options.pop("ruling", Ruling("reject", "rcpt", "550 5.7.1 No", rule="relay")),
+        **options,
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = WhyStore(store_path(tmp_path))
+    yield made
+    made.close()
+
+
+def ids(found) -> list[int]:
+    return [int(each.id, 16) for each in found]
+
+
+class TestFinding:
+    def test_all_of_a_record_comes_back(self, store):
+        why = record(
+            heard=(Heard("one", "on_data", "reject", "spam", 1.5),),
+            notes={"score": "5"},
+            authentication="spf=pass",
+            count=7,
+            sessions=["0-1-9"],
+        )
+        store.add([why])
+        assert list(store.find("")) == [why]
+
+    @pytest.mark.parametrize(
+        "word",
+        [
+            "0000002a",
+            "0000002A",
+            "0-1-2a",
+            "0-1-ff",
+            "198.51.100.9",
+            "ann@example.org",
+            "EXAMPLE.org",
+            "<x@y>",
+            "x@y",
+            "1M7ZHE7DV0000",
+            "grace",
+            "jürgen@example.com",
+            "JÜRGEN@example.com",
+        ],
+    )
+    def test_by_whatever_one_knows(self, store, word):
+        mail = Mail("Ann@Example.org", ("jürgen@example.com",), "1M7ZHE7DV0000", "<x@y>")
+        who = Who("0-1-2a", "198.51.100.9", "mta", login="grace")
+        others = [record(n, mail=Mail("c@c.test", ("d@d.test",))) for n in (1, 2)]
+        store.add([others[0], record(42, who=who, mail=mail, sessions=["0-1-ff"]), others[1]])
+        assert ids(store.find(word)) == [42]
+
+    def test_a_part_of_a_word_is_none(self, store):
+        store.add([record()])
+        for word in ("example", "ann", "0000000", "192.0.2", "xample.net"):
+            assert list(store.find(word)) == []
+
+    def test_the_latest_come_first(self, store, monkeypatch):
+        monkeypatch.setattr(stores, "BATCH", 7)
+        for batch in range(30):
+            store.add([record(batch * 10 + n, NOW + batch * 10 + n) for n in range(10)])
+        assert ids(store.find("192.0.2.1")) == list(range(299, -1, -1))
+        assert ids(store.find("192.0.2.1", NOW + 290.5)) == list(range(299, 290, -1))
+
+
+class TestBounds:
+    def test_what_is_old_goes(self, store):
+        for number in range(1000):
+            store.add([record(number, NOW + number)])
+        store.prune(NOW + 700, 10**9)
+        assert ids(store.find("")) == list(range(999, 699, -1))
+
+    def test_the_oldest_go_where_there_are_too_many(self, store, tmp_path):
+        limit = 2**20
+        notes = {"text": "x" * 5000}
+        for number in range(1000):
+            store.add([record(number, NOW, notes=notes)])
+            if number % 100 == 99:
+                store.prune(0, limit)
+        left = ids(store.find(""))
+        assert left == list(range(999, 999 - len(left), -1))
+        assert 50 < len(left) <= limit // 5000
+        assert store_path(tmp_path).stat().st_size < 2 * limit
+
+    def test_the_database_is_for_its_owner_alone(self, store, tmp_path):
+        assert store_path(tmp_path).stat().st_mode & 0o777 == 0o600
+
+
+class TestTrouble:
+    def test_what_is_malformed_is_put_aside(self, tmp_path):
+        path = store_path(tmp_path)
+        path.write_bytes(b"no database at all" * 100)
+        store = WhyStore(path)
+        store.add([record()])
+        assert ids(store.find("")) == [1]
+        store.close()
+        assert path.with_name("why.db.corrupt").exists()
+
+    def test_what_cannot_be_written_is_an_error_and_nothing_is_half_written(self, store, tmp_path):
+        other = sqlite3.connect(store_path(tmp_path), isolation_level=None)
+        other.execute("DROP TABLE batches")
+        with pytest.raises(SpoolError, match=r"why\.db"):
+            store.add([record()])
+        other.close()
+
+    def test_of_a_folder_that_is_not_there(self, tmp_path):
+        with pytest.raises(SpoolError):
+            WhyStore(tmp_path / "gone" / "why.db")
+
+
+def _write(path, worker):
+    store = WhyStore(path)
+    for batch in range(40):
+        store.add([record(worker * 10_000 + batch * 50 + n) for n in range(50)])
+        store.prune(0, 10**9)
+    store.close()
+
+
+def test_several_workers_write_at_once(tmp_path):
+    path = store_path(tmp_path)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_write, args=(path, number)) for number in range(4)]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join(60)
+        assert each.exitcode == 0
+    store = WhyStore(path)
+    assert sorted(ids(store.find(""))) == sorted(
+        w * 10_000 + n for w in range(4) for n in range(2000)
+    )
+    store.close()
+
+
+class TestWords:
+    @pytest.mark.parametrize("rule", RULES)
+    def test_every_rule_makes_a_sentence(self, rule):
+        text = summarise(record(ruling=Ruling("reject", "rcpt", "550 No", rule=rule)))
+        assert text == f"The recipient was refused for good at RCPT because {RULES[rule]}."
+
+    @pytest.mark.parametrize(
+        ("ruling", "text"),
+        [
+            (Ruling("accept", "message"), "accepted because nothing was against it."),
+            (
+                Ruling("defer", "message", "451 x", "clamav", "", "no answer within 5 s"),
+                "refused for now at the end of the message because the plugin clamav decided so"
+                " (no answer within 5 s).",
+            ),
+            (
+                Ruling("quarantine", "message", "", "rules", "", "spam.toml:12"),
+                "put into quarantine at the end of the message because the plugin rules decided"
+                " so (spam.toml:12).",
+            ),
+            (Ruling("hold", "queue", note="ann: why?"), "held in the queue because ann: why?."),
+        ],
+    )
+    def test_what_was_decided_and_by_whom(self, ruling, text):
+        why = record(ruling=ruling, mail=Mail("a@a.test", (), "1M7ZHE7DV0000"))
+        assert summarise(why) == f"The message was {text}"
+
+    def test_foreign_text_cannot_harm_a_terminal(self):
+        who = Who("1", "192.0.2.1", helo="\x1b[31mred\r\n")
+        note = Heard("one", "on_data", "reject", "\x1b]0;x\x07")
+        lines = list(explain(record(who=who, heard=(note,), notes={"\x9b": "\n"})))
+        assert all(line.isprintable() for line in lines)

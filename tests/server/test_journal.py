@@ -1,0 +1,197 @@
+"""The journal: an id for each refusal, and bounds that hold whatever clients do."""
+
+import asyncio
+import socket
+from itertools import count
+
+import pytest
+
+from elemta.mail.address import Address
+from elemta.mail.ids import SessionId
+from elemta.mail.reply import Reply
+from elemta.mail.why import Mail, Ruling, Who
+from elemta.net.clock import SystemClock
+from elemta.server import Bound, Listeners, RelayPolicy, RelaySettings, SessionSettings, journal
+from elemta.server.journal import Case, Journal
+from elemta.server.relay import RELAY_DENIED
+from elemta.server.rules import _BY_REPLY, find_rule
+from elemta.server.settings import Door
+from elemta.server.surroundings import Surroundings
+from elemta.testing import FakeClock
+from elemta.testing.server import _Queue
+
+
+def case(number: int = 1, address: str = "192.0.2.1", **options) -> Case:
+    mail = Mail("a@example.org", ("b@example.org",))
+    return Case(Who(f"s{number}", address, "mta"), options.pop("mail", mail), "rcpt", **options)
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def it(clock):
+    return Journal(clock, find_rule)
+
+
+def test_a_refusal_gets_an_id_and_leaves_a_record(it, clock):
+    told = it.refuse(RELAY_DENIED, case(note="private"))
+    assert told == RELAY_DENIED
+    assert told.encode() == f"550 5.7.1 Relaying denied (id {told.id})\r\n".encode()
+    [why] = it.take()
+    assert (why.id, why.at, why.count) == (told.id, clock.now(), 1)
+    words = "550 5.7.1 Relaying denied"
+    assert why.ruling == Ruling("reject", "rcpt", words, "", "relay", "private")
+    assert it.take() == []
+
+
+def test_refusals_that_are_alike_share_one_within_a_second(it, clock):
+    first = it.refuse(RELAY_DENIED, case())
+    assert it.refuse(RELAY_DENIED, case(2)).id == first.id
+    assert it.refuse(RELAY_DENIED, case(2)).id == first.id
+    assert it.refuse(RELAY_DENIED, case(address="192.0.2.2")).id != first.id
+    assert it.refuse(RELAY_DENIED, case(mail=Mail("c@example.org"))).id != first.id
+    assert it.refuse(Reply(550, "No", "5.7.1"), case()).id != first.id
+    clock.advance(1.0)
+    assert it.refuse(RELAY_DENIED, case()).id != first.id
+    records = {each.id: each for each in it.take()}
+    assert len(records) == 5
+    assert (records[first.id].count, records[first.id].sessions) == (3, ["s2"])
+
+
+def test_what_has_been_taken_changes_no_more(it):
+    first = it.refuse(RELAY_DENIED, case())
+    [why] = it.take()
+    assert it.refuse(RELAY_DENIED, case()).id != first.id
+    assert why.count == 1
+
+
+def test_an_id_that_a_reply_has_already_is_kept(it):
+    told = it.refuse(Reply(451, "Internal error", "4.3.0", "0123abcd"), case(plugin="one"))
+    assert told.id == "0123abcd"
+    [why] = it.take()
+    assert (why.id, why.ruling.outcome, why.ruling.plugin) == ("0123abcd", "defer", "one")
+
+
+def test_a_flood_of_different_refusals_shares_a_record_beyond_the_bound(it, monkeypatch):
+    monkeypatch.setattr(journal, "MAX_REFUSED", 10)
+    ids = {it.refuse(RELAY_DENIED, case(address=f"192.0.2.{n}")).id for n in range(200)}
+    assert len(ids) == 11
+    last = it.refuse(Reply(550, "No", "5.7.1"), case(plugin="one"))
+    assert last.id not in ids
+    records = it.take()
+    assert len(records) == 12
+    assert (records[10].count, records[10].who.address) == (190, "")
+    assert records[10].ruling.note == journal.MANY
+
+
+def test_sessions_of_one_record_are_bounded(it):
+    for number in range(100):
+        it.refuse(RELAY_DENIED, case(number))
+    [why] = it.take()
+    assert why.count == 100
+    assert len(why.sessions) == journal.MAX_SESSIONS
+
+
+def test_there_is_a_bound_to_what_waits_and_the_oldest_go(it, monkeypatch):
+    monkeypatch.setattr(journal, "MAX_WAITING", 3)
+    for number in range(5):
+        it.decide(case(mail=Mail(queue_id=f"Q{number}")), journal.ACCEPTED)
+    assert it.lost == 2
+    taken = it.take()
+    assert [each.id for each in taken] == ["Q0", "Q1", "Q2"]
+    it.decide(case(mail=Mail(queue_id="Q9")), journal.ACCEPTED)
+    it.give_back(taken)
+    assert [each.id for each in it.take()] == ["Q1", "Q2", "Q9"]
+    assert it.lost == 3
+
+
+def test_what_could_not_be_written_is_given_again(it):
+    it.refuse(RELAY_DENIED, case())
+    taken = it.take()
+    it.give_back(taken)
+    assert it.take() == taken
+
+
+class Says(RelayPolicy):
+    """Refuses recipients by whatever reply it is given."""
+
+    reply = RELAY_DENIED
+
+    def refusal(self, recipient: Address, *, trusted: bool) -> Reply | None:
+        return self.reply
+
+
+async def _no_null_mx(_domain: str) -> bool:
+    return False
+
+
+class Site:
+    """A listener in this process, whose policy says what it is told to."""
+
+    def __init__(self) -> None:
+        clock = SystemClock()
+        self.journal = Journal(clock, find_rule)
+        self.policy = Says(RelaySettings("example.test"))
+        around = Surroundings(
+            settings=SessionSettings("mail.example.test"),
+            policy=self.policy,
+            intake=_Queue(),
+            is_null_mx=_no_null_mx,
+            clock=clock,
+            emit=lambda _event: None,
+            door=Door("mta"),
+            journal=self.journal,
+        )
+        numbers = count(1)
+        self.listeners = Listeners(lambda _: around, 100, lambda: SessionId(f"s{next(numbers)}"))
+
+    async def start(self) -> None:
+        bound = socket.create_server(("127.0.0.1", 0))
+        bound.setblocking(False)
+        self.port = bound.getsockname()[1]
+        await self.listeners.start([Bound(bound, "mta", "here")])
+
+    async def talk(self, *lines: str) -> list[str]:
+        """Say lines one by one; the last line of each reply."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        await reader.readline()
+        replies = []
+        for line in lines:
+            writer.write(line.encode() + b"\r\n")
+            while (said := await reader.readline())[3:4] == b"-":
+                pass
+            replies.append(said.decode().rstrip())
+        writer.close()
+        await writer.wait_closed()
+        return replies
+
+
+@pytest.fixture
+async def site():
+    made = Site()
+    await made.start()
+    yield made
+    await made.listeners.stop(0)
+
+
+ENVELOPE = ("EHLO client.example.org", "MAIL FROM:<a@example.org>", "RCPT TO:<b@example.net>")
+
+
+@pytest.mark.parametrize("reply", [pytest.param(each, id=str(each)) for each in _BY_REPLY])
+async def test_whatever_a_session_refuses_by_the_client_is_told_the_id_of_a_record(site, reply):
+    site.policy.reply = reply
+    said = (await site.talk(*ENVELOPE))[-1]
+    [why] = site.journal.take()
+    assert said == f"{reply} (id {why.id})"
+    assert (why.ruling.rule, why.ruling.reply) == (find_rule(reply), str(reply))
+    assert (why.who.session_id, why.who.helo) == ("s1", "client.example.org")
+    assert why.mail == Mail("a@example.org", ("b@example.net",))
+
+
+async def test_without_a_journal_replies_are_as_they_are(site):
+    around = site.listeners._surroundings("")
+    around.journal = None
+    assert (await site.talk(*ENVELOPE))[-1] == "550 5.7.1 Relaying denied"
