@@ -45,6 +45,7 @@ class Rules(Plugin[RulesSettings]):
         """Read everything, and run the cases."""
         self._reader = Reader(self.settings, self.tools.state_dir)
         self._working: asyncio.Task[None] | None = None
+        self._reading = asyncio.Lock()
         self._seen: Stamp = ()
         self._told = ""
         await self._read()
@@ -128,7 +129,8 @@ class Rules(Plugin[RulesSettings]):
         Raises:
             RulesError: It cannot be used.
         """
-        self._rules, self._seen = await asyncio.to_thread(self._read_checked)
+        async with self._reading:
+            self._rules, self._seen = await asyncio.to_thread(self._read_checked)
 
     def _read_checked(self) -> tuple[Ruleset, Stamp]:
         rules, stamp = self._reader.read()

@@ -1,0 +1,136 @@
+"""Rules and lists in the running server: what clients are told, what is delivered, what changes."""
+
+import json
+
+from servers.dialogue import Dialogue
+from servers.elemta import MAILDIR, running
+
+CONFIG = """
+[plugins]
+plugins = ["rules"]
+[plugins.rules]
+watch = 0.1
+files = ["{folder}/policy/rules.toml"]
+[[plugins.rules.lists]]
+name = "spies"
+kind = "address"
+use = "deny"
+entries = ["127.0.0.3"]
+"""
+RULES = """
+[[lists]]
+name = "blocked"
+kind = "wildcard"
+file = "blocked.txt"
+
+[[rule]]
+name = "blocked-senders"
+hook = "mail"
+when = 'in_list("blocked", sender)'
+then = "reject"
+enhanced = "5.7.1"
+text = "{sender_domain} is not welcome"
+
+[[rule]]
+name = "moved"
+hook = "rcpt"
+when = 'recipient_local == "old"'
+then = "redirect"
+redirect = "new@example.test"
+
+[[rule]]
+name = "invoices"
+hook = "data"
+when = 'subject.matches("(?i)invoice") && !tls'
+tag = { X-Invoice = "from {client_ip}, {size} octets" }
+
+[[rule]]
+name = "suspect"
+hook = "data"
+when = 'has_header("X-Suspect")'
+then = "quarantine"
+
+[[rule]]
+name = "slow"
+hook = "headers"
+when = 'header("X-Slow") == "yes"'
+then = "defer"
+"""
+CASES = """
+[[case]]
+name = "a blocked sender"
+sender = "a@www.blocked.example"
+expect = "reject"
+rule = "blocked-senders"
+"""
+
+
+def policy(folder):
+    place = folder / "policy"
+    place.mkdir()
+    (place / "rules.toml").write_text(RULES)
+    (place / "blocked.txt").write_text("*.blocked.example # since spring\n")
+    (place / "cases.policy.toml").write_text(CASES)
+    return place
+
+
+def change(path, text):
+    beside = path.with_suffix(".tmp")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def mail_from(client, sender):
+    reply = client.say(f"MAIL FROM:<{sender}>")
+    client.say("RSET")
+    return reply
+
+
+def test_what_clients_are_told_and_what_is_delivered(tmp_path):
+    policy(tmp_path)
+    with running(tmp_path, rest=MAILDIR + CONFIG) as elemta:
+        with Dialogue(elemta.port, source="127.0.0.3") as client:
+            assert client.banner.startswith("554 5.7.1 Refused by local policy")
+        with Dialogue(elemta.port) as client:
+            client.hello()
+            reply = mail_from(client, "a@www.blocked.example")
+            assert reply.startswith("550 5.7.1 www.blocked.example is not welcome")
+            slow = b"X-Slow: yes\r\n\r\nHi\r\n"
+            assert client.deliver(slow, "a@b.example", "c@example.test").startswith("451 4.7.1 ")
+        content = b"From: a@b.example\r\nSubject: Your =?utf-8?q?Invoice?=\r\n\r\nPay\r\n"
+        elemta.send("a@b.example", "old@example.test", content=content)
+        (message,) = elemta.wait_mail("new")
+        assert b"\nX-Invoice: from 127.0.0.1, " in message
+        assert elemta.mailbox("old") == []
+        held = elemta.send("a@b.example", "c@example.test", content=b"X-Suspect: 1\r\n\r\nHi\r\n")
+        listed = json.loads(elemta.cli("queue", "list", "--json").stdout)
+        assert held in json.dumps(listed)
+        assert elemta.mailbox("c") == []
+
+
+def test_files_that_change_count_at_once_unless_a_case_breaks(tmp_path):
+    place = policy(tmp_path)
+    with running(tmp_path, rest=MAILDIR + CONFIG) as elemta, Dialogue(elemta.port) as client:
+        client.hello()
+        assert mail_from(client, "a@worse.example").startswith("250")
+        change(place / "blocked.txt", "*.blocked.example\nworse.example\n")
+        elemta.wait_for(
+            lambda: mail_from(client, "a@worse.example").startswith("550"), "the changed list"
+        )
+        change(place / "blocked.txt", "other.example\n")
+        told = elemta.wait_for(
+            lambda: [each for each in elemta.events() if "stay as they were" in json.dumps(each)],
+            "word of the case",
+        )
+        assert "case 'a blocked sender': reject is expected" in json.dumps(told)
+        assert mail_from(client, "a@x.blocked.example").startswith("550")
+        assert mail_from(client, "a@other.example").startswith("250")
+        assert elemta.cli("reload", check=False).returncode == 1
+        assert mail_from(client, "a@x.blocked.example").startswith("550")
+        (place / "cases.policy.toml").unlink()
+        elemta.wait_for(
+            lambda: mail_from(client, "a@other.example").startswith("550"), "the other list"
+        )
+        hits = 'elemta_plugin_rules_hits_total{plugin="rules",rule="blocked-senders"}'
+        elemta.wait_for(lambda: hits in elemta.get("/metrics")[1], "the figures")
+        assert elemta.metric(hits) >= 4
