@@ -1,0 +1,298 @@
+"""Asks lists in the DNS about clients and domains, and adds up what they say (RFC 5782).
+
+Lists are asked at the same time, and the resolver remembers their answers. One that does not work
+is set aside: an error is never a listing.
+
+Leaves behind: a `DnsblVerdict` as `dnsbl` in the notes of the session, `dnsbl.score` and
+`dnsbl.lists` in the metadata, and `dnsbl` in the notes of a message that somebody lists.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Sequence
+from ipaddress import ip_address
+from typing import ClassVar, NamedTuple
+
+from pydantic import BaseModel
+
+from elemta.mail.errors import AddressError, LookupFailed
+from elemta.mail.reply import clean_text
+from elemta.mailauth.resolving import Answer as DnsAnswer
+from elemta.net.tasks import spawn
+from elemta.plugins import (
+    ConnectionContext,
+    EnvelopeContext,
+    Metadata,
+    Plugin,
+    Result,
+    SessionInfo,
+    parse_domain,
+)
+from elemta.plugins.builtin._judging import Consequence, Words, act
+from elemta.plugins.builtin._steps import Begun, begin
+from elemta.plugins.builtin.dnsbl.codes import ListError
+from elemta.plugins.builtin.dnsbl.settings import DnsblSettings
+from elemta.plugins.builtin.dnsbl.verdict import DnsblVerdict, Hit
+from elemta.plugins.builtin.dnsbl.zone import Zone
+
+NOTE = "dnsbl"
+TICK = 10.0  # seconds between looks at which list is to be tested
+MAX_REASON = 200  # characters of what a list says
+_CLIENT = "dnsbl.client"
+_SCORE = "dnsbl.score"
+_LISTS = "dnsbl.lists"
+
+Answer = Result | Awaitable[Result | None] | None
+
+
+class Question(NamedTuple):
+    """What a list is asked."""
+
+    zone: Zone
+    what: str
+    name: str
+
+
+class Dnsbl(Plugin[DnsblSettings]):
+    """Asks lists."""
+
+    metadata = Metadata(
+        name="dnsbl",
+        version="1.0.0",
+        description="Weighted lists of clients and domains in the DNS (RFC 5782)",
+        after=("iprev", "spf"),
+    )
+    Settings: ClassVar[type[BaseModel]] = DnsblSettings
+
+    async def setup(self) -> None:
+        """Read the lists."""
+        tools = self.tools
+        self._zones = [
+            Zone(place, settings, tools.clock, tools.log.warning)
+            for place, settings in enumerate(self.settings.lists)
+        ]
+        self._testing: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._tested = asyncio.Event()
+
+    async def enable(self) -> None:
+        """Begin to test them."""
+        if self._testing is None:
+            self._stop.clear()
+            self._testing = spawn(self._keep_testing(), "tests of lists in the DNS")
+
+    async def disable(self) -> None:
+        """Stop that."""
+        self._stop.set()
+        testing, self._testing = self._testing, None
+        if testing is not None:
+            await testing
+
+    def on_connect(self, ctx: ConnectionContext) -> Answer:
+        """Ask about the client, where that is to be done at once."""
+        if self.settings.stage == "mail" or not self._concerns(ctx.session):
+            return None
+        return self._judge(ctx, ("client",))
+
+    def on_mail_from(self, ctx: EnvelopeContext) -> Answer:
+        """Ask about the client, unless that is done, and about the sender."""
+        session = ctx.session
+        if not self._concerns(session):
+            for left in (session.notes, session.metadata):
+                for name in (NOTE, _CLIENT, _SCORE, _LISTS):
+                    left.pop(name, None)
+            return None
+        known = _CLIENT in session.notes
+        return self._judge(ctx, ("helo", "sender") if known else ("client", "helo", "sender"))
+
+    async def test_lists(self) -> None:
+        """Test all lists that are due."""
+        now, settings = self.tools.clock.monotonic(), self.settings
+        due = [zone for zone in self._zones if now >= zone.test_at]
+        async with asyncio.TaskGroup() as group:
+            for zone in due:
+                group.create_task(self._test(zone, settings.test_every))
+        self._tested.set()
+
+    # ---- asking
+
+    def _concerns(self, session: SessionInfo) -> bool:
+        settings = self.settings
+        if not session.client_ip or not settings.concern(session):
+            return False
+        if not settings.networks:
+            return True
+        client = ip_address(session.client_ip.partition("%")[0])
+        return not any(client in network for network in settings.networks)
+
+    def _judge(self, ctx: ConnectionContext, kinds: Sequence[str]) -> Answer:
+        """Give the answer at once where all answers are known."""
+        if not self._tested.is_set():
+            return self._judge_later(ctx, kinds)
+        questions = self._questions(ctx, kinds)
+        found: list[DnsAnswer | None] = []
+        for question in questions:
+            begun = begin(self._ask(question))
+            if isinstance(begun, Begun):
+                return self._judge_later(ctx, kinds)  # what has begun goes on in the resolver
+            found.append(begun[0])
+        return self._take(ctx, kinds, questions, found)
+
+    async def _judge_later(self, ctx: ConnectionContext, kinds: Sequence[str]) -> Result | None:
+        """Ask all at the same time, and wait for no longer than the limit."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.limit):
+                await self._tested.wait()
+        questions = self._questions(ctx, kinds)
+        tasks = [spawn(self._ask(each), f"list {each.zone.settings.zone}") for each in questions]
+        late: set[asyncio.Task[DnsAnswer | None]] = set()
+        try:
+            if tasks:
+                _, late = await asyncio.wait(tasks, timeout=self.settings.limit)
+        finally:
+            for task in tasks:
+                task.cancel()
+        found = [None if task in late else task.result() for task in tasks]
+        answer = self._take(ctx, kinds, questions, found)
+        return answer if answer is None or isinstance(answer, Result) else await answer
+
+    async def _ask(self, question: Question) -> DnsAnswer | None:
+        try:
+            return await self.tools.dns.query(question.name, "A")
+        except LookupFailed:
+            return None
+
+    def _questions(self, ctx: ConnectionContext, kinds: Sequence[str]) -> list[Question]:
+        found = []
+        for zone in self._zones:
+            if zone.problem or zone.settings.kind not in kinds:
+                continue
+            what = _find_subject(zone.settings.kind, ctx)
+            name = zone.name_of(what) if what else None
+            if name is not None:
+                found.append(Question(zone, what, name))
+        return found
+
+    # ---- what comes of it
+
+    def _take(
+        self,
+        ctx: ConnectionContext,
+        kinds: Sequence[str],
+        questions: Sequence[Question],
+        found: Sequence[DnsAnswer | None],
+    ) -> Answer:
+        """Add up, leave word, and do what is to be done."""
+        parts = {"client": DnsblVerdict(), "name": DnsblVerdict()}
+        for question, answer in zip(questions, found, strict=True):
+            kind = "client" if question.zone.settings.kind == "client" else "name"
+            parts[kind] += self._read(question, answer)
+        notes = ctx.session.notes
+        if "client" in kinds:
+            notes[_CLIENT] = parts["client"]
+        verdict = notes[_CLIENT] + parts["name"]
+        self._leave(ctx, verdict)
+        return self._act(verdict)
+
+    def _read(self, question: Question, answer: DnsAnswer | None) -> DnsblVerdict:
+        zone, metrics = question.zone, self.tools.metrics
+        try:
+            hit = zone.read(question.what, answer)
+        except ListError:
+            metrics.count("answers", zone=zone.settings.zone, result="error")
+            return DnsblVerdict(failed=(zone.settings.zone,), asked=1)
+        result = "listed" if hit else "not_listed"
+        metrics.count("answers", zone=zone.settings.zone, result=result)
+        return DnsblVerdict((hit,) if hit else (), asked=1)
+
+    def _leave(self, ctx: ConnectionContext, verdict: DnsblVerdict) -> None:
+        session = ctx.session
+        session.notes[NOTE] = verdict
+        session.metadata[_SCORE] = f"{verdict.score:g}"
+        session.metadata[_LISTS] = " ".join(hit.zone for hit in verdict.hits)
+        if verdict.hits and isinstance(ctx, EnvelopeContext):
+            ctx.message.notes[NOTE] = str(verdict)
+
+    def _act(self, verdict: DnsblVerdict) -> Answer:
+        settings, score = self.settings, verdict.score
+        if verdict.asked and len(verdict.failed) == verdict.asked:
+            words = Words("5.7.1", "4.7.1", "The lists we ask about senders do not answer")
+            return act(settings.on_failure, words, f"dnsbl: no answer of {verdict.failed[0]}")
+        limits: tuple[tuple[Consequence, float], ...] = (
+            ("reject", settings.reject_at),
+            ("defer", settings.defer_at),
+            ("quarantine", settings.quarantine_at),
+        )
+        for what, limit in limits:
+            if 0 < limit <= score:
+                bad = [hit for hit in verdict.hits if hit.weight > 0]
+                note = f"dnsbl: {verdict}"
+                if what != "quarantine" and any(self._zone(hit).settings.reason for hit in bad):
+                    return self._explain(what, bad, note)
+                return _refuse(what, [self._describe(hit, "") for hit in bad], note)
+        return None
+
+    async def _explain(self, what: Consequence, hits: Sequence[Hit], note: str) -> Result | None:
+        """Refuse, and say what the lists say, as far as they say it in time."""
+        reasons = dict.fromkeys(hits, "")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.limit):
+                for hit in hits:
+                    reasons[hit] = await self._find_reason(hit)
+        return _refuse(what, [self._describe(hit, reasons[hit]) for hit in hits], note)
+
+    async def _find_reason(self, hit: Hit) -> str:
+        zone = self._zone(hit)
+        name = zone.name_of(hit.what)
+        if not zone.settings.reason or name is None:
+            return ""
+        try:
+            answer = await self.tools.dns.query(name, "TXT")
+        except LookupFailed:
+            return ""
+        text = answer.records[0].decode("ascii", "replace") if answer.records else ""
+        return zone.hide(clean_text(text, MAX_REASON))
+
+    def _describe(self, hit: Hit, reason: str) -> str:
+        text = f"{hit.what} is listed by {hit.zone}"
+        own = self._zone(hit).settings.text.replace("{what}", hit.what)
+        return "; ".join(each for each in (text, own, reason) if each)
+
+    def _zone(self, hit: Hit) -> Zone:
+        return self._zones[hit.place]
+
+    # ---- testing
+
+    async def _keep_testing(self) -> None:
+        while not self._stop.is_set():
+            await self.test_lists()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK):
+                    await self._stop.wait()
+
+    async def _test(self, zone: Zone, every: float) -> None:
+        try:
+            async with asyncio.timeout(self.settings.limit):
+                await zone.test(self.tools.dns, every)
+        except TimeoutError:
+            zone.set_aside("does not answer")
+
+
+def _refuse(what: Consequence, texts: Sequence[str], note: str) -> Result | None:
+    return act(what, Words("5.7.1", "4.7.1", ". ".join(dict.fromkeys(texts))), note)
+
+
+def _find_subject(kind: str, ctx: ConnectionContext) -> str:
+    """Give what a list of this kind is asked about; "" for nothing."""
+    session = ctx.session
+    if kind == "client":
+        return session.client_ip
+    if kind == "sender":
+        sender = ctx.sender if isinstance(ctx, EnvelopeContext) else None
+        domain = sender.domain if sender is not None else ""
+    else:
+        try:
+            domain = parse_domain(session.helo)
+        except AddressError:
+            domain = ""
+    return "" if domain.startswith("[") else domain
