@@ -5,14 +5,17 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from elemta.app.plugins import check_plugins
 from elemta.config import read
+from elemta.plugins.builtin.dnsbl.settings import DnsblSettings, ListSettings
 from elemta.plugins.builtin.greylist.settings import GreylistSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 TABLES = [
+    ("dnsbl.md", "Lists", ListSettings),
+    ("dnsbl.md", "Settings", DnsblSettings),
     ("greylist.md", "Settings", GreylistSettings),
 ]
 PAGES = sorted({page for page, _, _ in TABLES})
@@ -29,6 +32,8 @@ def plain(value):
     """Give a default as TOML has it."""
     if isinstance(value, BaseModel):
         return {}
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
     return [plain(each) for each in value] if isinstance(value, tuple) else value
 
 
@@ -36,7 +41,7 @@ def plain(value):
 def test_all_settings_are_told_of_as_they_are(page, heading, model):
     text = (DOCS / page).read_text()
     section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? ?\| (.*) \|$", section, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)` )?\| (.*) \|$", section, re.MULTILINE)
     assert [name for name, _, _ in rows] == list(model.model_fields)
     for name, default, meaning in rows:
         field = model.model_fields[name]
@@ -50,9 +55,9 @@ def test_all_settings_are_told_of_as_they_are(page, heading, model):
 async def test_examples_of_settings(text, tmp_path):
     path = tmp_path / "elemta.toml"
     secret = tmp_path / "password"
-    secret.write_text("open sesame\n")
+    secret.write_text("open-sesame\n")
     secret.chmod(0o600)
-    text = text.replace("file:/etc/elemta/valkey-password", f"file:{secret}")
+    text = re.sub(r"file:/etc/elemta/[\w-]+", f"file:{secret}", text)
     path.write_text(text + '[server]\nhostname = "mail.example.test"\n')
     loaded = read(path, {})
     assert loaded.problems == ()
