@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import struct
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from servers.process import free_port
@@ -12,6 +12,7 @@ ALL_WISHES = 0x1FF
 CONTINUE = ("c", b"")
 Say = tuple[str, bytes] | bytes | None
 """An answer: a letter and its data, raw octets, or None for the end of the connection."""
+Script = Mapping[str, Sequence[Say] | Callable[[bytes], Sequence[Say]]]
 
 
 def insert(index: int, name: str, value: str) -> Say:
@@ -31,8 +32,7 @@ class Puppet:
     """What it says to each command, by its letter; what is not in `script` gets "continue".
 
     Attributes:
-        script: Answers; those to "M" and the like are said one after the other. A callable gets the
-            data and gives the answers.
+        script: Answers, all said one after the other; or what makes them of a command's data.
         version, wishes, options: What it negotiates.
         macros: Lists it wants to know, as octets after the negotiation.
         hangs: Letters that it never answers.
@@ -45,7 +45,7 @@ class Puppet:
     """
 
     port: int
-    script: Mapping[str, Sequence[Say]] = field(default_factory=dict)
+    script: Script = field(default_factory=dict)
     version: int = 6
     wishes: int = ALL_WISHES
     options: int = 0
@@ -104,7 +104,7 @@ class Puppet:
             return self._say(writer, ("O", terms))
         silent: tuple[Say, ...] = () if self._is_silent(letter) else (CONTINUE,)
         said = self.script.get(letter, silent)
-        return all(self._say(writer, each) for each in said)
+        return all(self._say(writer, each) for each in (said(data) if callable(said) else said))
 
     def _is_silent(self, letter: str) -> bool:
         bits = {"C": 0x1000, "H": 0x2000, "M": 0x4000, "R": 0x8000, "T": 0x10000}
@@ -122,9 +122,7 @@ class Puppet:
 
 
 @contextlib.asynccontextmanager
-async def puppet(
-    script: Mapping[str, Sequence[Say]] | None = None, **about
-) -> AsyncIterator[Puppet]:
+async def puppet(script: Script | None = None, **about) -> AsyncIterator[Puppet]:
     """Run one in this loop."""
     found = Puppet(about.pop("port", 0) or free_port(), script or {}, **about)
     server = await asyncio.start_server(found.serve, "127.0.0.1", found.port)

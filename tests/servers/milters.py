@@ -1,0 +1,125 @@
+"""Real milters: OpenDKIM, OpenDMARC and Rspamd's proxy; and Postgrey, a policy server."""
+
+import contextlib
+import getpass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+
+from servers.process import free_port, listens, program, start
+
+_DKIM = """\
+Mode sv
+Syslog no
+Socket inet:{port}@127.0.0.1
+Domain {domain}
+Selector {selector}
+KeyFile {key}
+Canonicalization {form}
+InternalHosts 127.0.0.1/32
+OversignHeaders From
+RequireSafeKeys no
+AlwaysAddARHeader yes
+TestPublicKeys {keys}
+"""
+_DMARC = """\
+Syslog false
+Socket inet:{port}@127.0.0.1
+AuthservID mail.example.test
+TrustedAuthservIDs mail.example.test
+IgnoreHosts {ignored}
+RejectFailures true
+RequiredHeaders true
+TestDNSData {names}
+"""
+_RSPAMD = """\
+options {{
+  pidfile = "{home}/pid"; control_socket = "{home}/control mode=0600"; tempdir = "{home}";
+  url_tld = "{home}/suffixes"; hs_cache_dir = "{home}"; cache_file = "{home}/symbols";
+  history_file = "{home}/history"; stats_file = "{home}/stats"; dynamic_conf = "{home}/dynamic";
+  filters = ""; explicit_modules = []; local_addrs = []; enable_test_patterns = true;
+  dns {{ nameserver = ["127.0.0.1:{port}"]; timeout = 0.1s; retransmits = 1; }}
+}}
+logging {{ type = "console"; level = "info"; }}
+worker "rspamd_proxy" {{
+  bind_socket = "127.0.0.1:{port}"; count = 1; milter = yes; timeout = 10s;
+  upstream "local" {{ default = yes; self_scan = yes; }}
+}}
+"""
+
+
+@dataclass
+class RealMilter:
+    """One that runs.
+
+    Attributes:
+        port: Where it listens on 127.0.0.1.
+        process: It.
+    """
+
+    port: int
+    process: Popen[bytes]
+
+
+@contextlib.contextmanager
+def _listening(argv: list[str | Path], port: int, log: Path) -> Iterator[RealMilter]:
+    with start(argv, ready=listens(port), log=log) as process:
+        try:
+            yield RealMilter(port, process)
+        finally:
+            process.kill()  # they take their time to stop
+
+
+@contextlib.contextmanager
+def run_opendkim_milter(
+    folder: Path, domain: str, pem: bytes, record: str, *, form: str = "simple", port: int = 0
+) -> Iterator[RealMilter]:
+    """Run OpenDKIM: mail of 127.0.0.1 is signed by the selector "key", that of others verified."""
+    opendkim, port = program("opendkim", "opendkim"), port or free_port()
+    folder.mkdir(exist_ok=True)
+    key, keys, config = (folder / name for name in ("key", "keys", "opendkim.conf"))
+    key.write_bytes(pem)
+    keys.write_text(f"key._domainkey.{domain} {record}\n")
+    values = {"port": port, "domain": domain, "selector": "key", "key": key, "keys": keys}
+    config.write_text(_DKIM.format(form=f"{form}/{form}", **values))
+    with _listening([opendkim, "-f", "-x", config], port, folder / "log") as found:
+        yield found
+
+
+@contextlib.contextmanager
+def run_opendmarc(folder: Path, records: Mapping[str, str]) -> Iterator[RealMilter]:
+    """Run OpenDMARC, which believes what mail.example.test writes, and knows these records."""
+    opendmarc, port = program("opendmarc", "opendmarc"), free_port()
+    folder.mkdir()
+    config, names, ignored = (folder / name for name in ("opendmarc.conf", "names", "ignored"))
+    names.write_text("".join(f"{name} {text}\n" for name, text in records.items()))
+    ignored.write_text("192.0.2.1\n")
+    config.write_text(_DMARC.format(port=port, names=names, ignored=ignored))
+    with _listening([opendmarc, "-f", "-c", config], port, folder / "log") as found:
+        yield found
+
+
+@contextlib.contextmanager
+def run_rspamd_proxy(folder: Path) -> Iterator[RealMilter]:
+    """Run Rspamd as a milter that only knows its own test patterns."""
+    rspamd, port = program("rspamd", "rspamd"), free_port()
+    folder.mkdir()
+    (folder / "suffixes").write_text("example\norg\n")
+    config = folder / "rspamd.conf"
+    config.write_text(_RSPAMD.format(home=folder, port=port))
+    with _listening([rspamd, "-f", "-i", "-c", config], port, folder / "log") as found:
+        yield found
+
+
+@contextlib.contextmanager
+def run_postgrey(folder: Path) -> Iterator[RealMilter]:
+    """Run Postgrey, which wants a second to pass before anybody tries again."""
+    postgrey, port = program("postgrey", "postgrey"), free_port()
+    folder.mkdir()
+    user = getpass.getuser()
+    argv = [postgrey, f"--inet=127.0.0.1:{port}", f"--dbdir={folder}", "--delay=1"]
+    argv += [f"--user={user}", f"--group={user}", "--whitelist-clients=/dev/null"]
+    argv += ["--whitelist-recipients=/dev/null"]
+    with _listening(argv, port, folder / "log") as found:
+        yield found
