@@ -118,6 +118,31 @@ class TestPlacing:
         assert control.answers(number) == []
         assert later > number
 
+    def test_what_a_plugin_says_goes_with_its_order(self, control):
+        number = control.place(HOLD, NOW, NOW + 10)
+        control.answer(number, Answer(0, 0, "", '[{"limit": "one"}]'))
+        control.answer(number, Answer(1, 0, "it cannot"))
+        assert control.answers(number) == [
+            Answer(0, 0, "", '[{"limit": "one"}]'),
+            Answer(1, 0, "it cannot"),
+        ]
+        control.place(HOLD, NOW + 10_000, NOW + 10_010)
+        assert control.answers(number) == []
+
+    def test_one_of_an_older_release_goes_on(self, tmp_path):
+        path = tmp_path / "control.db"
+        first = Control(path)
+        number = first.place(HOLD, NOW, NOW + 10)
+        first.answer(number, Answer(0, 7))
+        first.close()
+        with apsw.Connection(str(path)) as old:
+            old.execute("DROP TABLE said")
+        old.close()
+        again = Control(path)
+        again.answer(number, Answer(1, 0, "", "hello"))
+        assert again.answers(number) == [Answer(0, 7), Answer(1, 0, "", "hello")]
+        again.close()
+
     def test_an_order_that_cannot_be_read_is_answered(self, control, tmp_path):
         connection = apsw.Connection(str(tmp_path / "state" / "control.db"))
         for body in (b"{", b'{"verb":"explode","where":{}}', b'{"verb":"hold","where":{"x":1}}'):
