@@ -16,6 +16,7 @@ GROUPS = (
     "elemta dkim",
     "elemta dmarc",
     "elemta dns",
+    "elemta rules",
     "elemta submission",
     "elemta tls",
     "elemta user app-password",
