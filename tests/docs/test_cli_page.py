@@ -16,6 +16,7 @@ GROUPS = (
     "elemta dkim",
     "elemta dmarc",
     "elemta dns",
+    "elemta limits",
     "elemta rules",
     "elemta submission",
     "elemta tls",
