@@ -33,6 +33,10 @@ class MimeError(ElemtaError):
     """The message cannot be read in one way only, or not at all; the text says why."""
 
 
+class MimeLimit(MimeError):
+    """There is more of it than is read."""
+
+
 @dataclass(slots=True)
 class Entity:
     """A message or a body part.
