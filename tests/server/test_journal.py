@@ -116,16 +116,19 @@ def test_what_could_not_be_written_is_given_again(it):
 
 
 class Says(RelayPolicy):
-    """Refuses recipients by whatever reply it is given."""
+    """Refuses recipients by whatever reply it is given; or is defective."""
 
     reply = RELAY_DENIED
+    error: Exception | None = None
 
     def refusal(self, recipient: Address, *, trusted: bool) -> Reply | None:
+        if self.error is not None:
+            raise self.error
         return self.reply
 
 
-async def _no_null_mx(_domain: str) -> bool:
-    return False
+async def _is_null_mx(domain: str) -> bool:
+    return domain == "null.test"
 
 
 class Site:
@@ -136,10 +139,10 @@ class Site:
         self.journal = Journal(clock, find_rule)
         self.policy = Says(RelaySettings("example.test"))
         around = Surroundings(
-            settings=SessionSettings("mail.example.test"),
+            settings=SessionSettings("mail.example.test", refuse_null_mx_senders=True),
             policy=self.policy,
             intake=_Queue(),
-            is_null_mx=_no_null_mx,
+            is_null_mx=_is_null_mx,
             clock=clock,
             emit=lambda _event: None,
             door=Door("mta"),
@@ -189,6 +192,21 @@ async def test_whatever_a_session_refuses_by_the_client_is_told_the_id_of_a_reco
     assert (why.ruling.rule, why.ruling.reply) == (find_rule(reply), str(reply))
     assert (why.who.session_id, why.who.helo) == ("s1", "client.example.org")
     assert why.mail == Mail("a@example.org", ("b@example.net",))
+
+
+async def test_a_sender_whose_domain_has_no_mail(site):
+    said = (await site.talk(ENVELOPE[0], "MAIL FROM:<a@null.test>"))[-1]
+    [why] = site.journal.take()
+    assert said == f"550 5.7.27 The sender's domain accepts no mail (id {why.id})"
+    assert (why.ruling.stage, why.mail) == ("mail", Mail("a@null.test"))
+
+
+async def test_a_defect_of_the_server(site):
+    site.policy.error = ZeroDivisionError("oh")
+    said = (await site.talk(*ENVELOPE))[-1]
+    [why] = site.journal.take()
+    assert said == f"421 4.3.0 Internal error, closing connection (id {why.id})"
+    assert (why.ruling.stage, why.ruling.rule) == ("rcpt", "defect")
 
 
 async def test_without_a_journal_replies_are_as_they_are(site):
