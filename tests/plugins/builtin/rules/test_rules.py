@@ -38,6 +38,7 @@ ASK = {
     "rcpt": lambda it: it.rcpt_to(),
     "headers": lambda it: it.headers(MESSAGE),
     "data": lambda it: it.validated(MESSAGE),
+    "filter": lambda it: it.filter(MESSAGE),
 }
 
 
@@ -148,6 +149,22 @@ async def test_tags_come_with_the_message(tmp_path):
         )
 
 
+async def test_what_filters_have_found(tmp_path):
+    rules = [
+        rule("tag", "filter", 'score("x.score") > 4', "continue", tag={"X-Score": "{spf}!"}),
+        rule("bad", "filter", 'score("x.score") > 10 && metadata("x.score") != ""'),
+        rule("before", "mail", then="continue", tag={"X-Before": "1"}),
+    ]
+    async with bench(tmp_path, *rules) as it:
+        await it.mail_from()
+        assert (await it.validated(MESSAGE)).edits == (AddHeader("X-Before", "1"),)
+        for said, refused in (("7.6", False), ("10.6", True), ("11.00 of 15.00", True), ("", False), ("1e400", False)):
+            it.session.metadata["x.score"] = said
+            assert (await it.filter(MESSAGE)).is_refused is refused
+        it.session.metadata["x.score"] = "5"
+        assert (await it.filter(MESSAGE)).edits == (AddHeader("X-Score", "!"),)
+
+
 async def test_tags_are_bounded(tmp_path):
     one = rule("r", "rcpt", then="continue", tag={"X-Rcpt": "{recipient}"})
     async with bench(tmp_path, one) as it:
@@ -171,7 +188,7 @@ async def test_elsewhere(tmp_path):
         assert (await it.validated(MESSAGE)).edits == one
         answer = await it.validated(MESSAGE.replace("Hello", "Hello all"))
         assert answer.edits == (
-            *one,
+            RemoveRecipient("old@example.test"),
             RemoveRecipient("new@example.test"),
             RemoveRecipient("free@example.test"),
             AddRecipient("all@example.test"),

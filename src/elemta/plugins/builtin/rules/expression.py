@@ -81,7 +81,7 @@ def _by_library(text: str, program: "Program", functions: Mapping[str, Function]
         return _run(program, values, facts, functions)
 
     for values in _samples(text, names):
-        for said in ("", "0", "example.test"):
+        for said in ("", "0", "50", "example.test"):
             tried = {name: _told(function, said) for name, function in functions.items()}
             _run(program, values, Facts(None, 0.0), {**functions, **tried})
     return holds
@@ -89,7 +89,9 @@ def _by_library(text: str, program: "Program", functions: Mapping[str, Function]
 
 def _told(function: Function, said: str) -> Function:
     """Give a function that says what it is told, so that an expression can be tried."""
-    value: Value = said if function.gives is Kind.TEXT else bool(said)
+    number = int(said) if said.isdigit() else 0
+    values: dict[Kind, Value] = {Kind.TEXT: said, Kind.TRUTH: bool(said), Kind.NUMBER: number}
+    value = values[function.gives]
 
     def call(_facts: Facts, *_given: object) -> Value:
         return value
@@ -173,7 +175,7 @@ def _call(function: Function, facts: Facts, wrong: list[str], *given: object) ->
         except Exception as error:  # noqa: BLE001 - it is told to whoever has asked
             problem = str(error)
     wrong.append(problem)
-    return "" if function.gives is Kind.TEXT else False
+    return "" if function.gives is Kind.TEXT else 0 if function.gives is Kind.NUMBER else False
 
 
 def _samples(text: str, names: list[str]) -> Iterator[dict[str, Value]]:

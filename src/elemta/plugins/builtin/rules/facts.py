@@ -30,6 +30,7 @@ class Moment(enum.StrEnum):
     RCPT = "rcpt"
     HEADERS = "headers"
     DATA = "data"
+    FILTER = "filter"
 
 
 _ALL = tuple(Moment)

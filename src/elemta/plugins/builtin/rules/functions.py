@@ -14,10 +14,11 @@ from elemta.plugins.builtin.rules.facts import Facts, Kind, Moment, Value
 from elemta.plugins.builtin.rules.lists import NamedList
 from elemta.plugins.builtin.rules.matching import Networks, Pattern, compile_pattern
 
+MAX_SCORE = 1_000_000
 MAX_TEXT = 64 * 1024  # characters that a pattern looks at
 
 _ANY = tuple(Moment)
-_MESSAGE = (Moment.HEADERS, Moment.DATA)
+_MESSAGE = (Moment.HEADERS, Moment.DATA, Moment.FILTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +111,29 @@ def make_functions(lists: Mapping[str, NamedList]) -> dict[str, Function]:
             truth,
             _signed_by,
             'Whether a DKIM signature of a domain passes: `signed_by("example.org")`.',
-            moments=(Moment.DATA,),
+            moments=_MESSAGE[1:],
         ),
         "metadata": Function(
             (text,),
             text,
             lambda facts, name: facts.ctx.session.metadata.get(name, ""),
-            'What a plugin has left under a name: `metadata("rspamd.score")`; "" for nothing.',
+            'What a plugin has left under a name: `metadata("dnsbl.lists")`; "" for nothing.',
+        ),
+        "score": Function(
+            (text,),
+            Kind.NUMBER,
+            _score,
+            'Its first number, rounded: `score("rspamd.score") > 10`; 0 where there is none.',
         ),
     }
+
+
+def _score(facts: Facts, name: str) -> int:
+    said = facts.ctx.session.metadata.get(name, "")
+    try:
+        return max(min(round(float(said[:20].partition(" ")[0])), MAX_SCORE), -MAX_SCORE)
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _in_network(_facts: Facts, address: str, network: str) -> bool:

@@ -1,4 +1,4 @@
-"""Rules and lists as a plugin: asked in six hooks, and looked after while the server runs."""
+"""Rules and lists as a plugin: asked in seven hooks, and looked after while the server runs."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,21 @@ class Rules(Plugin[RulesSettings]):
         name="rules",
         version="1.0.0",
         description="Rules and lists: what is accepted, refused, tagged, sent elsewhere",
-        after=("iprev", "spf", "dkim", "arc", "dmarc", "reputation", "dnsbl"),
+        after=(
+            "iprev",
+            "spf",
+            "dkim",
+            "arc",
+            "dmarc",
+            "reputation",
+            "dnsbl",
+            "attachments",
+            "content",
+            "clamav",
+            "rspamd",
+            "spamassassin",
+            "milter",
+        ),
     )
     Settings: ClassVar[type[BaseModel]] = RulesSettings
 
@@ -98,6 +112,10 @@ class Rules(Plugin[RulesSettings]):
     def on_validated(self, ctx: MessageContext) -> Result | None:
         """All of it is here, and all is known of its origin."""
         return self._rules.ask(Moment.DATA, ctx, self.tools.clock.now(), self._count)
+
+    def on_filter(self, ctx: MessageContext) -> Result | None:
+        """What looks at its content has been asked."""
+        return self._rules.ask(Moment.FILTER, ctx, self.tools.clock.now(), self._count)
 
     async def look(self) -> None:
         """Fetch lists that are due, and read files that have changed.

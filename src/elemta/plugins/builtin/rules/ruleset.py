@@ -34,6 +34,7 @@ _ALLOWED = "rules.allowed"
 _ALLOWED_MESSAGE = "rules.allowed_message"
 _TAGS = "rules.tags"
 _EDITS = "rules.edits"
+_HERE = frozenset({Moment.DATA, Moment.FILTER})
 _OF_SESSION = frozenset({Moment.CONNECT, Moment.HELO})
 _USUAL_FACTS = {
     ListKind.ADDRESS: "client_ip",
@@ -116,8 +117,8 @@ class Ruleset:
             notes.pop(_ALLOWED_MESSAGE, None)
         rules, denying = self._rules[moment], self._denying[moment]
         allowing = self._allowing[moment]
-        is_last = moment is Moment.DATA
-        if not (rules or denying or allowing or (is_last and (_TAGS in notes or _EDITS in notes))):
+        is_here = moment in _HERE
+        if not (rules or denying or allowing or (is_here and (_TAGS in notes or _EDITS in notes))):
             return None
         facts = Facts(ctx, now)
         if allowing or denying:
@@ -127,7 +128,7 @@ class Ruleset:
         decided, told = _ask_rules(rules, facts, tell)
         if decided is not None and decided.then in {Action.REJECT, Action.DEFER}:
             return decided.refuse(ctx, told)
-        edits = _edits(ctx) if is_last else ()
+        edits = _edits(ctx, moment) if is_here else ()
         return _answer(decided, told, edits, ctx)
 
     def _ask_gates(self, moment: Moment, facts: Facts, tell: Tell) -> Rule | None:
@@ -215,11 +216,12 @@ def _keep(rule: Rule, ctx: Any) -> None:  # noqa: ANN401 - any context
             kept.append(one)
 
 
-def _edits(ctx: Any) -> tuple[Edit, ...]:  # noqa: ANN401 - a message
-    """Make edits of what is remembered."""
+def _edits(ctx: Any, moment: Moment) -> tuple[Edit, ...]:  # noqa: ANN401 - a message
+    """Make edits of what is remembered, once."""
     notes = ctx.session.notes
     edits: dict[Edit, None] = {}
-    for what, first, second in (*notes.get(_TAGS, ()), *notes.get(_EDITS, ())):
+    of_session = notes.get(_TAGS, ()) if moment is Moment.DATA else ()
+    for what, first, second in (*of_session, *notes.pop(_EDITS, ())):
         if what == "tag":
             edits[AddHeader(first, second)] = None
             continue

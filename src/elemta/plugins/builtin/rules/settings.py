@@ -113,7 +113,8 @@ class RuleSettings(BaseModel):
     name: Name = Field(description="Of the rule; unique.")
     hook: Moment = Field(
         description="When it is asked: `connect`, `helo`, `mail`, `rcpt`, `headers` (the body is "
-        "not yet read) or `data` (all is known of the message's origin)."
+        "not yet read), `data` (all is known of the message's origin) or `filter` (what looks at "
+        "content has been asked)."
     )
     when: str = Field(default="true", description="The expression; without it the rule is true.")
     then: Then = Field(
@@ -161,7 +162,7 @@ class RuleSettings(BaseModel):
         if (self.then == "redirect") is not bool(self.redirect):
             raise ValueError('redirect: an address, and `then = "redirect"`')
         if self.then == "redirect" and self.hook in {Moment.CONNECT, Moment.HELO, Moment.MAIL}:
-            raise ValueError("redirect: at rcpt, headers or data")
+            raise ValueError("redirect: not before rcpt")
         if self.then not in {"reject", "defer"} and (self.code or self.enhanced or self.text):
             raise ValueError("code, enhanced and text: only for reject and defer")
         if self.relay and (self.then != "accept" or self.hook is not Moment.RCPT):

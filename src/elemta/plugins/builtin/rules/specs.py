@@ -50,6 +50,11 @@ from elemta.plugins.builtin.rules.ruleset import Ruleset
 MAX_CASES = 1000  # of one file
 
 _DECIDING = frozenset({Action.REJECT, Action.DEFER})
+_OF_MESSAGE = (
+    (Moment.HEADERS, "on_headers"),
+    (Moment.DATA, "on_validated"),
+    (Moment.FILTER, "on_filter"),
+)
 _NO_MESSAGE = "From: sender@example.test\n\n"
 
 
@@ -235,7 +240,7 @@ def _contexts(case: Case) -> Iterator[tuple[Moment, Any]]:
     content = case.message.replace("\r\n", "\n").replace("\n", "\r\n").encode()
     end = find_header_end(content)
     headers = Headers(content[:end] if end >= 0 else content)
-    for moment, hook in ((Moment.HEADERS, "on_headers"), (Moment.DATA, "on_validated")):
+    for moment, hook in _OF_MESSAGE:
         yield (
             moment,
             MessageContext(
