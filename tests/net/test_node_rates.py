@@ -118,6 +118,19 @@ def test_what_it_says_to_wait_for_is_enough(pauses, count, burst):
         table.close()
 
 
+def test_a_limit_that_is_raised_has_room_at_once(rates):
+    while rates.take("a", 1, TEN, 0, 600.0) == 0:
+        pass
+    assert rates.take("a", 1, Rate(20, 60.0), 0, 600.0) == 0
+
+
+@WAYS
+def test_a_limit_that_is_lowered_holds_nobody_up_for_longer_than_its_own_time(rates, burst):
+    for _ in range(100):
+        rates.take("a", 1, Rate(100, 3600.0), burst and 100, 3600.0)
+    assert rates.take("a", 1, Rate(2, 60.0), min(burst, 2), 3600.0 + 61) <= 120.0
+
+
 def test_forked_workers_share_one_limit(rates):
     rate, children = Rate(100, 60.0), []
     for _ in range(3):

@@ -142,6 +142,8 @@ class Rates(SharedTable):
         try:
             index = self._find(digest, bucket)
             gone_at = max(now, self._numbers[index]) if index >= 0 else now
+            if burst:  # it may have been more before a reload
+                gone_at = min(gone_at, now + most * interval)
             wait = gone_at + step - now - most * interval
             if wait > ROUNDING:
                 return wait
@@ -332,12 +334,12 @@ class Sliding(SharedTable):
     """How much of what is allowed has been used within the last period, by key.
 
     What came in the period before the one that runs counts as if it had come evenly, rounded down:
-    else one of sixty would be lost in each minute. Kept are shares of what is allowed: where a
-    bucket is full, whoever has the least of it makes room.
+    else one of sixty would be lost in each minute. Where a bucket is full, whoever has used the
+    least part of what is allowed makes room.
     """
 
     def __init__(self, places: int, *, is_shared: bool = True) -> None:
-        super().__init__(places, 4, is_shared=is_shared)  # begin, shares now and before, period
+        super().__init__(places, 5, is_shared=is_shared)  # begin, now, before, period, allowed
 
     def take(self, key: str, cost: float, rate: Rate, now: float) -> float:
         """Use some of what is allowed; nothing is used when it is not.
@@ -352,7 +354,7 @@ class Sliding(SharedTable):
             0 when it is allowed, else the seconds after which it will be.
         """
         count, period = rate.count, rate.period
-        share = min(1.0, cost / count)
+        cost = min(cost, count)
         began_at = now // period * period
         digest, bucket = self._digest(key)
         held = self._lock(bucket)
@@ -361,13 +363,13 @@ class Sliding(SharedTable):
             current = previous = 0.0
             if index >= 0:
                 current, previous = self._at(index, began_at, period)
-                left = floor(previous * count * (1.0 - (now - began_at) / period) + ROUNDING)
-                if current + share + left / count > 1.0 + ROUNDING / count:
-                    return _wait(current, previous, share, rate) + began_at - now
-            if index < 0:
+                left = floor(previous * (1.0 - (now - began_at) / period) + ROUNDING)
+                if current + cost + left > count + ROUNDING:
+                    return _wait(current, previous, count - cost, period) + began_at - now
+            else:
                 index = self._settle(digest, bucket, lambda at: self._weight(at, now))
-            numbers[index], numbers[index + 1] = began_at, current + share
-            numbers[index + 2], numbers[index + 3] = previous, period
+            numbers[index], numbers[index + 1] = began_at, current + cost
+            numbers[index + 2], numbers[index + 3], numbers[index + 4] = previous, period, count
             return 0.0
         finally:
             if held:
@@ -380,8 +382,8 @@ class Sliding(SharedTable):
         try:
             index = self._find(digest, bucket)
             if index >= 0 and now - self._numbers[index] < rate.period:
-                share = min(1.0, cost / rate.count)
-                self._numbers[index + 1] = max(0.0, self._numbers[index + 1] - share)
+                left = self._numbers[index + 1] - min(cost, rate.count)
+                self._numbers[index + 1] = max(0.0, left)
         finally:
             if held:
                 self._unlock(bucket)
@@ -394,7 +396,7 @@ class Sliding(SharedTable):
         period = rate.period
         began_at = now // period * period
         current, previous = self._at(index, began_at, period)
-        return rate.count * (current + previous * (1.0 - (now - began_at) / period))
+        return current + previous * (1.0 - (now - began_at) / period)
 
     def forget(self, key: str) -> None:
         """Take it that nothing has been used."""
@@ -409,7 +411,7 @@ class Sliding(SharedTable):
                 self._unlock(bucket)
 
     def _at(self, index: int, began_at: float, period: float) -> tuple[float, float]:
-        """Give the shares of the period that runs and of the one before."""
+        """Give the sums of the period that runs and of the one before."""
         numbers = self._numbers
         behind = began_at - numbers[index]
         if behind <= 0.0:
@@ -421,14 +423,20 @@ class Sliding(SharedTable):
         numbers = self._numbers
         if now - numbers[index] >= 2.0 * numbers[index + 3]:
             return 0.0
-        return numbers[index + 1] + numbers[index + 2]
+        return (numbers[index + 1] + numbers[index + 2]) / numbers[index + 4]
 
 
-def _wait(current: float, previous: float, share: float, rate: Rate) -> float:
-    """Say how long after the beginning of the period that runs a share is to be had."""
-    room = 1.0 - share - current
+def _wait(current: float, previous: float, room: float, period: float) -> float:
+    """Say how long after the beginning of the period that runs something is to be had.
+
+    Args:
+        current: What has been used in it.
+        previous: What has been used in the one before.
+        room: How much may have been used at that time.
+        period: Seconds of each.
+    """
     later = 0.0
-    if room * rate.count < -ROUNDING:  # not before the next period
-        room, previous, later = 1.0 - share, current, rate.period
-    most = floor(room * rate.count + ROUNDING) + 1  # of the period before; less than that is left
-    return later + max(0.0, 1.0 - most / (previous * rate.count)) * rate.period + TICK
+    if current > room + ROUNDING:  # not before the next one
+        current, previous, later = 0.0, current, period
+    most = floor(room - current + ROUNDING) + 1  # of the period before; less than that is left
+    return later + max(0.0, 1.0 - most / previous) * period + TICK
