@@ -7,7 +7,7 @@ stored already can still be read.
 import msgspec
 
 
-class Who(msgspec.Struct, frozen=True, array_like=True):
+class Who(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The client of a decision.
 
     Attributes:
@@ -29,7 +29,7 @@ class Who(msgspec.Struct, frozen=True, array_like=True):
     login: str = ""
 
 
-class Mail(msgspec.Struct, frozen=True, array_like=True):
+class Mail(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a decision was about, as far as it was known.
 
     Attributes:
@@ -47,7 +47,7 @@ class Mail(msgspec.Struct, frozen=True, array_like=True):
     size: int = 0
 
 
-class Heard(msgspec.Struct, frozen=True, array_like=True):
+class Heard(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One answer of a plugin that had an effect.
 
     Attributes:
@@ -64,7 +64,7 @@ class Heard(msgspec.Struct, frozen=True, array_like=True):
     ms: float = 0.0
 
 
-class Ruling(msgspec.Struct, frozen=True, array_like=True):
+class Ruling(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What was decided, and by whom.
 
     Attributes:
@@ -84,7 +84,7 @@ class Ruling(msgspec.Struct, frozen=True, array_like=True):
     note: str = ""
 
 
-class Why(msgspec.Struct, array_like=True):
+class Why(msgspec.Struct, array_like=True, gc=False):
     """A decision.
 
     Attributes:

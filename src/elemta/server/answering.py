@@ -5,8 +5,9 @@ of the worker, where there is one: whoever refuses may say why (`_tell`), and wh
 is found out from the command that it answers. So each refusal ends with the id of its record.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from elemta.mail import events as ev
 from elemta.mail.ids import SessionId
@@ -165,7 +166,7 @@ class Answering:
     def _tell_silent(self, stage: str, rule: str, note: str) -> None:
         """Put into the journal that the connection ends without a word."""
         if self._around.journal is not None:
-            case = replace(self._case(stage, note=note), rule=rule)
+            case = msgspec.structs.replace(self._case(stage, note=note), rule=rule)
             self._around.journal.refuse(SILENT, case)
 
     def _decide(self, mail: Mail, outcome: str, decided: Decision | None, ms: float = 0.0) -> None:

@@ -10,7 +10,8 @@ Nothing here waits or raises; all is in memory, and bounded.
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from elemta.mail.clock import Clock
 from elemta.mail.reply import Reply, clean_text
@@ -30,8 +31,7 @@ SILENT = Reply(421, "")
 """In place of a reply, where a connection ends without one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(msgspec.Struct, frozen=True):
     """What is to be decided.
 
     Attributes:
@@ -83,7 +83,7 @@ class Journal:
         if seen is None and self._refused >= MAX_REFUSED:
             key = case.stage, case.plugin, case.rule or self._find_rule(reply)
             many = Who(listener=who.listener)
-            case = replace(case, who=many, mail=Mail(), note=MANY, info=None)
+            case = msgspec.structs.replace(case, who=many, mail=Mail(), note=MANY, info=None)
             seen = self._seen.get(key)
         if seen is None:
             why = self._record(reply, case)
