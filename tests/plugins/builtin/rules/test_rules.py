@@ -158,7 +158,13 @@ async def test_what_filters_have_found(tmp_path):
     async with bench(tmp_path, *rules) as it:
         await it.mail_from()
         assert (await it.validated(MESSAGE)).edits == (AddHeader("X-Before", "1"),)
-        for said, refused in (("7.6", False), ("10.6", True), ("11.00 of 15.00", True), ("", False), ("1e400", False)):
+        for said, refused in (
+            ("7.6", False),
+            ("10.6", True),
+            ("11.00 of 15.00", True),
+            ("", False),
+            ("1e400", False),
+        ):
             it.session.metadata["x.score"] = said
             assert (await it.filter(MESSAGE)).is_refused is refused
         it.session.metadata["x.score"] = "5"
