@@ -13,10 +13,11 @@ from servers.process import free_port, program, start
 
 @dataclass(frozen=True)
 class Spamd:
-    """A running one: "127.0.0.1:PORT", and its process."""
+    """A running one: "127.0.0.1:PORT", its process, and its log."""
 
     address: str
     process: subprocess.Popen[bytes]
+    log: Path
 
 
 @contextlib.contextmanager
@@ -33,7 +34,7 @@ def run_spamd(folder: Path) -> Iterator[Spamd]:
     env = os.environ | {"HOME": str(home)}
 
     with start(argv, ready=lambda: _scans(port), log=home / "log", within=30, env=env) as process:
-        yield Spamd(f"127.0.0.1:{port}", process)
+        yield Spamd(f"127.0.0.1:{port}", process, home / "log")
 
 
 def _scans(port: int) -> bool:

@@ -12,7 +12,7 @@ class Between:
 
     Attributes:
         address: Where it listens.
-        connections: Made so far; `most` of them at the same time.
+        connections: Made so far; `most` of them without an answer at the same time.
         passed: Octets towards the scanner; `begun` is set once there are `enough` of them.
     """
 
@@ -33,13 +33,14 @@ class Between:
             with contextlib.closing(back), contextlib.suppress(OSError):
                 await asyncio.gather(self._pass(reader, back), self._pass(there, writer, ends=True))
         finally:
-            self._open -= 1
             writer.close()
 
     async def _pass(self, reader, writer, *, ends: bool = False) -> None:
         try:
             while data := await reader.read(65536):
-                if not ends:
+                if ends:
+                    self._open -= 1  # clamd answers in one piece
+                else:
                     self.passed += len(data)
                     if self.passed >= self.enough:
                         self.begun.set()

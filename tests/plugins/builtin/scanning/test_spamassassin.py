@@ -72,3 +72,23 @@ async def test_the_family_and_the_self_test(spamd):
         assert isinstance(it.plugin, AntispamPlugin)
         (check,) = await it.plugin.check_servers()
         assert check.result == "ok"
+
+
+@pytest.mark.parametrize(
+    ("settings", "recipients", "user"),
+    [
+        ({"user": "carol"}, ["a@example.test"], "carol"),
+        ({"user_from": "recipient", "user": "dave"}, ["a@example.test"], "a@example.test"),
+        ({"user_from": "recipient", "user": "erin"}, ["a@x.test", "b@x.test"], "erin"),
+        ({"user_from": "login", "scan_logged_in": True}, ["a@x.test"], "frank@example.test"),
+    ],
+)
+async def test_whose_preferences_hold(spamd, settings, recipients, user):
+    async with bench(spamd, **settings) as it:
+        login = "frank@example.test" if settings.get("scan_logged_in") else ""
+        await it.connect("192.0.2.1", username=login)
+        await it.mail_from()
+        for recipient in recipients:
+            await it.rcpt_to(recipient)
+        await it.filter(HAM)
+        assert f" for {user}:" in spamd.log.read_text()

@@ -3,6 +3,8 @@
 from elemta.net import Stream
 from elemta.plugins.builtin._scanning.panel import ScanFailed
 
+MAX_LINE = 65_536  # octets up to a mark
+
 
 class Incoming:
     """An answer on its way.
@@ -25,6 +27,8 @@ class Incoming:
             OSError: The connection broke.
         """
         while mark not in self._held:
+            if len(self._held) > MAX_LINE:
+                raise ScanFailed("its answer is too long")
             if not await self._more():
                 raise ScanFailed("it hung up before it had answered")
         found, _, self._held = self._held.partition(mark)

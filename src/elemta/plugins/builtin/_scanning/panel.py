@@ -55,8 +55,7 @@ class Panel:
             async with asyncio.timeout(self._settings.limit):
                 await self._turns.acquire()
         except TimeoutError:
-            text = f"all {self._settings.max_scans} connections were busy"
-            raise ScanFailed(f"{text} for {self._settings.limit:g} s") from None
+            raise ScanFailed(self._busy()) from None
         try:
             return await self._ask(exchange, end)
         finally:
@@ -74,8 +73,14 @@ class Panel:
                 return await self.ask_one(server, exchange, end - _now())
             except ScanFailed as error:
                 problems.append(str(error))
+        if not tried and _now() >= end:
+            raise ScanFailed(self._busy())
         names = ", ".join(self._settings.servers)
         raise ScanFailed("; ".join(problems) or f"left alone after failures: {names}")
+
+    def _busy(self) -> str:
+        settings = self._settings
+        return f"all {settings.max_scans} connections were busy for {settings.limit:g} s"
 
     def _choose(self, tried: list[Server]) -> Server | None:
         """Give the first of those that were asked least."""

@@ -6,14 +6,16 @@ Leaves behind: what was found in the metadata of the session and the notes of th
 import abc
 import asyncio
 import contextlib
+from collections import OrderedDict
+from collections.abc import Awaitable
 from typing import ClassVar, TypeVar
 
 from elemta.mail.errors import PluginError
 from elemta.net import Stream, spawn
 from elemta.plugins import (
+    Address,
     DeliveryContext,
     FamilyInfo,
-    Headers,
     MessageContext,
     Plugin,
     Result,
@@ -38,7 +40,8 @@ from elemta.plugins.edits import Edit
 S = TypeVar("S", bound=ScanningSettings)
 
 LIFETIME = 3600.0  # seconds for which a verdict on a message in the queue is remembered
-_Scanned = tuple[Headers, str, Finding]
+MAX_RECENT = 200  # verdicts that are kept for others who ask in the same hook
+_About = tuple[str, str, int, int, Address | None]
 
 
 class _Unlasting(Exception):  # noqa: N818 - what it is
@@ -82,6 +85,7 @@ class Scanner(Plugin[S], abc.ABC):
 
     async def setup(self) -> None:
         """Make what it needs; servers are only connected to when there is something to scan."""
+        self._recent: OrderedDict[_About, Finding] = OrderedDict()
         self._panel = Panel(self.settings, self.tools)
         trial = Trial(self.ping, self.scan, self.sample)
         self._prober = Prober(self._panel, trial, self.settings, self.tools)
@@ -127,23 +131,31 @@ class Scanner(Plugin[S], abc.ABC):
 
     # ---- hooks
 
-    async def on_filter(self, ctx: MessageContext) -> Result | None:
+    def on_filter(self, ctx: MessageContext) -> Awaitable[Result | None] | None:
         """Scan, or note what has to be known to scan later."""
         if not self.settings.concern(ctx.session):
             return None
         if self.settings.where == "queue":
             ctx.message.notes[self._later] = write_facts(session_facts(ctx))
             return None
+        return self._filter(ctx)
+
+    def on_pre_delivery(self, ctx: DeliveryContext) -> Awaitable[Result | None] | None:
+        """Scan what is to be scanned here: once, however many places it goes to."""
+        note = ctx.message.notes.get(self._later)
+        return None if note is None else self._clear(ctx, note)
+
+    # ---- between them
+
+    async def _filter(self, ctx: MessageContext) -> Result | None:
         finding = await self._examine_once(ctx)
         for name, value in finding.facts.items():
             ctx.set_metadata(name, value)
             ctx.message.notes[name] = value
         return answer(finding)
 
-    async def on_pre_delivery(self, ctx: DeliveryContext) -> Result | None:
-        """Scan what is to be scanned here: once, however many places it goes to."""
-        note = ctx.message.notes.get(self._later)
-        if note is None or await is_released(ctx.kv, ctx):
+    async def _clear(self, ctx: DeliveryContext, note: str) -> Result | None:
+        if await is_released(ctx.kv, ctx):
             return None
         mail = from_queue(ctx, read_facts(note))
 
@@ -162,21 +174,21 @@ class Scanner(Plugin[S], abc.ABC):
             await remember(ctx.kv, ctx)
         return result
 
-    # ---- between them
-
     @property
     def _later(self) -> str:
         return f"{self.metadata.name}.later"
 
     async def _examine_once(self, ctx: MessageContext) -> Finding:
         """Scan, unless it was done in this hook: what plugins change after it is scanned anew."""
-        notes, name = ctx.session.notes, f"{self.metadata.name}.scanned"
-        known: _Scanned | None = notes.get(name)
-        if known is not None and known[0] is ctx.headers and known[1] == ctx.hook:
-            return known[2]
+        about = (ctx.queue_id, ctx.hook, ctx.size, hash(ctx.headers.raw), ctx.sender)
+        known = self._recent.get(about)
+        if known is not None:
+            return known
         finding = await self._examine(from_dialogue(ctx))
         if finding.is_lasting:
-            notes[name] = (ctx.headers, ctx.hook, finding)
+            self._recent[about] = finding
+            if len(self._recent) > MAX_RECENT:
+                self._recent.popitem(last=False)
         return finding
 
     async def _examine(self, mail: Mail) -> Finding:
