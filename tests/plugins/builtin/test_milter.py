@@ -4,9 +4,12 @@ import asyncio
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from servers.milter import add, change, insert, puppet
 from servers.process import free_port
 
+from elemta.mail.headers import find_header_end, split_fields
 from elemta.plugins import (
     Action,
     AddHeader,
@@ -17,10 +20,23 @@ from elemta.plugins import (
     RemoveRecipient,
     ReplaceBody,
     ReplaceHeader,
+    SessionInfo,
+    parse_address,
 )
-from elemta.plugins.builtin.milter import Milter
+from elemta.plugins.asking.applying import EditLimits, Revision
+from elemta.plugins.builtin._elsewhere import Trouble
+from elemta.plugins.builtin.milter import Milter, answers
+from elemta.plugins.builtin.milter.draft import Draft
+from elemta.plugins.builtin.milter.packets import WISHES, Packet, read_terms
 from elemta.testing import PluginBench
+from elemta.testing.contexts import Scene
 
+TEXTS = st.binary(max_size=12) | st.sampled_from([b"X-A", b"From", b"a@b.test", b"", b"1\n 2"])
+PARTS = st.builds(
+    lambda index, texts: index + b"".join(each + b"\0" for each in texts),
+    st.sampled_from([b"", b"\0\0\0\0", b"\0\0\0\1", b"\0\0\0\2", b"\xff\xff\xff\xff"]),
+    st.lists(TEXTS, max_size=3),
+)
 CONTENT = b"From: a@example.test\r\nX-A:  one\r\n\ttwo\r\nx-a: three\r\n\r\nHello\r\n"
 
 
@@ -524,19 +540,70 @@ async def test_a_session_that_is_cut_off_meanwhile():
 
 
 async def test_it_is_left_alone_for_a_while():
-    settings = server(free_port(), breaker_failures=3, breaker_pause=30, on_failure="continue")
+    port = free_port()
+    settings = server(port, breaker_failures=3, breaker_pause=30, on_failure="continue")
     async with bench(settings) as it:
         for _ in range(4):
             await it.mail_from()
         assert "left alone" in it.log[-1][1]
-        async with puppet(port=int(settings["address"][5:].partition("@")[0])) as milter:
-            await it.mail_from()
-            assert milter.connections == 0
-            it.clock.advance(61)
-            await it.mail_from()
-            await it.mail_from()
-            assert milter.connections == 1
+        async with puppet(port=port) as milter:
+            for _ in range(2):  # to want it does not make the pause longer
+                it.clock.advance(14)
+                await it.mail_from()
+                assert milter.connections == 0
+            it.clock.advance(3)
+            await exchange(it)
+            await exchange(it)
+            assert milter.letters == "OCMRTLLLNBEMRTLLLNBE"
             await it.disconnect()
+
+
+async def test_one_question_goes_through_after_the_pause():
+    port = free_port()
+    settings = server(port, breaker_failures=1, breaker_pause=30, on_failure="continue")
+    async with bench(settings) as it:
+        await it.mail_from()
+        it.clock.advance(31)
+        await it.mail_from()
+        assert "no connection" in it.log[-1][1]
+        await it.mail_from()
+        assert "left alone" in it.log[-1][1]
+
+
+CHANGES = st.sampled_from("him+2-eqbpcartdys4f?")
+
+
+@given(st.lists(st.tuples(CHANGES, st.binary(max_size=40) | PARTS)))
+def test_no_answers_make_changes_that_break_a_message(said):
+    scene = Scene(SessionInfo("1", "192.0.2.1", "192.0.2.2:25", "mta", is_trusted=False))
+    draft = Draft(scene.build("on_filter", content=CONTENT))
+    try:
+        for letter, data in said:
+            packet = Packet(letter.encode(), data)
+            if not draft.change(packet, WISHES):
+                answers.read_refusal(packet, "puppet")
+        draft.finish()
+    except Trouble:
+        return
+    section = CONTENT.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    limits = EditLimits(1 << 20, 10_000, 1000, 1 << 20)
+    revision = Revision(section, None, [parse_address("a@example.test")], limits)
+    revision.apply_all(draft.edits)
+    assert find_header_end(revision.head) == len(revision.head)
+    assert b"\n" not in revision.head.replace(b"\r\n", b"")
+    assert all(name for name, _ in split_fields(revision.head))
+    assert [name.lower() for name, _ in draft._fields if name] == [
+        name for name, _ in split_fields(revision.head)
+    ]
+
+
+@given(st.binary(max_size=60))
+def test_no_terms_break_anything(data):
+    try:
+        terms = read_terms(Packet(b"O", data))
+    except Trouble:
+        return
+    assert 2 <= terms.version <= 6
 
 
 async def test_it_listens_on_a_socket(tmp_path):

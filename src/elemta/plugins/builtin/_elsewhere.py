@@ -20,6 +20,10 @@ class Trouble(ElemtaError):  # noqa: N818 - it is what callers handle, not only 
     """A server that cannot be asked: why, in words."""
 
 
+class LeftAlone(Trouble):
+    """A server that has failed so often that it is not asked for now."""
+
+
 class Place(NamedTuple):
     """Where a server listens: a socket in the file system, or a host and a port."""
 
@@ -108,15 +112,14 @@ class Breaker:
         """Say whether it may be asked.
 
         Raises:
-            Trouble: Not now.
+            LeftAlone: Not now.
         """
         if not self._most or self._failures < self._most:
             return
         now = self._monotonic()
         if now < self._until:
-            raise Trouble(
-                f"left alone for {self._until - now:.0f} s after {self._failures} failures"
-            )
+            left = self._until - now
+            raise LeftAlone(f"left alone for {left:.0f} s after {self._failures} failures")
         self._until = now + self._pause  # this one may try
 
     def succeeded(self) -> None:

@@ -20,7 +20,7 @@ from elemta.plugins import (
     Result,
     SessionInfo,
 )
-from elemta.plugins.builtin._elsewhere import Trouble, give_up
+from elemta.plugins.builtin._elsewhere import LeftAlone, Trouble, give_up
 from elemta.plugins.builtin.milter import answers
 from elemta.plugins.builtin.milter.draft import Draft
 from elemta.plugins.builtin.milter.link import Server
@@ -211,22 +211,21 @@ class Milter(Plugin[MilterSettings]):
             return self._give_up(ctx, talk, str(error))
 
     async def _timed(self, talk: Talk, ask: Ask) -> Result | None:
-        server, clock = talk.server, self.tools.clock
+        title, clock = talk.server.settings.title, self.tools.clock
         began = clock.monotonic()
         try:
             result = await ask(talk)
         except BaseException:
             talk.drop()
             raise
-        server.breaker.succeeded()
-        title = server.settings.title
         self.tools.metrics.observe("seconds", clock.monotonic() - began, milter=title)
         if result is not None:
             self.tools.metrics.count("answers", milter=title, result=result.action.value)
         return result
 
     def _note_failure(self, talk: Talk, error: Trouble) -> None:
-        talk.server.breaker.failed()
+        if not isinstance(error, LeftAlone):
+            talk.server.breaker.failed()
         title = talk.server.settings.title
         self.tools.metrics.count("failures", milter=title)
         text = f"milter {title}: {error}"

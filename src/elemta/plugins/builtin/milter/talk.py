@@ -199,6 +199,7 @@ class Talk:
                 result = await self._content(draft, macros.of_content(queue_id, recipients))
         except TimeoutError:
             raise Trouble(f"it is not done with the message within {seconds:g} s") from None
+        self.server.breaker.succeeded()
         if self.phase is Phase.MESSAGE:
             self.phase = Phase.DONE
         return result
@@ -273,6 +274,7 @@ class Talk:
         """Tell that the client is gone."""
         link, self._link = self._link, None
         if link is not None:
+            self.server.breaker.succeeded()
             last = (packets.encode(Command.ABORT),) if self._is_open else ()
             self.server.give_back(link, *last)
         self.phase = Phase.NEW
