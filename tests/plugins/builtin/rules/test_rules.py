@@ -383,6 +383,8 @@ async def test_files_that_change(tmp_path, file):
         answer = await it.run("on_config_changed")
         assert answer.action is Action.REJECT
         assert f"{file}:5" in answer.note
+        answer = await it.run("on_config_changed", changed=("plugins.rules",))
+        assert answer.action is Action.CONTINUE  # the new settings may name other files
         change(file, RULE.format(name="three", when="true"))
         assert (await it.run("on_config_changed")).action is Action.CONTINUE
         assert (await it.mail_from("c@d.test")).note == f"rule three ({file}:2)"

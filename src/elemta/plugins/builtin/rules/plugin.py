@@ -62,6 +62,7 @@ class Rules(Plugin[RulesSettings]):
         self._reading = asyncio.Lock()
         self._seen: Stamp = ()
         self._told = ""
+        self._is_due = False
         await self._read()
         self._feeds = Feeds(self.tools)
 
@@ -81,8 +82,15 @@ class Rules(Plugin[RulesSettings]):
             working.cancel()
             await asyncio.wait([working])
 
-    async def on_config_changed(self, _ctx: ConfigContext) -> Result | None:
-        """Read everything again; what is wrong keeps the new configuration from being taken."""
+    async def on_config_changed(self, ctx: ConfigContext) -> Result | None:
+        """Read everything again; what is wrong keeps the new configuration from being taken.
+
+        Where settings of plugins have changed, other files may count from now on: then another
+        plugin takes the place of this one, or this one looks soon.
+        """
+        if any(name.partition(".")[0] == "plugins" for name in ctx.changed):
+            self._is_due = True
+            return None
         try:
             await self._read()
         except PluginError as error:
@@ -123,6 +131,7 @@ class Rules(Plugin[RulesSettings]):
         What cannot be used is told once, and the rules stay as they were.
         """
         await self._feeds.fetch_due(self._reader.feeds)
+        self._is_due = False
         stamp = await asyncio.to_thread(self._reader.stamp)
         if stamp == self._seen:
             return
@@ -171,7 +180,7 @@ class Rules(Plugin[RulesSettings]):
         while True:
             await asyncio.sleep(self.settings.watch or _FEED_WAIT)
             with contextlib.suppress(OSError):
-                if self.settings.watch:
+                if self.settings.watch or self._is_due:
                     await self.look()
                 else:
                     await self._feeds.fetch_due(self._reader.feeds)
