@@ -119,6 +119,13 @@ def test_operators_see_and_reset_what_is_used(server):
     assert try_to_send(server, "r@client.test", "u@example.test").startswith("250")
 
 
+def test_what_was_counted_is_kept_by_a_reload(server):
+    assert codes(server, 31, "k@client.test", "u@example.test") == {"250": 30, "450": 1}
+    server.reload('rate = "30/h"', 'rate = "32/h"')
+    assert codes(server, 5, "k@client.test", "u@example.test") == {"250": 2, "450": 3}
+    server.reload('rate = "32/h"', 'rate = "30/h"')
+
+
 def test_what_operators_may_get_wrong(server):
     done = server.cli("limits", "reset", "address=127.3.0.1", check=False)
     assert done.returncode == 1

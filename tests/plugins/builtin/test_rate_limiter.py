@@ -1,5 +1,6 @@
 """What is counted, for whom, and what those are told who want more."""
 
+import dataclasses
 import json
 import timeit
 
@@ -12,6 +13,7 @@ from elemta.net.clock import SystemClock
 from elemta.plugins import Action
 from elemta.plugins.builtin.rate_limiter import RateLimiter
 from elemta.plugins.builtin.rate_limiter.settings import RateLimiterSettings
+from elemta.plugins.tools import NoRates
 from elemta.testing import PluginBench
 
 MESSAGE = b"Subject: x\r\n\r\n" + b"x" * 986 + b"\r\n"
@@ -254,6 +256,13 @@ async def test_what_is_short_for_limits():
 def test_what_is_no_limit(settings, problem):
     with pytest.raises(ValidationError, match=problem):
         RateLimiterSettings.model_validate({"limits": [limit(**settings)]})
+
+
+async def test_it_works_in_the_worker_only():
+    plugin = bench(limit()).plugin
+    plugin.tools = dataclasses.replace(plugin.tools, rates=NoRates())
+    with pytest.raises(PluginError, match="not lent"):
+        await plugin.setup()
 
 
 def test_names_are_for_one_limit_each():
