@@ -133,3 +133,16 @@ def test_files_that_change_count_at_once_unless_a_case_breaks(tmp_path):
         )
         hits = 'elemta_plugin_rules_hits_total{plugin="rules",rule="blocked-senders"}'
         elemta.wait_for(lambda: elemta.metric(hits) >= 4, "the figures")
+
+
+def test_a_reload_may_name_other_files(tmp_path):
+    place = policy(tmp_path)
+    with running(tmp_path, rest=MAILDIR + CONFIG) as elemta:
+        (place / "cases.policy.toml").unlink()
+        (place / "rules.toml").rename(place / "others.toml")
+        change(place / "blocked.txt", "other.example\n")
+        elemta.reload("policy/rules.toml", "policy/others.toml")
+        with Dialogue(elemta.port) as client:
+            client.hello()
+            assert mail_from(client, "a@other.example").startswith("550")
+            assert mail_from(client, "a@x.blocked.example").startswith("250")
