@@ -5,6 +5,8 @@ import time
 
 import pytest
 from pydantic import ValidationError
+from servers.certificates import Authority
+from servers.process import free_port
 from servers.redis import run_redis
 
 from elemta.net.clock import SystemClock
@@ -126,6 +128,50 @@ async def test_a_password_is_needed_and_not_told(tmp_path):
         assert "barley" not in str(error.value)
         await store.close(told)
         await wrong.close(other)
+
+
+async def test_a_unix_socket(tmp_path):
+    socket = tmp_path / "redis.sock"
+    with run_redis(tmp_path, ("--unixsocket", str(socket))):
+        told = Told()
+        store = await Valkey.open(ValkeySettings(url=f"unix://{socket}"), SystemClock(), told)
+        assert await store.run(COUNT, ["a"], [1]) == 1
+        await store.close(told)
+
+
+async def test_with_tls_the_store_has_to_be_who_it_says(tmp_path):
+    authority = Authority(tmp_path)
+    for name in ("localhost", "other.test"):
+        issued = authority.issue(name)
+        port = free_port()
+        options = ["--tls-port", str(port), "--tls-auth-clients", "no"]
+        options += ["--tls-cert-file", str(issued.chain), "--tls-key-file", str(issued.key_file)]
+        with run_redis(tmp_path, options):
+            told = Told()
+            settings = ValkeySettings(
+                url=f"rediss://localhost:{port}/0", ca_file=str(authority.file), timeout=5
+            )
+            store = await Valkey.open(settings, SystemClock(), told)
+            if name == "localhost":
+                assert await store.run(COUNT, ["a"], [1]) == 1
+            else:
+                with pytest.raises(Unavailable, match="certificate"):
+                    await store.run(COUNT, ["a"], [1])
+            await store.close(told)
+
+
+async def test_a_certificate_of_nobody_known_is_refused(tmp_path):
+    issued = Authority(tmp_path).issue("localhost")
+    port = free_port()
+    options = ["--tls-port", str(port), "--tls-auth-clients", "no"]
+    options += ["--tls-cert-file", str(issued.chain), "--tls-key-file", str(issued.key_file)]
+    with run_redis(tmp_path, options):
+        told = Told()
+        settings = ValkeySettings(url=f"valkeys://localhost:{port}/0", timeout=5)
+        store = await Valkey.open(settings, SystemClock(), told)
+        with pytest.raises(Unavailable, match="certificate"):
+            await store.run(COUNT, ["a"], [1])
+        await store.close(told)
 
 
 async def test_an_error_of_a_script_is_the_store_failing(redis):
