@@ -17,6 +17,7 @@ GROUPS = (
     "elemta dmarc",
     "elemta dns",
     "elemta limits",
+    "elemta quarantine",
     "elemta rules",
     "elemta submission",
     "elemta tls",

@@ -7,6 +7,8 @@ from elemta.mail import events as ev
 from elemta.mail.address import parse_address
 from elemta.mail.message import State
 from elemta.queue.admin import Order, Verb
+from elemta.queue.quarantine import EXPIRED, find_note, find_plugin
+from elemta.queue.settings import HOUR
 from elemta.queue.store import Filter
 
 
@@ -63,3 +65,45 @@ async def test_why_it_was_kept_is_not_for_the_sender(tmp_path):
         (moved,) = await station.store.move(where, State.ACTIVE, "looked at")
         assert moved.recipients[0].reply == ""
         assert await replies(station, message) == [""]
+
+
+async def test_who_had_set_it_aside_is_remembered_once_it_is_let_go(tmp_path):
+    async with Station(tmp_path) as station:
+        draft = station.shard.draft()
+        draft.add(b"Subject: x\r\n\r\n")
+        to = [parse_address(f"u{number}@there.test") for number in range(2)]
+        given = {"state": State.QUARANTINE, "reason": "kept in quarantine by odd (it is odd)"}
+        message = await station.shard.submit(draft, None, to, VERIFIED, **given)
+        for index in range(2):  # the second time it is remembered already
+            where = {message.queue_id: (index,)}
+            (moved,) = await station.store.move(where, State.ACTIVE, "looked at")
+            assert moved.message.facts.released == ("odd",)
+        stored = await station.store.get(message.queue_id)
+        assert stored.message.facts.released == ("odd",)
+
+
+async def test_what_nobody_lets_go_is_removed_by_its_age(tmp_path):
+    async with Station(tmp_path) as station:
+        draft = station.shard.draft()
+        draft.add(b"Subject: x\r\n\r\n")
+        to = [parse_address("bob@there.test")]
+        message = await station.shard.submit(draft, None, to, VERIFIED, state=State.QUARANTINE)
+        await station.pass_time(SETTINGS.quarantine_age - 10)
+        assert await station.states(message) == {0: State.QUARANTINE}
+        await station.pass_time(2 * HOUR)
+        await station.empty()
+        (gone,) = station.of(ev.StateChanged)
+        assert (gone.before, gone.after, gone.reason) == ("quarantine", "deleted", EXPIRED)
+
+
+@pytest.mark.parametrize(
+    ("reply", "plugin", "note"),
+    [
+        ("450 4.7.1 kept in quarantine by odd (it is (very) odd)", "odd", "it is (very) odd"),
+        ("kept in quarantine by a; b (no)", "a", ""),
+        ("something else", "", "something else"),
+        ("", "", ""),
+    ],
+)
+def test_reasons_are_read_as_they_are_written(reply, plugin, note):
+    assert (find_plugin(reply), find_note(reply)) == (plugin, note)

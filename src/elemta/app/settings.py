@@ -109,6 +109,7 @@ def queue_settings(config: Config, index: int) -> QueueSettings:
         max_age=queue.max_age,
         delay_warnings=tuple(queue.delay_warnings),
         failed_retention=queue.failed_retention,
+        quarantine_age=queue.quarantine_age,
         bounce_unverified=BounceUnverified(queue.bounce_unverified),
         dsn_per_domain_per_hour=share_or_none(queue.dsn_per_domain_per_hour, workers, index),
         returned_size=queue.returned_size,

@@ -78,6 +78,17 @@ class Selection(TypedDict):
 
 def selecting(command: F) -> F:
     """Give a command the options that choose recipients."""
+    return click.option(
+        "--state",
+        "states",
+        multiple=True,
+        type=click.Choice([state.value for state in State]),
+        help="State of the recipient; may be repeated.",
+    )(selecting_mail(command))
+
+
+def selecting_mail(command: F) -> F:
+    """Give a command the options that choose recipients, whatever their state."""
     pattern = "* stands for any letters"
     for option in (
         click.option("--limit", type=click.IntRange(min=1), help="At most so many messages."),
@@ -88,13 +99,6 @@ def selecting(command: F) -> F:
         click.option("--recipient", metavar="PATTERN", help=f"Recipient; {pattern}."),
         click.option("--login", metavar="LOGIN", help="Who sent it, logged in."),
         click.option("--sender", metavar="PATTERN", help=f'Sender; {pattern}; "<>" for none.'),
-        click.option(
-            "--state",
-            "states",
-            multiple=True,
-            type=click.Choice([state.value for state in State]),
-            help="State of the recipient; may be repeated.",
-        ),
     ):
         command = option(command)
     return command

@@ -54,6 +54,10 @@ cli = LazyGroup(
             "elemta.cli.main:plugins",
             "Look at plugins, try them, give them orders.",
         ),
+        "quarantine": (
+            "elemta.cli.main:quarantine",
+            "Look at mail that was set aside, let it go.",
+        ),
         "user": ("elemta.cli.main:user", "Say who may log in."),
         "submission": ("elemta.cli.main:submission", "Look at locked logins, release them."),
         "bans": ("elemta.cli.main:bans", "Look at bans, lift them, give more."),
@@ -179,6 +183,17 @@ user_app_password = LazyGroup(
         "add": ("elemta.cli.user_app_passwords:add", "Make an app password."),
         "list": ("elemta.cli.user_app_passwords:list_app_passwords", "List app passwords."),
         "revoke": ("elemta.cli.user_app_passwords:revoke", "Remove an app password."),
+    },
+)
+
+quarantine = LazyGroup(
+    name="quarantine",
+    help="Look at mail that plugins have set aside, let it go, or remove it.",
+    places={
+        "list": ("elemta.cli.quarantine:list_quarantine", "List messages, one line each."),
+        "show": ("elemta.cli.quarantine:show", "Show why one is there, and its text, safely."),
+        "release": ("elemta.cli.quarantine:release", "Let messages go on."),
+        "delete": ("elemta.cli.quarantine:delete", "Remove messages for good."),
     },
 )
 

@@ -40,10 +40,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def ordering(command: F) -> F:
     """Give a command what all orders have in common."""
+    return order_options(selecting(command))
+
+
+def order_options(command: F) -> F:
+    """Give a command what orders have in common beside the conditions."""
     for option in (
         json_option,
         config_option,
-        selecting,
         click.option("--reason", help="Shown in the log beside what was done."),
         click.option("--dry-run", is_flag=True, help="Count what it would be, and do nothing."),
         click.option("--all", "everything", is_flag=True, help="Whatever is in the queue."),
@@ -57,21 +61,21 @@ def ordering(command: F) -> F:
 @ordering
 def retry(**options: Unpack[OrderOptions]) -> None:
     """Try messages again at once: those that wait, have failed, or were corrupt."""
-    _order(Verb.RETRY, options)
+    give_order(Verb.RETRY, options)
 
 
 @click.command("hold")
 @ordering
 def hold(**options: Unpack[OrderOptions]) -> None:
     """Keep messages in the queue until they are released."""
-    _order(Verb.HOLD, options)
+    give_order(Verb.HOLD, options)
 
 
 @click.command("release")
 @ordering
 def release(**options: Unpack[OrderOptions]) -> None:
     """Let messages go on that are held or in quarantine."""
-    _order(Verb.RELEASE, options)
+    give_order(Verb.RELEASE, options)
 
 
 @click.command("delete")
@@ -82,7 +86,7 @@ def delete(**options: Unpack[OrderOptions]) -> None:
 
     What is chosen by conditions is counted first, and has to be confirmed.
     """
-    _order(Verb.DELETE, options)
+    give_order(Verb.DELETE, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,8 @@ class Matched:
         return f"{count(self.recipients, 'recipient')} of {count(self.messages, 'message')}"
 
 
-def _order(verb: Verb, options: OrderOptions) -> None:
+def give_order(verb: Verb, options: OrderOptions) -> None:
+    """Carry out an order, say what was done, and end the command."""
     where = make_filter(options, options["more_ids"])
     if where.is_everything and not options["everything"]:
         raise click.UsageError("give ids, conditions, or --all")

@@ -347,6 +347,14 @@ class QueueConfig(Section):
     failed_retention: Annotated[
         Duration, live("How long messages that failed and cannot be returned are kept.")
     ] = 7 * DAY
+    quarantine_age: Annotated[
+        Duration,
+        live(
+            "How long messages may be in quarantine, since they came; then they are removed, and "
+            "nobody is told.",
+            gt=0,
+        ),
+    ] = 30 * DAY
     bounce_unverified: Annotated[
         Literal["keep", "send", "discard"],
         live(

@@ -86,6 +86,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
         notes: What plugins have left with it, by name; None where that is nothing.
         login: The account of the client that sent it, or "".
         requests: See `Requests`; None where nothing was asked for.
+        released: Plugins that had put it into quarantine, from which an operator has let it go.
     """
 
     body: str = "7BIT"
@@ -103,6 +104,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
     notes: dict[str, str] | None = None
     login: str = ""
     requests: Requests | None = None
+    released: tuple[str, ...] = ()
 
 
 NO_FACTS = Facts()

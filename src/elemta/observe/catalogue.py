@@ -133,6 +133,14 @@ BANS = _counter(
     " an address and a login.",
     "kind",
 )
+QUARANTINED = _counter(
+    "elemta_quarantined", "Times that a plugin has put a message into quarantine.", "plugin"
+)
+LEFT_QUARANTINE = _counter(
+    "elemta_quarantine_left",
+    'Recipients that have left quarantine: "released", "deleted", or "expired" by their age.',
+    "how",
+)
 LOAD = Metric(
     "elemta_load_state",
     "gauge",
@@ -292,6 +300,8 @@ CATALOGUE: tuple[Metric, ...] = (
     SECURITY,
     LIMITED,
     BANS,
+    QUARANTINED,
+    LEFT_QUARANTINE,
     LOCKED,
     MENDED,
     LOAD,

@@ -31,6 +31,7 @@ from elemta.observe.snapshot import (
 from elemta.observe.tls import count_failure, count_handshake
 from elemta.plugins.asking.tally import Tally
 from elemta.plugins.tooling import Figures
+from elemta.queue.quarantine import EXPIRED
 
 MAX_LABEL = 100  # characters of a label's value
 MAX_METHODS = 20  # ways of delivery; there are fewer
@@ -41,6 +42,7 @@ TOTALS: Mapping[Metric, str] = {
     cat.WITHHELD: "notifications_withheld",
 }
 """Counters that a sample carries as totals, and the fields that they are in."""
+_LEAVING = {"active": "released", "deleted": "deleted"}
 RESULTS = ("delivered", "deferred", "bounced")
 
 
@@ -132,6 +134,8 @@ class Metrics:
             ev.MessageBounced: self._message_bounced,
             ev.MessageDelayed: self._message_delayed,
             ev.MessageCorrupt: self._message_corrupt,
+            ev.MessageQuarantined: self._message_quarantined,
+            ev.StateChanged: self._state_changed,
             ev.SecurityEvent: self._security_event,
             ev.TlsHandshake: self._tls_handshake,
             ev.TlsHandshakeFailed: self._tls_handshake_failed,
@@ -266,6 +270,15 @@ class Metrics:
 
     def _message_corrupt(self, _event: ev.MessageCorrupt) -> None:
         _add(self._values(cat.CORRUPT), ())
+
+    def _message_quarantined(self, event: ev.MessageQuarantined) -> None:
+        _add(self._values(cat.QUARANTINED), (event.plugin,))
+
+    def _state_changed(self, event: ev.StateChanged) -> None:
+        if event.before == "quarantine":
+            how = "expired" if event.reason == EXPIRED else _LEAVING.get(event.after)
+            if how is not None:
+                _add(self._values(cat.LEFT_QUARANTINE), (how,))
 
     def _security_event(self, event: ev.SecurityEvent) -> None:
         _add(self._values(cat.SECURITY), (event.kind,))

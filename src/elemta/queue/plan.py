@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from elemta.mail import events as ev
 from elemta.mail.clock import Clock
 from elemta.mail.errors import SpoolError
@@ -183,6 +185,12 @@ class Plan:
     async def _take_up(self, stored: Stored) -> None:
         """Plan recipients that an order has made active, unless their attempt is under way."""
         residents, queue_id = self.residents, stored.message.queue_id
+        resident = residents.find(queue_id)
+        if resident is not None and stored.message.facts.released:
+            facts = msgspec.structs.replace(
+                resident.message.facts, released=stored.message.facts.released
+            )
+            resident.message = replace(resident.message, facts=facts)
         strangers = residents.strangers(queue_id, stored.recipients)
         if residents.room <= 0:
             self.backlog.overflowed(queue_id)

@@ -22,13 +22,16 @@ from elemta.mail.outcome import Outcome, Result
 from elemta.mail.reply import Reply, clean_text
 from elemta.net.tasks import spawn
 from elemta.plugins.asking.delivery import Answer, Escort, Escorts
+from elemta.queue.admin import Order, Verb, apply_order
 from elemta.queue.aftermath import Aftermath, Clerk, bare
 from elemta.queue.notify import Notifier
 from elemta.queue.plan import BATCH, REVISIT_AFTER, Parts, Plan, internal_error
+from elemta.queue.quarantine import EXPIRED
 from elemta.queue.requests import LATE, is_late
 from elemta.queue.residents import Parcel
 from elemta.queue.schedule import Trouble, find_trouble
 from elemta.queue.settings import HOUR, MINUTE, QueueSettings
+from elemta.queue.store import Filter
 from elemta.queue.verdict import End, Ruling, heed, judge, postpone
 
 LONGEST_WAIT = MINUTE  # so that a step of the clock is noticed
@@ -136,7 +139,7 @@ class Scheduler:
                 await self.plan.set_aside()
             if now >= self._purge_at:
                 self._purge_at = now + PURGE_EVERY
-                await self._store.purge_failed(now - self._settings.failed_retention)
+                await self._purge(now)
         except SpoolError as error:
             if not self._store_fails and not self._is_stopping:
                 self._emit(ev.Notice("queue", clean_text(f"the store does not answer: {error}")))
@@ -151,6 +154,12 @@ class Scheduler:
         now = self._clock.now()
         self._wakes_at = min(max(wakes_at, now), now + LONGEST_WAIT)
         return self._wakes_at - now
+
+    async def _purge(self, now: float) -> None:
+        """Remove what failed long ago, and what nobody has let go out of quarantine."""
+        await self._store.purge_failed(now - self._settings.failed_retention)
+        old = Filter(states=(State.QUARANTINE,), before=now - self._settings.quarantine_age)
+        await apply_order(self.plan, Order(Verb.DELETE, old, EXPIRED))
 
     # ---- attempts
 

@@ -79,6 +79,7 @@ class QueueSettings:
         max_age: After so long a message that could not be delivered fails.
         delay_warnings: Ages at which a local sender hears that a message still waits.
         failed_retention: How long `failed` recipients are kept.
+        quarantine_age: After how long, since it came, a message leaves quarantine for good.
         bounce_unverified: What happens when a message of an unverified sender fails.
         dsn_per_domain_per_hour: Most notifications that go to one domain; 0 sends none.
         returned_size: Messages up to this size come back whole where the sender wants that.
@@ -105,6 +106,7 @@ class QueueSettings:
     max_age: float = 5 * DAY
     delay_warnings: tuple[float, ...] = (4 * HOUR,)
     failed_retention: float = 7 * DAY
+    quarantine_age: float = 30 * DAY
     bounce_unverified: BounceUnverified = BounceUnverified.KEEP
     dsn_per_domain_per_hour: int = 1000
     returned_size: int = 1024 * 1024

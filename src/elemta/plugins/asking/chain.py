@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from elemta.mail import events as ev
 from elemta.mail.reply import Reply, clean_text
 from elemta.mail.why import Heard
@@ -208,7 +210,7 @@ class Chain:
             if isinstance(answer, BaseException):
                 result = self._fail(link, answer, context)
             else:
-                result = self._judge(answer)
+                result = _without_overruled(self._judge(answer), link.name, context)
         except BaseException as error:
             if is_our_end(error):
                 raise
@@ -270,6 +272,15 @@ class Chain:
         text = str(result.reply) if result.reply is not None else ""
         self._emit(ev.PluginShadow(link.name, self.hook.name, what, text, result.note, *ids))
         return None
+
+
+def _without_overruled(result: Result | None, plugin: str, context: Context) -> Result | None:
+    """Give an answer without a wish for quarantine that an operator has overruled."""
+    if result is None or result.action is not Action.QUARANTINE:
+        return result
+    if plugin not in getattr(context, "released", ()):
+        return result
+    return msgspec.structs.replace(result, action=Action.CONTINUE)
 
 
 class _Asking:

@@ -90,9 +90,12 @@ class DeliveryContext(AttemptContext, Readable):
 
     Attributes:
         headers: Its header section.
+        released: Plugins that had put it into quarantine, from which an operator has let it go.
+            If one of them wants it there again, that has no effect; its edits have. The server
+            heeds it; a plugin in a process of its own finds it empty.
     """
 
-    __slots__ = ("_content", "headers")
+    __slots__ = ("_content", "headers", "released")
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class DeliveryContext(AttemptContext, Readable):
     ) -> None:
         super().__init__(hook, message, recipients, destination)
         self.headers = headers
+        self.released = message.facts.released
         self._content = content
 
 

@@ -14,7 +14,8 @@ import apsw
 
 from elemta.mail.errors import SpoolError
 from elemta.mail.ids import QueueId, format_queue_id, parse_queue_id
-from elemta.mail.message import Facts, State
+from elemta.mail.message import Facts, Recipient, State
+from elemta.queue.quarantine import released_message
 from elemta.queue.spool.content import MemoryContent, SpooledContent
 from elemta.queue.sqlite.rows import Found, numbers, pack_facts, read_page
 from elemta.queue.sqlite.schema import CODES, PACKED, PACKED_FILE, PLAIN, PLAIN_FILE
@@ -188,7 +189,7 @@ def move(
     """Move recipients where the table of states allows it; give those, as they were.
 
     Why they were in quarantine is forgotten when they are let go: it is not for the sender, who may
-    be told of the last reply.
+    be told of the last reply. The message remembers who had put it there.
     """
     moved = []
     for found in _read_picked(connection, picked):
@@ -199,10 +200,22 @@ def move(
         )
         if recipients and not found.problem:
             moved.append(Stored(found.stored.message, recipients))
+            if to is State.ACTIVE:
+                _remember_release(connection, found, recipients)
     kept = CODES[State.QUARANTINE] if to is State.ACTIVE else None
     change = "UPDATE recipient SET state = ?, reply = iif(state = ?, '', reply)"
     _for_keys(connection, change, (CODES[to], kept), _keys(moved))
     return moved
+
+
+def _remember_release(
+    connection: apsw.Connection, found: Found, recipients: Sequence[Recipient]
+) -> None:
+    before = found.stored.message
+    after = released_message(before, recipients)
+    if after is not before:
+        statement = "UPDATE message SET facts = ? WHERE id = ?"
+        connection.execute(statement, (pack_facts(after.facts), found.number))
 
 
 def delete(

@@ -17,6 +17,7 @@ from elemta.mail.ids import QueueId, format_queue_id, parse_queue_id
 from elemta.mail.message import Facts, State
 from elemta.mail.reply import clean_text
 from elemta.net.tasks import spawn
+from elemta.queue.quarantine import released_message
 from elemta.queue.spool.content import SpooledContent
 from elemta.queue.spool.folder import ShardLock
 from elemta.queue.spool.spool import Spool
@@ -278,7 +279,10 @@ def _in_state(stored: Stored, state: State) -> Stored:
         else replace(recipient, state=state)
         for recipient in stored.recipients
     )
-    return Stored(stored.message, tuple(recipients))
+    message = stored.message
+    if is_let_go:
+        message = released_message(message, stored.recipients)
+    return Stored(message, tuple(recipients))
 
 
 def _numbered(picked: Picked) -> dict[int, Collection[int]]:
