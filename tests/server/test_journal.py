@@ -9,8 +9,10 @@ import pytest
 from elemta.mail.address import Address
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
-from elemta.mail.why import Mail, Ruling, Who
+from elemta.mail.why import Heard, Mail, Ruling, Who
+from elemta.mailauth import AuthStatus, DkimVerdict, SpfVerdict
 from elemta.net.clock import SystemClock
+from elemta.plugins.contexts import SessionInfo
 from elemta.server import Bound, Listeners, RelayPolicy, RelaySettings, SessionSettings, journal
 from elemta.server.journal import Case, Journal
 from elemta.server.relay import RELAY_DENIED
@@ -106,6 +108,27 @@ def test_there_is_a_bound_to_what_waits_and_the_oldest_go(it, monkeypatch):
     it.give_back(taken)
     assert [each.id for each in it.take()] == ["Q1", "Q2", "Q9"]
     assert it.lost == 3
+
+
+def test_what_plugins_leave_with_a_message_is_kept_within_bounds(it):
+    info = SessionInfo("s1", "192.0.2.1", "here", "mta", is_trusted=False)
+    info.message.notes["score"] = "5"
+    info.message.notes["long"] = "x" * 5000
+    for _ in range(100):
+        info.heard.append(Heard("one", "on_data", "edit"))
+    it.refuse(RELAY_DENIED, case(info=info))
+    it.decide(case(info=info), journal.ACCEPTED)
+    for why in it.take():
+        assert why.notes == {"score": "5"}
+        assert len(why.heard) == 30
+
+
+def test_what_checks_have_found_is_kept_in_short(it):
+    info = SessionInfo("s1", "192.0.2.1", "here", "mta", is_trusted=False)
+    info.message.authentication.spf = SpfVerdict(AuthStatus.PASS)
+    info.message.authentication.dkim = (DkimVerdict(AuthStatus.FAIL, "example.org"),)
+    it.refuse(RELAY_DENIED, case(info=info))
+    assert it.take()[0].authentication == "spf=pass dkim=fail (example.org)"
 
 
 def test_what_could_not_be_written_is_given_again(it):

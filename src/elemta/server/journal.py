@@ -20,9 +20,11 @@ from elemta.mailauth import Authentication
 from elemta.plugins.contexts import SessionInfo
 
 MAX_REFUSED = 10_000  # records of refusals that wait; beyond them they are told apart no more
-MAX_WAITING = 60_000  # records in all; beyond them mail that is taken leaves none
+MAX_WAITING = 20_000  # records in all; beyond them mail that is taken leaves none
+MAX_KEPT = 5_000  # of these once the disk has not taken them: that can last
 MAX_SESSIONS = 10  # named in one record beside the first
-MAX_RECIPIENTS = 50  # likewise
+MAX_RECIPIENTS = 20  # likewise
+MAX_NOTES = 2000  # characters of what plugins have left with a message
 MAX_NOTE = 1000  # characters
 ALIKE_FOR = 1.0  # seconds
 MANY = "of many clients: there were too many refusals at once to tell them apart"
@@ -115,7 +117,7 @@ class Journal:
 
     def give_back(self, records: list[Why]) -> None:
         """Take what could not be written, to be given again; without room the oldest go."""
-        room = max(0, MAX_WAITING - len(self._records))
+        room = max(0, min(MAX_KEPT, MAX_WAITING) - len(self._records))
         self.lost += max(0, len(records) - room)
         self._records[:0] = records[len(records) - min(room, len(records)) :]
         self._refused = len(self._records)
@@ -141,7 +143,11 @@ def _alike(mail: Mail) -> tuple[object, ...]:
 def _add_facts(why: Why, info: SessionInfo) -> None:
     """Add what plugins have said, and what they have found out."""
     why.heard = tuple(info.heard)
-    why.notes = info.gather_notes() or {}
+    room = MAX_NOTES
+    for name, note in (info.gather_notes() or {}).items():
+        room -= len(name) + len(note)
+        if room > 0:
+            why.notes[name] = note
     authentication = info.find_authentication()
     if authentication is not None:
         why.authentication = in_short(authentication)
