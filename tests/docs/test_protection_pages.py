@@ -11,12 +11,14 @@ from elemta.app.plugins import check_plugins
 from elemta.config import read
 from elemta.plugins.builtin.dnsbl.settings import DnsblSettings, ListSettings
 from elemta.plugins.builtin.greylist.settings import GreylistSettings
+from elemta.plugins.builtin.reputation.settings import ReputationSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 TABLES = [
     ("dnsbl.md", "Lists", ListSettings),
     ("dnsbl.md", "Settings", DnsblSettings),
     ("greylist.md", "Settings", GreylistSettings),
+    ("reputation.md", "Settings", ReputationSettings),
 ]
 PAGES = sorted({page for page, _, _ in TABLES})
 
