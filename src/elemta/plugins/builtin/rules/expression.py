@@ -74,7 +74,9 @@ def _judge_names(program: "Program", moment: Moment, functions: Mapping[str, Fun
 
 def _by_library(text: str, program: "Program", functions: Mapping[str, Function]) -> Holds:
     _judge_fixed(text, functions)
-    names = [name for name in program.references()["variables"] if name in FACTS]
+    found = program.references()
+    names = [name for name in found["variables"] if name in FACTS]
+    functions = {name: functions[name] for name in found["functions"] if name in functions}
 
     def holds(facts: Facts) -> bool:
         values = {name: FACTS[name].read(facts.ctx) for name in names}

@@ -48,11 +48,28 @@ class Facts:
         ctx: What the plugin was given.
         now: Seconds since the epoch.
         seen: What functions have found, for the note of the rule that is true.
+        known: What took time to find out, for the rules that come after.
     """
 
     ctx: Any
     now: float
     seen: list[str] = field(default_factory=list)
+    known: dict[object, Value] = field(default_factory=dict)
+
+    def find(self, name: str) -> Value:
+        """Give one of `COSTLY`."""
+        value = self.known.get(name)
+        if value is None:
+            value = self.known[name] = FACTS[name].read(self.ctx)
+        return value
+
+    def header(self, name: str) -> Value:
+        """Give the first field of a name, decoded; "" without one."""
+        key = ("header", name)
+        value = self.known.get(key)
+        if value is None:
+            value = self.known[key] = self.ctx.headers.get(name) or ""
+        return value
 
 
 Read = Callable[[Any], Value]
@@ -178,3 +195,6 @@ FACTS: Mapping[str, Fact] = {
     "arc": _text(lambda ctx: _status(ctx.message.authentication.arc), "As `spf`.", _DATA),
 }
 """All facts by name."""
+
+COSTLY = frozenset({"sender", "recipient", "subject", "from", "from_domain", "dkim", "reputation"})
+"""Those that are found out once, however many rules want to know them."""

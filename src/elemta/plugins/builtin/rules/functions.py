@@ -95,7 +95,7 @@ def make_functions(lists: Mapping[str, NamedList]) -> dict[str, Function]:
         "header": Function(
             (text,),
             text,
-            lambda facts, name: facts.ctx.headers.get(name) or "",
+            Facts.header,
             'The first field of a name, decoded: `header("List-Id")`; "" without one.',
             moments=_MESSAGE,
         ),

@@ -148,10 +148,12 @@ class Mailboxes:
         """There is nothing to do."""
 
     def find(self, value: str) -> Iterator[tuple[str, Stored]]:
-        try:
-            key = parse_address(value).key
-        except ValueError:
-            return
+        key = value.lower()
+        if '"' in key or not key.isascii() or key.endswith("."):  # all others are written one way
+            try:
+                key = parse_address(value).key
+            except ValueError:
+                return
         stored = self._table.get(key)
         if stored is not None:
             yield key, stored

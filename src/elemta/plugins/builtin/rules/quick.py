@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from elemta.plugins.builtin.rules.facts import FACTS, Facts, Kind, Moment, Value
+from elemta.plugins.builtin.rules.facts import COSTLY, FACTS, Facts, Kind, Moment, Value
 from elemta.plugins.builtin.rules.functions import Function
 from elemta.plugins.finding.problems import nearest
 
@@ -232,6 +232,8 @@ class _Reader:
     def _fact(self, name: str) -> Node:
         fact = FACTS[check_fact(name, self._moment)]
         read = fact.read
+        if name in COSTLY:
+            return Node(fact.kind, lambda facts: facts.find(name))
         return Node(fact.kind, lambda facts: read(facts.ctx))
 
     def _call(self, name: str, given: Sequence[Node]) -> Node:
