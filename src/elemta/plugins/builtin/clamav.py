@@ -8,7 +8,7 @@ Leaves behind: `clamav.virus` or `clamav.error` in the metadata and the notes of
 
 from typing import ClassVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from elemta.net import Stream
 from elemta.plugins import Metadata, RemoveHeader, ReplaceHeader, ScanResult, ScanStatus
@@ -52,6 +52,17 @@ class ClamavSettings(ScanningSettings):
         description="What becomes of an infected message: `reject` (550 5.7.1), `quarantine`, "
         "`discard` (it is taken and thrown away), `defer` or `continue`.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_socket(cls, given: object) -> object:
+        """Read `socket = "..."`: most have one server, and no others."""
+        if not isinstance(given, dict) or "socket" not in given:
+            return given
+        if "servers" in given:
+            raise ValueError("say either socket or servers")
+        rest = {name: value for name, value in given.items() if name != "socket"}
+        return rest | {"servers": [given["socket"]]}
 
 
 class Clamav(Scanner[ClamavSettings]):

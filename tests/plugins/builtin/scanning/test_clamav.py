@@ -85,6 +85,15 @@ async def test_it_is_of_the_family(clamd):
         assert (info.name, info.type) == ("clamav", "antivirus")
 
 
+async def test_the_only_server_is_its_socket(clamd):
+    settings = {"socket": str(clamd.socket), "probe_every": 0}
+    async with PluginBench(Clamav, settings) as it:
+        await it.mail_from()
+        assert (await it.filter(INFECTED)).is_refused
+    with pytest.raises(ValueError, match="either socket or servers"):
+        bench(clamd.tcp, socket=str(clamd.socket))
+
+
 async def test_the_self_test(clamd):
     async with bench(clamd.socket) as it:
         (check,) = await it.plugin.check_servers()

@@ -54,21 +54,6 @@ async def test_several_destinations_scan_once(clamd):
         assert proxy.connections == 2
 
 
-async def test_what_an_operator_releases_goes_on(clamd):
-    async with bench(Clamav, clamd.socket) as it:
-        await receive(it, INFECTED)
-        one, two = {"recipients": ["a@x.test"]}, {"recipients": ["b@y.test"]}
-        for about in (one, two):
-            assert (await it.pre_delivery(INFECTED, **about)).action is Action.QUARANTINE
-        # tried again as if nothing had been recorded: a crash, no release
-        assert (await it.pre_delivery(INFECTED, **one)).action is Action.QUARANTINE
-        for about in (one, two):
-            answer = await it.pre_delivery(INFECTED, attempts=1, **about)
-            assert (answer.action, answer.edits) == (Action.CONTINUE, ())
-        others = {"recipients": ["a@x.test", "c@x.test"]}
-        assert (await it.pre_delivery(INFECTED, attempts=1, **others)).action is Action.QUARANTINE
-
-
 async def test_mail_that_is_not_concerned(clamd):
     async with bench(Clamav, clamd.socket, scan_trusted=False) as it:
         await it.connect("192.0.2.1", is_trusted=True)

@@ -33,7 +33,6 @@ from elemta.plugins.builtin._scanning.mail import (
 )
 from elemta.plugins.builtin._scanning.panel import Panel, ScanFailed
 from elemta.plugins.builtin._scanning.probing import Check, Prober, Trial
-from elemta.plugins.builtin._scanning.released import is_released, remember
 from elemta.plugins.builtin._scanning.settings import OnFailure, ScanningSettings
 from elemta.plugins.edits import Edit
 
@@ -143,7 +142,9 @@ class Scanner(Plugin[S], abc.ABC):
     def on_pre_delivery(self, ctx: DeliveryContext) -> Awaitable[Result | None] | None:
         """Scan what is to be scanned here: once, however many places it goes to."""
         note = ctx.message.notes.get(self._later)
-        return None if note is None else self._clear(ctx, note)
+        if note is None or self.metadata.name in ctx.released:
+            return None
+        return self._clear(ctx, note)
 
     # ---- between them
 
@@ -155,8 +156,6 @@ class Scanner(Plugin[S], abc.ABC):
         return answer(finding)
 
     async def _clear(self, ctx: DeliveryContext, note: str) -> Result | None:
-        if await is_released(ctx.kv, ctx):
-            return None
         mail = from_queue(ctx, read_facts(note))
 
         async def load() -> Finding:
@@ -169,10 +168,7 @@ class Scanner(Plugin[S], abc.ABC):
             finding = await ctx.cache.fetch(self.key(mail), LIFETIME, load)
         except _Unlasting as unlasting:
             finding = unlasting.finding
-        result = late_answer(finding, self.settings.late_refusal)
-        if result is not None and result.action == "quarantine":
-            await remember(ctx.kv, ctx)
-        return result
+        return late_answer(finding, self.settings.late_refusal)
 
     @property
     def _later(self) -> str:
