@@ -37,40 +37,41 @@ class Limits:
 
 
 class Budget:
-    """Counts; each method raises `TooMuch` where a limit is passed."""
+    """Counts; each method raises `TooMuch` where a limit is passed.
 
-    __slots__ = ("_entries", "_names", "_parts", "_unpacked", "limits")
+    Attributes:
+        is_passed: That has happened.
+    """
+
+    __slots__ = ("_entries", "_names", "_parts", "_unpacked", "is_passed", "limits")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.is_passed = False
         self._parts = self._names = self._entries = self._unpacked = 0
 
     def take_part(self) -> None:
         """Count a part of a message."""
         self._parts += 1
         if self._parts > self.limits.parts:
-            raise TooMuch(f"more than {self.limits.parts} parts")
+            raise self._stop(f"more than {self.limits.parts} parts")
 
     def take_names(self, size: int) -> None:
         """Count octets of fields that say what parts are."""
         self._names += size
         if self._names > self.limits.names:
-            raise TooMuch("too much that says what parts are")
+            raise self._stop("too much that says what parts are")
 
     def take_entries(self, count: int = 1) -> None:
         """Count entries of an archive."""
         self._entries += count
         if self._entries > self.limits.entries:
-            raise TooMuch(f"more than {self.limits.entries} files in archives")
+            raise self._stop(f"more than {self.limits.entries} files in archives")
 
     def enter(self, layer: int) -> None:
         """Look into something that is so many layers deep."""
         if layer > self.limits.layers:
-            raise TooMuch(f"more than {self.limits.layers} archives within each other")
-
-    def room(self) -> int:
-        """Give how many more octets may come out of archives."""
-        return self.limits.unpacked - self._unpacked
+            raise self._stop(f"more than {self.limits.layers} archives within each other")
 
     def take_unpacked(self, size: int, packed: int, so_far: int) -> None:
         """Count octets that have come out of an archive.
@@ -82,6 +83,10 @@ class Budget:
         """
         self._unpacked += size
         if self._unpacked > self.limits.unpacked:
-            raise TooMuch(f"archives unpack to more than {self.limits.unpacked} octets")
+            raise self._stop(f"archives unpack to more than {self.limits.unpacked} octets")
         if so_far > RATIO_FREE and so_far > packed * self.limits.ratio:
-            raise TooMuch(f"an archive grows to more than {self.limits.ratio} times its size")
+            raise self._stop(f"an archive grows to more than {self.limits.ratio} times its size")
+
+    def _stop(self, why: str) -> TooMuch:
+        self.is_passed = True
+        return TooMuch(why)

@@ -54,6 +54,7 @@ _BEGINNINGS: tuple[tuple[bytes, Kind], ...] = (
     (b"\x1f\x8b", GZIP),
     (b"\xfd7zXZ\0", XZ),
     (b"\x5d\0\0", LZMA),
+    (b"\x78\x9f\x3e\x22", _kind("tnef", "opaque", "dat tnef")),
     (b"7z\xbc\xaf\x27\x1c", _kind("7z", "opaque", "7z")),
     (b"Rar!\x1a\x07", _kind("rar", "opaque", "rar cbr")),
     (b"MSCF\0\0\0\0", _kind("cab", "opaque", "cab")),
@@ -90,6 +91,14 @@ _LATER: tuple[tuple[int, bytes, Kind], ...] = (
 )
 _PE = _kind("pe", "executable")
 _DOS = _kind("dos", "executable")
+
+
+EXTENSIONS = frozenset[str]().union(
+    *(kind.extensions for _, kind in _BEGINNINGS),
+    *(kind.extensions for _, _, kind in _LATER),
+    *(kind.extensions for kind in (TAR, PDF)),
+) - {"dat"}
+"""All that say what a file must be."""
 
 
 def find_kind(data: bytes) -> Kind | None:

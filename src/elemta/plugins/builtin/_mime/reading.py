@@ -83,8 +83,11 @@ class Reader:
         if ctx.size > most:
             raise TooMuch(f"more than {most} octets")
         if ctx.size <= SMALL:
-            with contextlib.suppress(TooMuch):  # for the loop, which others wait for
-                return at(await ctx.read(most), Budget(_QUICK))
+            quick = Budget(_QUICK)  # the loop has others who wait for it
+            with contextlib.suppress(TooMuch):
+                found = at(await ctx.read(most), quick)
+                if not quick.is_passed:
+                    return found
         async with self._turns:
             data = await ctx.read(most + 1)
             if len(data) > most:
