@@ -7,7 +7,7 @@ A *sliding window* allows what the rate says within any period, all of it at onc
 from elemta.mail.rate import Rate
 from elemta.net.shared_table import Rates, Sliding
 
-PLACES = 1 << 17  # keys of each kind: 3 and 6 MB at most
+PLACES = 1 << 17  # keys of each kind: 3 and 7 MB at most
 
 
 class NodeRates:
