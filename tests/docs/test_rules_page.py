@@ -13,10 +13,10 @@ from elemta.cli.check_rules import try_rules
 from elemta.cli.main import cli
 from elemta.config import read
 from elemta.plugins.builtin.policy import PolicySettings
-from elemta.plugins.builtin.rules.facts import FACTS, Moment
-from elemta.plugins.builtin.rules.functions import make_functions
-from elemta.plugins.builtin.rules.lists import NamedList
-from elemta.plugins.builtin.rules.matching import ListKind
+from elemta.plugins.builtin.rules.expressions.facts import FACTS, Moment
+from elemta.plugins.builtin.rules.expressions.functions import make_functions
+from elemta.plugins.builtin.rules.lists.matching import ListKind
+from elemta.plugins.builtin.rules.lists.named import NamedList
 from elemta.plugins.builtin.rules.settings import ListSettings, RuleSettings, RulesSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()

@@ -17,12 +17,12 @@ from elemta.plugins import (
     RecipientContext,
     SessionInfo,
 )
-from elemta.plugins.builtin.rules.expression import _by_library, compile_rule
-from elemta.plugins.builtin.rules.facts import FACTS, Facts, Kind, Moment
-from elemta.plugins.builtin.rules.functions import make_functions
-from elemta.plugins.builtin.rules.lists import NamedList
-from elemta.plugins.builtin.rules.matching import ListKind
-from elemta.plugins.builtin.rules.quick import Unread, read_quickly
+from elemta.plugins.builtin.rules.expressions.facts import FACTS, Facts, Kind, Moment
+from elemta.plugins.builtin.rules.expressions.functions import make_functions
+from elemta.plugins.builtin.rules.expressions.judging import _by_library, compile_rule
+from elemta.plugins.builtin.rules.expressions.quick import Unread, read_quickly
+from elemta.plugins.builtin.rules.lists.matching import ListKind
+from elemta.plugins.builtin.rules.lists.named import NamedList
 from elemta.plugins.loading.conditions import ConditionError, compile_expression
 
 BAD = NamedList("bad", ListKind.WILDCARD, "bad.txt")

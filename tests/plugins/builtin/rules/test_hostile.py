@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from elemta.mail.ids import QueueId
 from elemta.plugins import Action, Headers, MessageContext, SessionInfo
-from elemta.plugins.builtin.rules.facts import Moment
+from elemta.plugins.builtin.rules.expressions.facts import Moment
 from elemta.plugins.builtin.rules.loading import Reader, RulesError
 from elemta.plugins.builtin.rules.places import find_tables
 from elemta.plugins.builtin.rules.settings import RulesSettings

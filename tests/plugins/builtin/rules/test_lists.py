@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elemta.mail.errors import PluginError
-from elemta.plugins.builtin.rules.lists import NamedList, decode_lines, read_lines
-from elemta.plugins.builtin.rules.matching import ListKind
+from elemta.plugins.builtin.rules.lists.matching import ListKind
+from elemta.plugins.builtin.rules.lists.named import NamedList, decode_lines, read_lines
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 

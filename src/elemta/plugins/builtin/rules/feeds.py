@@ -17,7 +17,7 @@ from typing import Any
 from elemta.mail.errors import PluginError
 from elemta.net import fsync_folder, make_folders_durably
 from elemta.plugins.builtin.rules.fetching import Fetched, Wanted, fetch
-from elemta.plugins.builtin.rules.lists import NamedList, decode_lines
+from elemta.plugins.builtin.rules.lists.named import NamedList, decode_lines
 from elemta.plugins.builtin.rules.loading import feed_path
 from elemta.plugins.builtin.rules.settings import ListSettings
 from elemta.plugins.tools import Tools

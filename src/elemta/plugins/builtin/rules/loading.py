@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from elemta.mail.errors import PluginError
 from elemta.mail.reply import clean_text
-from elemta.plugins.builtin.rules.functions import Function, make_functions
-from elemta.plugins.builtin.rules.lists import MAX_PROBLEMS, NamedList, read_lines
+from elemta.plugins.builtin.rules.expressions.functions import Function, make_functions
+from elemta.plugins.builtin.rules.lists.named import MAX_PROBLEMS, NamedList, read_lines
 from elemta.plugins.builtin.rules.places import Table, find_tables
 from elemta.plugins.builtin.rules.rule import Rule, RuleError, make_rule
 from elemta.plugins.builtin.rules.ruleset import Gate, Ruleset, make_gate

@@ -19,7 +19,7 @@ from elemta.plugins import (
     RecipientContext,
     Result,
 )
-from elemta.plugins.builtin.rules.facts import Moment
+from elemta.plugins.builtin.rules.expressions.facts import Moment
 from elemta.plugins.builtin.rules.feeds import Feeds
 from elemta.plugins.builtin.rules.loading import Reader, Stamp
 from elemta.plugins.builtin.rules.rule import Rule

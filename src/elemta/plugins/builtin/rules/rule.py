@@ -6,11 +6,11 @@ from typing import Any
 
 from elemta.mail.errors import HeaderError
 from elemta.plugins import Action, AddHeader, Result
-from elemta.plugins.builtin.rules.expression import Holds, compile_rule
-from elemta.plugins.builtin.rules.facts import Moment
-from elemta.plugins.builtin.rules.functions import Function
+from elemta.plugins.builtin.rules.expressions.facts import Moment
+from elemta.plugins.builtin.rules.expressions.functions import Function
+from elemta.plugins.builtin.rules.expressions.judging import Holds, compile_rule
+from elemta.plugins.builtin.rules.expressions.templates import Template
 from elemta.plugins.builtin.rules.settings import RuleSettings, expiry_of
-from elemta.plugins.builtin.rules.templates import Template
 from elemta.plugins.loading.conditions import ConditionError
 
 _USUAL = "Refused by local policy"

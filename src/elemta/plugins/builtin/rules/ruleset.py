@@ -18,9 +18,9 @@ from elemta.plugins import (
     Result,
     SessionInfo,
 )
-from elemta.plugins.builtin.rules.facts import FACTS, Facts, Kind, Moment
-from elemta.plugins.builtin.rules.lists import NamedList
-from elemta.plugins.builtin.rules.matching import ListKind
+from elemta.plugins.builtin.rules.expressions.facts import FACTS, Facts, Kind, Moment
+from elemta.plugins.builtin.rules.lists.matching import ListKind
+from elemta.plugins.builtin.rules.lists.named import NamedList
 from elemta.plugins.builtin.rules.rule import Rule
 from elemta.plugins.builtin.rules.settings import ListSettings
 from elemta.plugins.loading.conditions import ConditionError

@@ -9,8 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from elemta.mail.address import parse_address
 from elemta.plugins import Settings
-from elemta.plugins.builtin.rules.facts import Moment
-from elemta.plugins.builtin.rules.matching import ListKind
+from elemta.plugins.builtin.rules.expressions.facts import Moment
+from elemta.plugins.builtin.rules.lists.matching import ListKind
 
 MINUTE = 60.0
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"

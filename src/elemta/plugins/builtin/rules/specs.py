@@ -35,7 +35,7 @@ from elemta.plugins import (
     Result,
     SessionInfo,
 )
-from elemta.plugins.builtin.rules.facts import Moment
+from elemta.plugins.builtin.rules.expressions.facts import Moment
 from elemta.plugins.builtin.rules.loading import (
     RulesError,
     Source,

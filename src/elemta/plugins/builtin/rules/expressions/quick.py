@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from elemta.plugins.builtin.rules.facts import COSTLY, FACTS, Facts, Kind, Moment, Value
-from elemta.plugins.builtin.rules.functions import Function
+from elemta.plugins.builtin.rules.expressions.facts import COSTLY, FACTS, Facts, Kind, Moment, Value
+from elemta.plugins.builtin.rules.expressions.functions import Function
 from elemta.plugins.finding.problems import nearest
 
 MAX_DEPTH = 50  # of parentheses and negations

@@ -12,7 +12,7 @@ from typing import Protocol
 import re2
 
 from elemta.mail.address import parse_address, parse_domain
-from elemta.plugins.builtin.rules.entries import Entry
+from elemta.plugins.builtin.rules.lists.entries import Entry
 
 MAX_VALUE = 1000  # characters of what is looked for: no address or name is longer
 MAX_PATTERNS = 1000  # regular expressions of a list

@@ -4,8 +4,8 @@ import re
 from typing import Any
 
 from elemta.mail.reply import clean_text
-from elemta.plugins.builtin.rules.facts import FACTS, Moment, Read
-from elemta.plugins.builtin.rules.quick import check_fact
+from elemta.plugins.builtin.rules.expressions.facts import FACTS, Moment, Read
+from elemta.plugins.builtin.rules.expressions.quick import check_fact
 
 MAX_FACT = 100  # characters of a fact that are shown
 

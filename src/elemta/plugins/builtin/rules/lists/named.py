@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from elemta.mail.errors import PluginError
-from elemta.plugins.builtin.rules.entries import BadLine, Entry, read_entries
-from elemta.plugins.builtin.rules.matching import MAX_VALUE, ListKind, make_matcher
+from elemta.plugins.builtin.rules.lists.entries import BadLine, Entry, read_entries
+from elemta.plugins.builtin.rules.lists.matching import MAX_VALUE, ListKind, make_matcher
 
 MAX_ENTRIES = 1_000_000  # of a list
 MAX_FILE = 64 << 20  # octets of a file

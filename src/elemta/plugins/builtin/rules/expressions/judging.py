@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from elemta.mail.reply import clean_text
-from elemta.plugins.builtin.rules.facts import FACTS, Facts, Kind, Moment, Value
-from elemta.plugins.builtin.rules.functions import Function
-from elemta.plugins.builtin.rules.quick import (
+from elemta.plugins.builtin.rules.expressions.facts import FACTS, Facts, Kind, Moment, Value
+from elemta.plugins.builtin.rules.expressions.functions import Function
+from elemta.plugins.builtin.rules.expressions.quick import (
     Token,
     TypesError,
     Unread,
