@@ -329,6 +329,14 @@ async def test_the_hook_in_which_it_gets_the_content():
         await it.disconnect()
 
 
+async def test_no_message_comes_past_one_that_was_not_told_of_its_sender():
+    async with puppet() as milter, bench(server(milter.port)) as it:
+        await it.connect()
+        assert (await it.rcpt_to()).action is Action.DEFER
+        assert (await it.filter(CONTENT)).action is Action.DEFER
+        await it.disconnect()
+
+
 # ---- several messages, several clients
 
 

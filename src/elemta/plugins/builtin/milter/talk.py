@@ -171,7 +171,7 @@ class Talk:
         Raises:
             Trouble: It cannot be asked.
         """
-        if self.phase is not Phase.MESSAGE:
+        if not self._is_told():
             return None
         data = b"".join(packets.text(each) + b"\0" for each in (f"<{recipient}>", *arguments))
         result = await self._ask(Command.RCPT, data, macros.of_rcpt(recipient))
@@ -191,7 +191,7 @@ class Talk:
         Raises:
             Trouble: It cannot be asked.
         """
-        if self.phase is not Phase.MESSAGE:
+        if not self._is_told():
             return self.verdict
         seconds = self.server.settings.message_timeout
         try:
@@ -297,6 +297,16 @@ class Talk:
     @property
     def _terms(self) -> packets.Terms:
         return self._open_link.terms
+
+    def _is_told(self) -> bool:
+        """Whether it is to be told more of the message under way.
+
+        Raises:
+            Trouble: It knows of none, so it cannot have agreed to it.
+        """
+        if self.phase in {Phase.MESSAGE, Phase.DONE, Phase.PASSED}:
+            return self.phase is Phase.MESSAGE
+        raise Trouble("it has not been told of the sender")
 
     def _forget_message(self) -> None:
         if self._is_open:
