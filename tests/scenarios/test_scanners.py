@@ -1,9 +1,12 @@
 """Scanners on the running server: real clamd, Rspamd and spamd, before and after the queue."""
 
 import signal
+import smtplib
+import ssl
 import threading
 
 import pytest
+from servers.certificates import Authority
 from servers.clamd import EICAR, VIRUS, run_clamd
 from servers.dialogue import Dialogue
 from servers.elemta import Elemta, running
@@ -152,6 +155,22 @@ def test_probes_are_counted(post):
             "a probe",
         )
     assert 'result="ok"' in post.get("/metrics")[1]
+
+
+def test_rspamd_is_told_of_tls(tmp_path, rspamd):
+    authority = Authority(tmp_path)
+    authority.issue("localhost")
+    table = f'servers = ["{rspamd.address}"]\n[tls]\n'
+    table += f'certificate = "{tmp_path}/certificate.pem"\nkey = "{tmp_path}/certificate.key"\n'
+    with server(tmp_path, rspamd=table) as elemta:
+        context = ssl.create_default_context(cafile=str(authority.file))
+        with smtplib.SMTP("localhost", elemta.port) as client:
+            client.starttls(context=context)
+            client.sendmail("a@example.org", ["b@example.test"], mail("facts"))
+            version, cipher = client.sock.version(), client.sock.cipher()[0]
+        (found,) = elemta.wait_mail("b")
+        facts = found.replace(b"\r\n ", b" ").decode()
+        assert f" tls={version} cipher={cipher} " in facts
 
 
 def test_spamassassin(tmp_path):

@@ -34,6 +34,8 @@ rspamd_config:register_symbol({ name = 'ASKED_FOR', type = 'prefilter', callback
     'host=' .. tostring(task:get_hostname()), 'size=' .. tostring(task:get_size()),
     'mta=' .. tostring(task:get_request_header('MTA-Name')),
     'settings=' .. tostring(task:get_request_header('Settings-ID')),
+    'tls=' .. tostring(task:get_request_header('TLS-Version')),
+    'cipher=' .. tostring(task:get_request_header('TLS-Cipher')),
     'password=' .. tostring(task:get_request_header('Password')),
   }
   task:insert_result('FACTS', 1.0, facts)

@@ -101,7 +101,8 @@ class JudgedSession(LimitedSession):
         if not self._assume(identity):
             return
         self._info = self._introduce()
-        self._info.tls_version, self._info.username = self._stream.tls_version, self._login
+        self._note_tls()
+        self._info.username = self._login
         self._marks.clear()
         if await self._is_let_in():
             self._answer(self._banner())
@@ -124,13 +125,18 @@ class JudgedSession(LimitedSession):
         if self._stream.tls is None or await self._welcome_tls():
             await super()._hold()
 
+    def _note_tls(self) -> None:
+        """Tell plugins how the connection is encrypted."""
+        tls, info = self._stream.tls, self._info
+        info.tls_version, info.tls_cipher = ("", "") if tls is None else (tls.version, tls.cipher)
+
     async def _secured(self) -> None:
         self._info.helo = self._info.protocol = self._info.username = ""
         await self._welcome_tls()
 
     async def _welcome_tls(self) -> bool:
         """Ask about a client that has come under TLS; False when it is turned away."""
-        self._info.tls_version = self._stream.tls_version
+        self._note_tls()
         chain = self._hooks.on_starttls
         if chain is None:
             return True

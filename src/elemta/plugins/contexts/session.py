@@ -18,6 +18,8 @@ class SessionInfo(Remembered):
         helo: What the client called itself, "" before.
         protocol: "SMTP", "ESMTP" or "LMTP", "" before the greeting.
         tls_version: "TLSv1.3" and the like, "" in clear.
+        tls_cipher: The suite by OpenSSL's name, "" in clear. A plugin in a process of its own finds
+            it empty.
         username: Whose credentials were right, "" for nobody.
         notes: Whatever Python plugins want to remember of it; of that, plugins in other processes
             see numbers, text, octets, lists and tables.
@@ -35,6 +37,7 @@ class SessionInfo(Remembered):
         "protocol",
         "server",
         "session_id",
+        "tls_cipher",
         "tls_version",
         "username",
     )
@@ -48,7 +51,8 @@ class SessionInfo(Remembered):
         self.server = server
         self.listener = listener
         self.is_trusted = is_trusted
-        self.helo = self.protocol = self.tls_version = self.username = ""
+        self.helo = self.protocol = self.username = ""
+        self.tls_version = self.tls_cipher = ""
         self.notes: dict[str, Any] = {}
         self.metadata: dict[str, str] = {}
 

@@ -117,6 +117,8 @@ async def test_header_edits(rspamd):
 async def test_it_is_told_all_that_is_known(rspamd):
     async with bench(rspamd, tag=False, settings_id="inbound", password="secret") as it:
         await it.connect("192.0.2.77", username="ann@example.test")
+        await it.starttls()
+        it.session.tls_cipher = "TLS_AES_128_GCM_SHA256"
         await it.helo("client.example.org")
         await it.mail_from("sender@example.org")
         await it.rcpt_to("one@example.test")
@@ -139,6 +141,8 @@ async def test_it_is_told_all_that_is_known(rspamd):
             "size": str(len(content)),
             "mta": "mx.example.test",
             "settings": "inbound",
+            "tls": "TLSv1.3",
+            "cipher": "TLS_AES_128_GCM_SHA256",
             "password": "secret",
         }
 

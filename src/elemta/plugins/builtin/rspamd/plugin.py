@@ -26,7 +26,10 @@ _SPAM = frozenset({"reject", "add header", "rewrite subject", "quarantine", "dis
 # in two parts: no scanner is to find it here
 _GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE" + "-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 _LATER, _SPAM_TEXT = "Try again later", "The message looks like spam"
-_SENT = {"ip": "IP", "helo": "Helo", "host": "Hostname", "user": "User", "tls": "TLS-Version"}
+_SENT = {"ip": "IP", "helo": "Helo", "host": "Hostname", "user": "User"} | {
+    "tls": "TLS-Version",
+    "cipher": "TLS-Cipher",
+}
 
 
 class Rspamd(Scanner[RspamdSettings]):
