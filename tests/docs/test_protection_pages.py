@@ -10,6 +10,7 @@ from pydantic import BaseModel, SecretStr
 from elemta.app.plugins import check_plugins
 from elemta.config import read
 from elemta.plugins.builtin.dnsbl.settings import DnsblSettings, ListSettings
+from elemta.plugins.builtin.geoip import GeoipSettings
 from elemta.plugins.builtin.greylist.settings import GreylistSettings
 from elemta.plugins.builtin.reputation.settings import ReputationSettings
 
@@ -19,6 +20,7 @@ TABLES = [
     ("dnsbl.md", "Settings", DnsblSettings),
     ("greylist.md", "Settings", GreylistSettings),
     ("reputation.md", "Settings", ReputationSettings),
+    ("reputation.md", "Databases", GeoipSettings),
 ]
 PAGES = sorted({page for page, _, _ in TABLES})
 
