@@ -38,6 +38,7 @@ class Rules(Plugin[RulesSettings]):
         version="1.0.0",
         description="Rules and lists: what is accepted, refused, tagged, sent elsewhere",
         after=(
+            "geoip",
             "iprev",
             "spf",
             "dkim",
