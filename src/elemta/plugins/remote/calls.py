@@ -263,6 +263,7 @@ def _read_entry(call: pb.Call, content: Content | None) -> ctx.Context:
         context.destination, context.attempts = told.destination, told.attempts
     if isinstance(context, ctx.DeliveryContext):
         context.headers = Headers(call.message.headers)
+        context.released = ()  # the server heeds it
         context._content = content  # noqa: SLF001 - as above
     if isinstance(context, ctx.OutcomeContext):
         said = told.reply
