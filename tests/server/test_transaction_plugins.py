@@ -27,7 +27,7 @@ from elemta.plugins.asking.chain import Decision
 from elemta.plugins.settings import OnError
 from elemta.queue.spool import SpoolSettings
 from elemta.server import Client, SessionSettings, Transaction
-from elemta.server.inspection import MAX_TOLD, Panel
+from elemta.server.inspection import MAX_TOLD, OUR_FIELDS, OUR_SIZE, Panel
 from elemta.smtp import Limits
 from elemta.smtp.events import Mail
 from tests.plugins.chains import plugin, session, table
@@ -43,6 +43,7 @@ SETTINGS = SessionSettings(
 )
 HEAD = b"Subject: hello\r\nX: 1\r\nMessage-ID: <m@client.test>\r\nX: 2\r\n\r\n"
 SMALL = b"Hello.\r\n"
+TOO_MUCH = "much " * (OUR_SIZE // 5 + 200)
 LARGE = b"".join(b"line %d of many\r\n" % number for number in range(100_000))
 FILTERS = ("on_data", "on_validated", "on_filter", "on_enqueue")
 MESSAGE_HOOKS = ("on_headers", *FILTERS)
@@ -499,8 +500,8 @@ async def test_edits_and_quarantine_add_up(station):
 @pytest.mark.parametrize(
     ("edits", "problem"),
     [
-        ([AddHeader("X", "y" * 950)], "too large"),
-        ([AddHeader("X", "y")] * 17, "too many header fields"),
+        ([AddHeader("X", TOO_MUCH)], "too large"),
+        ([AddHeader("X", "y")] * (17 + OUR_FIELDS), "too many header fields"),
         ([AddRecipient(f"u{number}@example.test") for number in range(3)], "too many recipients"),
         ([ReplaceBody(b"x" * 3_000_000)], "too large"),
         ([RemoveHeader("Z")] * 1001, "more than 1000"),
@@ -517,8 +518,16 @@ async def test_edits_beyond_a_limit_make_the_message_wait(station, edits, proble
     assert left(station) == []
 
 
+async def test_a_header_section_as_large_as_it_may_be_still_gets_our_fields(station):
+    take = Take(station, editing("on_data", AddHeader("X", "y" * 60), AddHeader("Y", "1")))
+    head = HEAD[:-2] + b"".join(b"Z%02d: %s\r\n" % (at, b"z" * 55) for at in range(15)) + b"\r\n"
+    assert len(head) > 900
+    message = await take.of(head + SMALL)
+    assert b"Y: 1\r\n" in await stored(station, message)
+
+
 async def test_an_operator_may_have_a_plugin_left_out_whose_edits_fail(station):
-    edits = (AddHeader("X-A", "1"), AddHeader("X", "y" * 950), AddHeader("X-B", "2"))
+    edits = (AddHeader("X-A", "1"), AddHeader("X", TOO_MUCH), AddHeader("X-B", "2"))
     take = Take(
         station,
         editing("on_data", RemoveHeader("X"), ChangeSender(""), *edits),

@@ -32,6 +32,8 @@ from elemta.server.settings import SessionSettings
 
 MAX_TOLD = 1000  # calls of `on_stored` under way; beyond them the sender waits for its own
 MAX_REASON = 1000  # characters
+# what plugins may add to a header section that is as large as may be: results, seals, signatures
+OUR_SIZE, OUR_FIELDS = 65_536, 100
 MAX_CHANGES = 30  # named in the log, of one plugin
 _telling: set[asyncio.Task[None]] = set()
 
@@ -314,8 +316,8 @@ class Inspection:
     def _revise(self, context: MessageContext) -> Revision:
         settings = self._settings
         limits = EditLimits(
-            settings.max_header_size,
-            settings.max_header_fields,
+            settings.max_header_size + OUR_SIZE,
+            settings.max_header_fields + OUR_FIELDS,
             settings.max_recipients,
             settings.limits.max_message_size,
         )
