@@ -22,6 +22,7 @@ _BETWEEN_WORDS = re.compile(r"\?=[ \t]++=\?")
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 # characters that are not seen, or turn the direction of those after them
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_HALVES = re.compile("[\ud800-\udfff]")  # UTF-7 may have them; they are no text
 _TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]").search
 
 # Names of codecs that are text of mail. A name that Python does not know is remembered by it for
@@ -41,7 +42,7 @@ def decode_text(data: bytes, charset: str) -> str:
     codec = _CODECS.get(re.sub(r"[^a-z0-9]+", "_", charset[:60].lower()), "")
     if codec and codec != "ascii":
         try:
-            return codecs.decode(data, codec)
+            return _HALVES.sub("\ufffd", codecs.decode(data, codec))
         except (UnicodeError, ValueError):
             pass
     try:
