@@ -95,6 +95,12 @@ def test_what_clients_are_told_and_what_is_delivered(tmp_path):
             client.hello()
             reply = mail_from(client, "a@www.blocked.example")
             assert reply.startswith("550 5.7.1 www.blocked.example is not welcome")
+            line = RULES.split("\n").index('name = "blocked-senders"')
+            place = f"rule blocked-senders ({tmp_path}/policy/rules.toml:{line})"
+            asked = client.id
+            elemta.wait_for(
+                lambda: place in elemta.cli("why", asked, check=False).stdout, "the record"
+            )
             slow = b"X-Slow: yes\r\n\r\nHi\r\n"
             assert client.deliver(slow, "a@b.example", "c@example.test").startswith("451 4.7.1 ")
         content = b"From: a@b.example\r\nSubject: Your =?utf-8?q?Invoice?=\r\n\r\nPay\r\n"
