@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import re
 import ssl
 from ipaddress import ip_address
@@ -78,7 +79,7 @@ def dns(*addresses):
 def bench(tmp_path, server, clock=None, **more):
     told = {"name": "feed", "kind": "address", "url": server.url, "ca_file": str(server.ca_file)}
     lists = [{**told, "allow_private": True, "use": "deny", **more}]
-    settings = {"watch": 0, "lists": lists}
+    settings = {"watch": 3600, "lists": lists}
     return PluginBench(Rules, settings, state_dir=tmp_path, clock=clock, dns=dns("127.0.0.1"))
 
 
@@ -254,6 +255,25 @@ async def test_the_certificate_counts(server, tmp_path):
 async def test_one_address_of_several_answers(server):
     server.says(b"192.0.2.1\n")
     assert (await fetch(server.wanted(), dns("127.0.0.3", "127.0.0.1"))).content == b"192.0.2.1\n"
+
+
+async def test_one_worker_fetches(tmp_path, server):
+    server.says(b"192.0.2.0/24\n")
+    (tmp_path / "rules").mkdir()
+    clock = FakeClock()
+    with (tmp_path / "rules" / "feed.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        async with bench(tmp_path, server, clock) as it:
+            await it.start()
+            await it.plugin.look()
+            assert server.requests == []
+            (tmp_path / "rules" / "feed.list").write_text("192.0.2.0/24\n")
+            await it.plugin.look()
+            assert (await it.connect("192.0.2.1")).is_refused
+            fcntl.flock(other, fcntl.LOCK_UN)
+            clock.advance(HOUR)
+            await it.plugin.look()
+            assert len(server.requests) == 1
 
 
 async def test_what_is_known_of_another_url_does_not_count(tmp_path, server):

@@ -23,7 +23,7 @@ MESSAGE = "From: Anna <anna@example.test>\r\nSubject: Hello\r\n\r\nHi\r\n"
 
 
 def bench(tmp_path, *rules, lists=(), clock=None, **settings):
-    settings = {"watch": 0, "rule": list(rules), "lists": list(lists), **settings}
+    settings = {"watch": 3600, "rule": list(rules), "lists": list(lists), **settings}
     return PluginBench(Rules, settings, state_dir=tmp_path, clock=clock)
 
 

@@ -27,8 +27,6 @@ from elemta.plugins.builtin.rules.ruleset import Ruleset
 from elemta.plugins.builtin.rules.settings import RulesSettings
 from elemta.plugins.builtin.rules.specs import check_specs
 
-_FEED_WAIT = 5.0  # seconds between two looks at whether a list is due, where files are not watched
-
 
 class Rules(Plugin[RulesSettings]):
     """Asks the rules."""
@@ -63,7 +61,6 @@ class Rules(Plugin[RulesSettings]):
         self._reading = asyncio.Lock()
         self._seen: Stamp = ()
         self._told = ""
-        self._is_due = False
         await self._read()
         self._feeds = Feeds(self.tools)
 
@@ -90,7 +87,6 @@ class Rules(Plugin[RulesSettings]):
         plugin takes the place of this one, or this one looks soon.
         """
         if any(name.partition(".")[0] == "plugins" for name in ctx.changed):
-            self._is_due = True
             return None
         try:
             await self._read()
@@ -132,7 +128,6 @@ class Rules(Plugin[RulesSettings]):
         What cannot be used is told once, and the rules stay as they were.
         """
         await self._feeds.fetch_due(self._reader.feeds)
-        self._is_due = False
         stamp = await asyncio.to_thread(self._reader.stamp)
         if stamp == self._seen:
             return
@@ -179,9 +174,6 @@ class Rules(Plugin[RulesSettings]):
 
     async def _work(self) -> None:
         while True:
-            await asyncio.sleep(self.settings.watch or _FEED_WAIT)
+            await asyncio.sleep(self.settings.watch)
             with contextlib.suppress(OSError):
-                if self.settings.watch or self._is_due:
-                    await self.look()
-                else:
-                    await self._feeds.fetch_due(self._reader.feeds)
+                await self.look()

@@ -196,8 +196,7 @@ class RulesSettings(Settings):
     )
     watch: float = Field(
         default=5.0,
-        ge=0,
+        ge=0.1,
         le=3600,
-        description="Seconds after which files that have changed are read again; 0: at a reload "
-        "only.",
+        description="Seconds after which files that have changed are read again.",
     )
