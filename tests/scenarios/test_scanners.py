@@ -10,6 +10,7 @@ from servers.certificates import Authority
 from servers.clamd import EICAR, VIRUS, run_clamd
 from servers.dialogue import Dialogue
 from servers.elemta import Elemta, running
+from servers.redis import run_redis
 from servers.rspamd_filter import run_rspamd_filter
 from servers.spamd import run_spamd
 from servers.worker import peak_watch, worker_pid
@@ -212,3 +213,21 @@ def test_a_scanner_dies_and_comes_back_after_the_queue(tmp_path):
             dying.process.send_signal(signal.SIGCONT)
             (found,) = elemta.wait_mail("b")
             assert b"X-Virus-Status: Clean\r\n" in found
+
+
+def test_rspamd_with_redis_sends_away_once(tmp_path):
+    """Its own module remembers whom: the plugin does not."""
+    with (
+        run_redis(tmp_path) as redis,
+        run_rspamd_filter(tmp_path, f"127.0.0.1:{redis.port}") as filter_,
+        server(
+            tmp_path, rspamd=f'servers = ["{filter_.address}"]\ngreylist_delay = 86400'
+        ) as elemta,
+    ):
+        first = deliver(elemta, mail("doubtful"))
+        assert first.startswith("451 4.7.1 ")
+        (event,) = elemta.wait_event("message_rejected", plugin="rspamd")
+        assert event["reason"].startswith("Rspamd: soft reject")
+        elemta.wait_for(
+            lambda: deliver(elemta, mail("doubtful")).startswith("250 "), "its second chance"
+        )

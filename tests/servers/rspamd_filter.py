@@ -11,10 +11,13 @@ from pathlib import Path
 
 from servers.process import free_port, listens, program, start
 
+MODULES = Path("/usr/share/rspamd/plugins")
+
 _LUA = """
 rspamd_config:register_symbol({ name = 'ASKED_FOR', type = 'prefilter', callback = function(task)
   local asked = tostring(task:get_header('Subject') or '')
   if asked:find('^soft') then task:set_pre_result('soft reject', 'Come back later', 'asked') end
+  if asked:find('^doubtful') then task:insert_result('DOUBT', 1.0) end
   if asked:find('^grey') then task:set_pre_result('greylist', '', 'asked') end
   if asked:find('^rewrite') then
     task:set_metric_subject('[spam] ' .. asked)
@@ -44,6 +47,7 @@ rspamd_config:register_symbol({ name = 'ASKED_FOR', type = 'prefilter', callback
   end
 end })
 rspamd_config:set_metric_symbol({ name = 'FACTS', score = 1.0 })
+rspamd_config:set_metric_symbol({ name = 'DOUBT', score = 4.0 })
 """
 
 
@@ -56,26 +60,32 @@ class RspamdFilter:
 
 
 @contextlib.contextmanager
-def run_rspamd_filter(folder: Path) -> Iterator[RspamdFilter]:
-    """Run it."""
+def run_rspamd_filter(folder: Path, redis: str = "") -> Iterator[RspamdFilter]:
+    """Run it; with a Redis ("127.0.0.1:PORT") it remembers whom it has sent away, for a second."""
     rspamd = program("rspamd", "rspamd")
     port, home = free_port(), folder / "rspamd-filter"
     home.mkdir()
     (home / "suffixes").write_text("example\norg\n")  # the whole list takes it ten seconds
     (home / "asked.lua").write_text(_LUA)
+    modules, greylist = "", ""
+    if redis:
+        modules = f'path = "{MODULES}/greylist.lua";'
+        greylist = f'greylist {{ timeout = 1s; check_local = true; servers = "{redis}"; }}'
     config = home / "rspamd.conf"
     config.write_text(f"""\
 options {{
   pidfile = "{home}/pid"; control_socket = "{home}/control mode=0600"; tempdir = "{home}";
   url_tld = "{home}/suffixes"; hs_cache_dir = "{home}"; cache_file = "{home}/symbols";
   history_file = "{home}/history"; stats_file = "{home}/stats"; dynamic_conf = "{home}/dynamic";
-  filters = ""; explicit_modules = []; local_addrs = []; task_timeout = 8s;
+  filters = ""; explicit_modules = ["greylist"]; local_addrs = []; task_timeout = 8s;
   enable_test_patterns = true;
   dns {{ nameserver = ["127.0.0.1:{port}"]; timeout = 0.1s; retransmits = 1; }}
 }}
 logging {{ type = "console"; level = "info"; }}
 worker "normal" {{ bind_socket = "127.0.0.1:{port}"; count = 1; }}
 actions {{ reject = 15; add_header = 6; greylist = 4; }}
+modules {{ {modules} }}
+{greylist}
 lua = "{home}/asked.lua";
 """)
     argv = [rspamd, "-f", "-i", "-c", config]  # -i: as whoever runs the test
