@@ -45,6 +45,7 @@ zone = "parked.test"
 zone = "refusing.test"
 [[plugins.dnsbl.lists]]
 zone = "nowhere.test"
+key = "s3cret"
 [dns]
 nameservers = ["127.0.0.1:{port}"]
 timeout = "3s"

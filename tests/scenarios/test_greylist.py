@@ -95,3 +95,17 @@ def test_the_store_is_killed_and_comes_back(shared):
     other.wait_for(lambda: not passes(other, "y@y.test"), "the store")
     assert one.events("plugin_error") == []
     other.wait_for(lambda: passes(other, "z@z.test"), "a pass")
+
+
+def test_a_rule_that_accepts_comes_first(tmp_path):
+    settings = rest().replace('["greylist"]', '["greylist", "rules"]')
+    settings += """
+[[plugins.rules.rule]]
+name = "friends"
+hook = "rcpt"
+when = 'sender == "a@a.test"'
+then = "accept"
+"""
+    with running(tmp_path / "a", rest=settings) as server:
+        assert attempt(server, "a@a.test").startswith("250 ")
+        assert attempt(server, "b@a.test") == WAITS

@@ -43,7 +43,8 @@ class Greylist(Plugin[GreylistSettings]):
         name="greylist",
         version="1.0.0",
         description="Lets mail of strangers wait once",
-        after=("spf", "dkim", "arc", "dmarc"),
+        # whom others refuse or let in need not be remembered
+        after=("spf", "dkim", "arc", "dmarc", "dnsbl", "reputation", "policy", "rules"),
     )
     Settings: ClassVar[type[BaseModel]] = GreylistSettings
 
