@@ -108,6 +108,14 @@ async def test_what_is_decided_later_is_found_by_the_queue_id(site, event, outco
     assert why.ruling.note == event.reason
 
 
+async def test_a_message_that_its_route_holds(site):
+    event = ev.MessageEnqueued("Q1", "<x@y>", "normal", "hold", "a@b.test", "s1")
+    site.why.heard[type(event)](event)
+    [why] = site.why.journal.take()
+    assert (why.ruling.outcome, why.ruling.note) == ("hold", "its route holds it")
+    assert (why.who.session_id, why.mail) == ("s1", Mail("a@b.test", (), "Q1", "<x@y>"))
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -115,6 +123,7 @@ async def test_what_is_decided_later_is_found_by_the_queue_id(site, event, outco
         ev.MessageDiscarded("s1", "Q1", "one"),  # the session has told it
         ev.MessageQuarantined("s1", "Q1", "one"),
         ev.StateChanged("Q1", "c@d.test", "hold", "active"),
+        ev.MessageEnqueued("Q1", "<x@y>", "normal", "active"),
     ],
 )
 async def test_what_is_no_decision_of_ours_leaves_nothing(site, event):

@@ -576,6 +576,8 @@ def test_a_hold_and_what_a_plugin_does_on_the_way_out_are_found_too(tmp_path):
         assert (why.ruling.outcome, why.ruling.plugin) == ("defer", "puppet")
         server.cli("queue", "hold", queue_id)
         assert find(server, queue_id, outcome="hold")
+        queue_id = server.send("a@b.test", "c@held.test", content=MAIL)
+        assert find(server, queue_id, outcome="hold", note="its route holds it")
 
 
 def test_a_crash_loses_seconds_of_records_at_most(tmp_path):

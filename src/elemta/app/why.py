@@ -8,6 +8,7 @@ from elemta.config import Config
 from elemta.mail import events as ev
 from elemta.mail.clock import Clock
 from elemta.mail.errors import SpoolError
+from elemta.mail.message import State
 from elemta.mail.why import Mail, Ruling, Who
 from elemta.net.tasks import spawn
 from elemta.observe.why import WhyStore, store_path
@@ -46,6 +47,7 @@ class WorkerWhy:
             ev.MessageDiscarded: self._set_aside,
             ev.MessageQuarantined: self._set_aside,
             ev.StateChanged: self._moved,
+            ev.MessageEnqueued: self._enqueued,
         }
 
     def beat(self) -> None:
@@ -116,11 +118,18 @@ class WorkerWhy:
 
     def _moved(self, event: ev.Event) -> None:
         """Write down that a recipient is held from now on."""
-        if isinstance(event, ev.StateChanged) and event.after in {"hold", "quarantine"}:
+        if isinstance(event, ev.StateChanged) and event.after in {State.HOLD, State.QUARANTINE}:
             mail = Mail(recipients=(event.recipient,), queue_id=event.queue_id)
-            outcome = "quarantine" if event.after == "quarantine" else "hold"
-            self._decide(mail, Ruling(outcome, "queue", note=event.reason or "an order said so"))
+            note = event.reason or "an order said so"
+            self._decide(mail, Ruling(State(event.after).value, "queue", note=note))
 
-    def _decide(self, mail: Mail, ruling: Ruling) -> None:
+    def _enqueued(self, event: ev.Event) -> None:
+        """Write down that a message begins on hold."""
+        if isinstance(event, ev.MessageEnqueued) and event.queue == State.HOLD:
+            named = event.queue_id, event.message_id_header
+            mail = Mail(event.mail_from, (), *named)
+            self._decide(mail, Ruling("hold", "queue", note="its route holds it"), event.session_id)
+
+    def _decide(self, mail: Mail, ruling: Ruling, session_id: str = "") -> None:
         if self.journal is not None:
-            self.journal.decide(Case(Who(), mail, ""), ruling)
+            self.journal.decide(Case(Who(session_id), mail, ""), ruling)
