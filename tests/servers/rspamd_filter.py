@@ -67,10 +67,10 @@ def run_rspamd_filter(folder: Path, redis: str = "") -> Iterator[RspamdFilter]:
     home.mkdir()
     (home / "suffixes").write_text("example\norg\n")  # the whole list takes it ten seconds
     (home / "asked.lua").write_text(_LUA)
-    modules, greylist = "", ""
+    module = ""
     if redis:
-        modules = f'path = "{MODULES}/greylist.lua";'
-        greylist = f'greylist {{ timeout = 1s; check_local = true; servers = "{redis}"; }}'
+        module = f'modules {{ path = "{MODULES}/greylist.lua"; }}\n'
+        module += f'greylist {{ timeout = 1s; check_local = true; servers = "{redis}"; }}'
     config = home / "rspamd.conf"
     config.write_text(f"""\
 options {{
@@ -84,8 +84,7 @@ options {{
 logging {{ type = "console"; level = "info"; }}
 worker "normal" {{ bind_socket = "127.0.0.1:{port}"; count = 1; }}
 actions {{ reject = 15; add_header = 6; greylist = 4; }}
-modules {{ {modules} }}
-{greylist}
+{module}
 lua = "{home}/asked.lua";
 """)
     argv = [rspamd, "-f", "-i", "-c", config]  # -i: as whoever runs the test
