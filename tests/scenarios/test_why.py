@@ -497,10 +497,14 @@ ACTIONS = {"reject": ["reject", "No"], "defer": ["defer", "Later"], "raise": ["r
 CALLS = [(hook, action) for hook in HOOKS for action in ACTIONS]
 
 
+COMMANDS = {"on_command:FOO bar": "unknown", "on_command_validated:NOOP bar": "command"}
+
+
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("judged")
     answers = {f"{hook}:{known_by(hook, action)}": ACTIONS[action] for hook, action in CALLS}
+    answers |= {key: ["reject", "No"] for key in COMMANDS}
     answers |= {"on_data:discard@b.test": ["discard"], "on_data:aside@b.test": ["quarantine"]}
     with running(folder / "server", rest=MAILDIR + Puppet(folder, answers).config) as server:
         yield server
@@ -533,6 +537,16 @@ def test_what_a_plugin_refuses_is_found_with_what_it_said(judged, hook, action):
     heard = why.heard[-1]
     assert (heard.plugin, heard.hook, heard.action) == ("puppet", hook, outcome)
     assert 0 <= heard.ms < 10_000
+
+
+@pytest.mark.parametrize("call", COMMANDS)
+def test_a_command_that_a_plugin_refuses_leaves_one_record(judged, call):
+    with Dialogue(judged.port) as client:
+        client.hello()
+        assert client.say(call.partition(":")[2]) == "550 5.7.1 No"
+        [why] = find(judged, client.id)
+        assert (why.ruling.plugin, why.ruling.stage) == ("puppet", COMMANDS[call])
+        assert find(judged, why.who.session_id) == [why]
 
 
 @pytest.mark.parametrize(

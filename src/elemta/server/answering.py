@@ -73,7 +73,7 @@ class Answering:
 
     def _answer(self, reply: Reply) -> None:
         """Answer the last event; the machine repeats it where LMTP wants that (RFC 2033 §4.2)."""
-        if reply.code >= 400 and reply is not self._told:
+        if reply.code >= 400:
             reply = self._tell(reply)
         self._out.append(self._machine.reply(reply))
 
@@ -95,7 +95,7 @@ class Answering:
         self._stream.write(self._last(reply).encode())
 
     def _last(self, reply: Reply) -> Reply:
-        return reply if reply is self._told else self._tell(reply, note=self._over)
+        return self._tell(reply, note=self._over)
 
     def _suspect(self, kind: str, reply: Reply) -> None:
         if kind in ATTACKS:
@@ -145,7 +145,7 @@ class Answering:
         decided: Decision | None = None,
         note: str = "",
     ) -> Reply:
-        """Put a refusal into the journal; gives the reply with the id of its record.
+        """Put a refusal into the journal, once; gives the reply with the id of its record.
 
         Args:
             reply: What is said.
@@ -154,7 +154,7 @@ class Answering:
             note: For the operator, where it was none.
         """
         journal = self._around.journal
-        if journal is None:
+        if journal is None or reply is self._told:
             return reply
         plugin = ""
         if decided is not None:
