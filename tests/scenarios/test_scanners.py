@@ -202,6 +202,25 @@ def test_after_the_queue(tmp_path, clamd):
         assert elemta.events("message_bounced") == []
 
 
+def test_in_a_process_of_its_own(tmp_path, clamd):
+    tables = f"""
+[[plugins.plugin]]
+name = "clamav"
+isolation = "process"
+[plugins.plugin.config]
+socket = "{clamd.tcp}"
+where = "queue"
+"""
+    rest = REST.replace("[plugins]\nplugins = [{names}]\n", "").format(tables=tables)
+    with running(tmp_path / "server", rest=rest) as elemta:
+        queue_id = deliver(elemta, mail(body=EICAR)).rpartition(" ")[2]
+        elemta.wait_event("message_quarantined", queue_id=queue_id, plugin="clamav")
+        assert elemta.mailbox("b") == []
+        elemta.cli("quarantine", "release", queue_id)
+        elemta.wait_mail("b")
+        assert elemta.events("plugin_error") == []
+
+
 def test_a_scanner_dies_and_comes_back_after_the_queue(tmp_path):
     with run_clamd(tmp_path) as dying:
         table = f'servers = ["{dying.socket}"]\nwhere = "queue"\nserver_timeout = 1\ntries = 1\n'
