@@ -4,6 +4,7 @@ from elemta.plugins import SessionInfo
 
 REPUTATION = "reputation.score"  # names in the metadata of a session
 COUNTRY = "geoip.country"
+ASN = "geoip.asn"
 BEST = 100
 
 
@@ -19,3 +20,9 @@ def reputation_of(session: SessionInfo) -> int:
 def country_of(session: SessionInfo) -> str:
     """Give the country of a client ("DE"); "" where nobody knows."""
     return session.metadata.get(COUNTRY, "")
+
+
+def asn_of(session: SessionInfo) -> int:
+    """Give the number of the network a client is in (64496); 0 where nobody knows."""
+    said = session.metadata.get(ASN, "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) <= 10 else 0

@@ -118,6 +118,19 @@ def test_wildcards_and_the_most_specific():
         assert make("wildcard", wrong).size == 0
 
 
+def test_countries():
+    found = make("country", "de", "AT # since spring", "DEU", "D1", "ÄÖ")
+    assert (found.size, len(found.problems)) == (2, 3)
+    assert [find(found, value) for value in ("DE", "de", "at", "CH", "", "DEU")] == [
+        "DE",
+        "DE",
+        "AT",
+        None,
+        None,
+        None,
+    ]
+
+
 def test_patterns():
     found = make("regex", r"^spam\d+@", "(?i)bulk mail", "!^spam1@good")
     assert find(found, "spam12@x") == r"^spam\d+@"

@@ -257,6 +257,22 @@ async def test_lists_that_act_by_themselves(tmp_path):
         assert it.count("hits", rule="list-friends") == 1
 
 
+async def test_countries_and_networks(tmp_path):
+    lists = [{"name": "land", "kind": "country", "use": "deny", "entries": ["XX"]}]
+    one = rule("net", "connect", "asn == 64496 || (country in ['YY'] && asn == 0)", "defer")
+    async with bench(tmp_path, one, lists=lists) as it:
+        for metadata, action in (
+            ({}, "continue"),
+            ({"geoip.country": "XX"}, "reject"),
+            ({"geoip.country": "YY", "geoip.asn": "nonsense"}, "defer"),
+            ({"geoip.country": "YY", "geoip.asn": "64497"}, "continue"),
+            ({"geoip.asn": "64496"}, "defer"),
+        ):
+            it.session.metadata.clear()
+            it.session.metadata.update(metadata)
+            assert (await it.run("on_connect")).action is Action(action)
+
+
 async def test_the_note_names_the_entry(tmp_path):
     lists = [{"name": "l", "kind": "domain", "file": "l.txt"}]
     (tmp_path / "l.txt").write_text("# heading\nbad.example # they know\n")

@@ -10,8 +10,8 @@ _PIECE = re.compile(
     r"|'[^'\n]*'"
     r"|#[^\n]*"
     r"|^[ \t]*\[\[[ \t]*(?P<table>[\w-]+)[ \t]*\]\]"
-    r"|^[ \t]*(?P<key>[\w-]+)[ \t]*="
-    r"|(?P<end>\n)",
+    r"|^[ \t]*(?P<other>\[\[?[^\[\]\n=]*\]\]?)[ \t]*(?=#|$)"
+    r"|^[ \t]*(?P<key>[\w-]+)[ \t]*=",
     re.DOTALL | re.MULTILINE | re.ASCII,
 )
 
@@ -36,6 +36,8 @@ def find_tables(text: str) -> dict[str, list[Table]]:
         if table is not None:
             current = Table(line)
             found.setdefault(table, []).append(current)
+        elif match["other"] is not None:
+            current = None
         elif key is not None and current is not None:
             current.keys.setdefault(key, line)
     return found

@@ -37,6 +37,7 @@ class Rules(Plugin[RulesSettings]):
         description="Rules and lists: what is accepted, refused, tagged, sent elsewhere",
         after=(
             "geoip",
+            "geoip",
             "iprev",
             "spf",
             "dkim",

@@ -42,6 +42,7 @@ _USUAL_FACTS = {
     ListKind.DOMAIN: "sender_domain",
     ListKind.WILDCARD: "sender_domain",
     ListKind.REGEX: "sender",
+    ListKind.COUNTRY: "country",
 }
 
 Edit = AddHeader | AddRecipient | RemoveRecipient

@@ -57,7 +57,8 @@ class ListSettings(Settings):
     name: Name = Field(description='Of the list, for `in_list("NAME", ...)`.')
     kind: ListKind = Field(
         description="What its entries are: `address` (and networks), `mail` (whole addresses), "
-        "`domain`, `wildcard` (domains, and `*.example.org` for all below), `regex` (RE2)."
+        "`domain`, `wildcard` (domains, and `*.example.org` for all below), `regex` (RE2), "
+        "`country` (two letters; the plugin `geoip` knows them)."
     )
     entries: tuple[str, ...] = Field(default=(), description="Its entries.")
     file: str = Field(
@@ -76,7 +77,7 @@ class ListSettings(Settings):
     of: str = Field(
         default="",
         description="With `use`: the fact that is looked for; by default what suits the kind: "
-        "`client_ip`, `sender` or `sender_domain`.",
+        "`client_ip`, `sender`, `sender_domain` or `country`.",
     )
     every: float = Field(
         default=60 * MINUTE,

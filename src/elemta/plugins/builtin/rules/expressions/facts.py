@@ -8,7 +8,7 @@ from typing import Any
 from elemta.mail.address import Address
 from elemta.mailauth import AuthStatus
 from elemta.mailauth.dmarc import find_author
-from elemta.plugins.builtin._known import country_of, reputation_of
+from elemta.plugins.builtin._known import asn_of, country_of, reputation_of
 
 Value = str | bool | int
 
@@ -149,7 +149,13 @@ FACTS: Mapping[str, Fact] = {
     "protocol": _text(lambda ctx: ctx.session.protocol, '"SMTP", "ESMTP", "LMTP"; "" before HELO.'),
     "country": _text(
         lambda ctx: country_of(ctx.session),
-        'Country of the client ("DE"), where a plugin has found it.',
+        'Country of the client ("DE"), "" where the plugin `geoip` does not know.',
+    ),
+    "asn": Fact(
+        Kind.NUMBER,
+        _ALL,
+        lambda ctx: asn_of(ctx.session),
+        "Number of the network it is in (64496), 0 where `geoip` does not know.",
     ),
     "reputation": Fact(
         Kind.NUMBER,

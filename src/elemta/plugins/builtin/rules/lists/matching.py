@@ -34,6 +34,7 @@ class ListKind(enum.StrEnum):
     DOMAIN = "domain"
     WILDCARD = "wildcard"
     REGEX = "regex"
+    COUNTRY = "country"
 
 
 class Matcher(Protocol):
@@ -203,6 +204,27 @@ class Domains:
             at = name.find(".", at + 1)
 
 
+class Countries:
+    """Countries by their two letters (ISO 3166), in any case."""
+
+    def __init__(self) -> None:
+        self._table: dict[str, Stored] = {}
+
+    def add(self, entry: Entry) -> None:
+        text = entry.text
+        if len(text) != 2 or not text.isascii() or not text.isalpha():
+            raise ValueError(f"{text!r} is no country; write its two letters, such as DE")
+        self._table.setdefault(text.upper(), _store(entry))
+
+    def finish(self) -> None:
+        """There is nothing to do."""
+
+    def find(self, value: str) -> Iterator[tuple[str, Stored]]:
+        stored = self._table.get(value.upper())
+        if stored is not None:
+            yield value.upper(), stored
+
+
 class Patterns:
     """Regular expressions of RE2, found anywhere in the text; the first in the list first."""
 
@@ -265,4 +287,6 @@ def make_matcher(kind: ListKind) -> Matcher:
         return Mailboxes()
     if kind is ListKind.REGEX:
         return Patterns()
+    if kind is ListKind.COUNTRY:
+        return Countries()
     return Domains(has_wildcards=kind is ListKind.WILDCARD)
