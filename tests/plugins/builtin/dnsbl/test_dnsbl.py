@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from elemta.mail.errors import LookupFailed
 from elemta.plugins import Action
 from elemta.plugins.builtin.dnsbl import Dnsbl, DnsblVerdict, Hit
+from elemta.plugins.builtin.dnsbl.plugin import KNOWN_FOR
 from elemta.plugins.builtin.dnsbl.zone import FAILURES, RETEST
 from elemta.testing import FakeResolver, PluginBench
 
@@ -87,6 +88,24 @@ async def test_names_that_are_asked_for(ip, name):
         assert not any("8.b.d.0.1.0.0.2.old.test" in each for each in asked)
 
 
+async def test_what_was_found_is_remembered_for_a_moment():
+    lists = ({"zone": "bad.test"}, {"zone": "names.test", "kind": "sender", "weight": 1})
+    async with bench(BAD | NAMES, *lists, reject_at=9) as it:
+        await said(it, sender="a@spammer.example")
+        asked = len(it.dns.questions)
+        await said(it, sender="b@spammer.example")
+        assert it.session.metadata["dnsbl.score"] == "6"
+        assert len(it.dns.questions) == asked
+        await said(it, "192.0.2.2", sender="b@spammer.example")
+        assert it.session.metadata["dnsbl.score"] == "1"
+        await said(it, sender="a@a.test")
+        assert it.session.metadata["dnsbl.score"] == "5"
+        del it.dns.zone["1.2.0.192.bad.test"]
+        it.clock.advance(KNOWN_FOR + 1)
+        await said(it)
+        assert it.session.metadata["dnsbl.score"] == "0"
+
+
 async def test_weights_add_up_and_good_lists_count_against_bad_ones():
     lists = ({"zone": "bad.test"}, {"zone": "poor.test", "weight": 2.5})
     lists += ({"zone": "good.test", "weight": -3},)
@@ -160,6 +179,7 @@ async def test_a_key_is_told_to_nobody():
         assert answer.reply.text == (
             "192.0.2.1 is listed by bad.test; 1.2.0.192.***.bad.test is bad"
         )
+        it.clock.advance(KNOWN_FOR + 1)
         it.dns.zone["1.2.0.192.s3cret.bad.test"] = {"A": ["127.255.255.254"]}
         await said(it)
         it.dns.zone["2.0.0.127.s3cret.bad.test"] = None

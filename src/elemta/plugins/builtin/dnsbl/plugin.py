@@ -36,6 +36,7 @@ from elemta.plugins.builtin.dnsbl.verdict import DnsblVerdict, Hit
 from elemta.plugins.builtin.dnsbl.zone import Zone
 
 NOTE = "dnsbl"
+KNOWN_FOR = 60.0  # seconds for which a worker does not ask the resolver again
 TICK = 10.0  # seconds between looks at which list is to be tested
 MAX_REASON = 200  # characters of what a list says
 _CLIENT = "dnsbl.client"
@@ -68,9 +69,11 @@ class Dnsbl(Plugin[DnsblSettings]):
         """Read the lists."""
         tools = self.tools
         self._zones = [
-            Zone(place, settings, tools.clock, tools.log.warning)
+            Zone(place, settings, tools.clock, self._tell)
             for place, settings in enumerate(self.settings.lists)
         ]
+        self._has_names = any(each.kind != "client" for each in self.settings.lists)
+        self._generation = 0  # of what is remembered: another when a list is set aside, or back
         self._testing: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._tested = asyncio.Event()
@@ -129,6 +132,9 @@ class Dnsbl(Plugin[DnsblSettings]):
         """Give the answer at once where all answers are known."""
         if not self._tested.is_set():
             return self._judge_later(ctx, kinds)
+        remembered = self._recall(ctx, kinds)
+        if remembered is not None:
+            return self._conclude(ctx, *remembered)
         questions = self._questions(ctx, kinds)
         found: list[DnsAnswer | None] = []
         for question in questions:
@@ -183,14 +189,45 @@ class Dnsbl(Plugin[DnsblSettings]):
         found: Sequence[DnsAnswer | None],
     ) -> Answer:
         """Add up, leave word, and do what is to be done."""
-        parts = {"client": DnsblVerdict(), "name": DnsblVerdict()}
+        client, names = DnsblVerdict(), DnsblVerdict()
         for question, answer in zip(questions, found, strict=True):
-            kind = "client" if question.zone.settings.kind == "client" else "name"
-            parts[kind] += self._read(question, answer)
-        notes = ctx.session.notes
-        if "client" in kinds:
-            notes[_CLIENT] = parts["client"]
-        verdict = notes[_CLIENT] + parts["name"]
+            if question.zone.settings.kind == "client":
+                client += self._read(question, answer)
+            else:
+                names += self._read(question, answer)
+        keep, key = self.tools.cache.set, self._name_key(ctx)
+        if "client" not in kinds:
+            client = ctx.session.notes[_CLIENT]
+        elif not client.failed:
+            keep(self._client_key(ctx), client, KNOWN_FOR)
+        if len(kinds) > 1 and key and not names.failed:
+            keep(key, names, KNOWN_FOR)
+        return self._conclude(ctx, client, names)
+
+    def _recall(
+        self, ctx: ConnectionContext, kinds: Sequence[str]
+    ) -> tuple[DnsblVerdict, DnsblVerdict] | None:
+        """Give what was found of the client and of names a moment ago, if both are known."""
+        get, key = self.tools.cache.get, self._name_key(ctx)
+        client = ctx.session.notes[_CLIENT] if "client" not in kinds else None
+        client = client or get(self._client_key(ctx))
+        names = DnsblVerdict() if len(kinds) == 1 or not key else get(key)
+        return None if client is None or names is None else (client, names)
+
+    def _client_key(self, ctx: ConnectionContext) -> str:
+        return f"{self._generation} {ctx.session.client_ip}"
+
+    def _name_key(self, ctx: ConnectionContext) -> str:
+        """Name what is known of names; "" where no list knows any."""
+        if not self._has_names:
+            return ""
+        return f"{self._generation} {_find_subject('helo', ctx)} {_find_subject('sender', ctx)}"
+
+    def _conclude(
+        self, ctx: ConnectionContext, client: DnsblVerdict, names: DnsblVerdict
+    ) -> Answer:
+        ctx.session.notes[_CLIENT] = client
+        verdict = client + names
         self._leave(ctx, verdict)
         return self._act(verdict)
 
@@ -262,6 +299,10 @@ class Dnsbl(Plugin[DnsblSettings]):
         return self._zones[hit.place]
 
     # ---- testing
+
+    def _tell(self, text: str) -> None:
+        self._generation += 1
+        self.tools.log.warning(text)
 
     async def _keep_testing(self) -> None:
         while not self._stop.is_set():

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_network
 from typing import ClassVar
 
@@ -137,13 +138,7 @@ class Reputation(Plugin[ReputationSettings]):
         return self._places_of(session.client_ip)
 
     def _places_of(self, client: str) -> tuple[str, ...]:
-        client = client.partition("%")[0].removeprefix("::ffff:")
-        settings = self.settings
-        if ":" not in client:
-            network = ip_network((client, settings.ipv4_prefix), strict=False)
-            return f"ip {client}", f"net {network}"
-        nearest = ip_network((client, 64), strict=False)
-        return f"ip {nearest}", f"net {nearest.supernet(new_prefix=settings.ipv6_prefix)}"
+        return _places_of(client, self.settings.ipv4_prefix, self.settings.ipv6_prefix)
 
     def _find(self, subjects: tuple[str, ...]) -> list[Record] | None:
         found = [self._history.find(subject) for subject in subjects]
@@ -288,3 +283,13 @@ class Reputation(Plugin[ReputationSettings]):
             self._trouble = trouble
             text = f"reputations cannot be kept: {trouble}"
             self.tools.log.warning(text)
+
+
+@lru_cache(4096)
+def _places_of(client: str, ipv4_prefix: int, ipv6_prefix: int) -> tuple[str, ...]:
+    """Give a client and its network as subjects."""
+    client = client.partition("%")[0].removeprefix("::ffff:")
+    if ":" not in client:
+        return f"ip {client}", f"net {ip_network((client, ipv4_prefix), strict=False)}"
+    nearest = ip_network((client, 64), strict=False)
+    return f"ip {nearest}", f"net {nearest.supernet(new_prefix=ipv6_prefix)}"
