@@ -78,7 +78,7 @@ def dns(*addresses):
 
 def bench(tmp_path, server, clock=None, **more):
     told = {"name": "feed", "kind": "address", "url": server.url, "ca_file": str(server.ca_file)}
-    lists = [{**told, "allow_private": True, "use": "deny", **more}]
+    lists = [{**told, "allow_private": True, "use": "deny", "every": "1h", **more}]
     settings = {"watch": 3600, "lists": lists}
     return PluginBench(Rules, settings, state_dir=tmp_path, clock=clock, dns=dns("127.0.0.1"))
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from elemta.mail.address import parse_address
+from elemta.mail.duration import parse_duration
 from elemta.plugins import Settings
 from elemta.plugins.builtin.rules.expressions.facts import Moment
 from elemta.plugins.builtin.rules.lists.matching import ListKind
@@ -16,6 +17,7 @@ MINUTE = 60.0
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 Then = Literal["accept", "reject", "defer", "discard", "quarantine", "continue", "redirect"]
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
 Name = Annotated[str, Field(pattern=_NAME)]
 
 
@@ -79,11 +81,11 @@ class ListSettings(Settings):
         description="With `use`: the fact that is looked for; by default what suits the kind: "
         "`client_ip`, `sender`, `sender_domain` or `country`.",
     )
-    every: float = Field(
+    every: Seconds = Field(
         default=60 * MINUTE,
         ge=MINUTE,
         le=7 * 24 * 60 * MINUTE,
-        description="Seconds between two fetches, give or take a tenth.",
+        description="How long it is between two fetches, give or take a tenth.",
     )
     max_size: int = Field(
         default=16 << 20, ge=1, le=64 << 20, description="Octets that are fetched at most."
@@ -195,9 +197,9 @@ class RulesSettings(Settings):
         description="Files of cases that must come out as they say; `*.policy.toml` beside `files` "
         "are found without this.",
     )
-    watch: float = Field(
+    watch: Seconds = Field(
         default=5.0,
         ge=0.1,
         le=3600,
-        description="Seconds after which files that have changed are read again.",
+        description="How often it is looked whether a file has changed.",
     )
