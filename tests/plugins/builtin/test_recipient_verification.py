@@ -162,6 +162,19 @@ async def test_a_server_that_is_silent():
             assert told(await ask(it, KNOWN)) == unclear("4.4.2")
 
 
+async def test_a_server_that_is_down_is_left_alone_for_a_while():
+    hop = NextHop(answer, port=free_port())
+    options = {"breaker_failures": 2, "breaker_pause": 60}
+    async with bench(hop.port, options=options) as it:
+        for _ in range(2):
+            assert told(await ask(it, KNOWN)) == unclear("4.4.1")
+        async with hop:
+            assert told(await ask(it, KNOWN)) == unclear("4.4.1")
+            assert hop.sessions == 0
+            it.clock.advance(61)
+            assert (await ask(it, KNOWN)).action is Action.CONTINUE
+
+
 async def test_a_server_is_asked_little_at_the_same_time():
     async with NextHop(answer) as hop, bench(hop.port, options={"max_probes": 2}) as it:
         await it.mail_from("a@else.test")
@@ -287,6 +300,7 @@ async def test_without_its_table_it_does_not_begin(tmp_path):
     [
         {"method": "smtp"},
         {"method": "table"},
+        {"method": "table", "table": "recipients"},
         {"method": "smtp", "server": "nowhere"},
         {"method": "vrfy", "server": "127.0.0.1:25"},
     ],

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from elemta.mail.errors import PluginError
 from elemta.plugins import Address, Metadata, Plugin, RecipientContext, Result
-from elemta.plugins.builtin._elsewhere import Trouble
+from elemta.plugins.builtin._elsewhere import Breaker, Trouble
 from elemta.plugins.builtin.recipient_verification.probe import Finding, Prober, Unclear
 from elemta.plugins.builtin.recipient_verification.settings import (
     Destination,
@@ -86,6 +86,11 @@ class RecipientVerification(Plugin[VerificationSettings]):
                     settings.sender,
                     settings.max_probes,
                     settings.probe_timeout,
+                    Breaker(
+                        settings.breaker_failures,
+                        settings.breaker_pause,
+                        self.tools.clock.monotonic,
+                    ),
                 )
             self._probers[each] = prober
 

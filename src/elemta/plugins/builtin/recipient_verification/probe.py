@@ -16,7 +16,7 @@ from elemta.mail.reply import Reply, clean_text
 from elemta.net.stream import Stream, connect, connect_unix
 from elemta.net.tls import unverified_context
 from elemta.plugins import Address
-from elemta.plugins.builtin._elsewhere import Place, parse_place
+from elemta.plugins.builtin._elsewhere import Breaker, LeftAlone, Place, parse_place
 from elemta.plugins.builtin.recipient_verification.settings import Destination
 from elemta.smtp.client import ClientMachine
 
@@ -65,6 +65,7 @@ class Prober:
         sender: Who asks; None is the null sender.
         most: Questions at the same time.
         patience: Seconds for a question, the wait for its turn included.
+        breaker: Says when the server is to be left alone.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Prober:
         sender: Address | None,
         most: int,
         patience: float,
+        breaker: Breaker,
     ) -> None:
         self._place: Place = parse_place(destination.server)
         self._is_lmtp = destination.method == "lmtp"
@@ -83,23 +85,34 @@ class Prober:
         self._sender = sender
         self._turns = asyncio.Semaphore(most)
         self._patience = patience
+        self._breaker = breaker
 
     async def ask(self, recipient: Address, *, and_nobody: bool) -> Finding:
         """Ask for a recipient; with `and_nobody` also for one that nobody can have."""
         try:
+            self._breaker.check()
             async with asyncio.timeout(self._patience), self._turns:
-                try:
-                    return await self._converse(recipient, and_nobody, with_tls=self._wants_tls)
-                except _TlsBroken:
-                    return await self._converse(recipient, and_nobody, with_tls=False)
+                finding = await self._ask(recipient, and_nobody)
+        except LeftAlone as error:
+            raise Unclear(f"{self._server}: {error}", "4.4.1") from error
         except TimeoutError:
+            self._breaker.failed()
             text = f"{self._server}: no answer within {self._patience:g} s"
             raise Unclear(text, "4.4.2") from None
         except OSError as error:
+            self._breaker.failed()
             what = error.strerror or str(error) or type(error).__name__
             raise Unclear(clean_text(f"{self._server}: {what}"), "4.4.1") from error
         except (LocalProtocolError, RemoteProtocolError) as error:
             raise Unclear(clean_text(f"{self._server}: {error}"), "4.4.2") from error
+        self._breaker.succeeded()
+        return finding
+
+    async def _ask(self, recipient: Address, and_nobody: bool) -> Finding:  # noqa: FBT001 - as `ask` has it
+        try:
+            return await self._converse(recipient, and_nobody, with_tls=self._wants_tls)
+        except _TlsBroken:
+            return await self._converse(recipient, and_nobody, with_tls=False)
 
     async def _converse(self, recipient: Address, and_nobody: bool, *, with_tls: bool) -> Finding:  # noqa: FBT001 - as `ask` has it
         stream = await self._connect()

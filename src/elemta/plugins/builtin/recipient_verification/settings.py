@@ -40,8 +40,8 @@ class Destination(Settings):
     )
     table: Path | None = Field(
         default=None,
-        description="The file: an address a line, or `@example.test` for all of a domain; `#` "
-        "begins a comment. It is read again when it has changed.",
+        description="The file, by its whole path: an address a line, or `@example.test` for all of "
+        "a domain; `#` begins a comment. It is read again when it has changed.",
     )
     delimiter: str = Field(
         default="+",
@@ -62,6 +62,13 @@ class Destination(Settings):
     def _check_server(cls, value: str) -> str:
         if value:
             parse_place(value)
+        return value
+
+    @field_validator("table")
+    @classmethod
+    def _check_table(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_absolute():
+            raise ValueError("its whole path is needed, such as /etc/elemta/recipients")
         return value
 
     @model_validator(mode="after")
@@ -100,6 +107,15 @@ class VerificationSettings(Settings):
         ge=1,
         le=1000,
         description="Questions at the same time to one server, of each worker.",
+    )
+    breaker_failures: int = Field(
+        default=5,
+        ge=0,
+        le=1000,
+        description="After so many failures in a row a server is left alone for a while; 0: never.",
+    )
+    breaker_pause: Seconds = Field(
+        default=30.0, gt=0, description="How long it is left alone then."
     )
     positive_ttl: Seconds = Field(
         default=86_400.0, gt=0, description="How long it is remembered that a recipient exists."
