@@ -17,9 +17,8 @@ from elemta.mail.duration import parse_duration
 from elemta.net.tasks import spawn
 from elemta.plugins import ConnectionContext, Metadata, Plugin, Settings
 from elemta.plugins.builtin._geoip import GeoDatabase, read_asn, read_country
-from elemta.plugins.builtin._known import COUNTRY
+from elemta.plugins.builtin._known import ASN, COUNTRY
 
-ASN = "geoip.asn"
 NETWORK = "geoip.network"
 KNOWN_FOR = 600.0  # seconds for which a worker does not look an address up again
 
@@ -59,6 +58,7 @@ class Geoip(Plugin[GeoipSettings]):
         settings = self.settings
         self._country = await self._open(settings.country)
         self._asn = await self._open(settings.asn)
+        self._generation = 0  # of what is remembered: another with each change
         self._told: dict[GeoDatabase, str] = {}
         self._watching: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -82,10 +82,11 @@ class Geoip(Plugin[GeoipSettings]):
         client = ctx.session.client_ip.partition("%")[0]
         if not client:
             return
-        known: dict[str, str] | None = self.tools.cache.get(client)
+        key = f"{self._generation} {client}"
+        known: dict[str, str] | None = self.tools.cache.get(key)
         if known is None:
             known = self._find(client)
-            self.tools.cache.set(client, known, KNOWN_FOR)
+            self.tools.cache.set(key, known, KNOWN_FOR)
         ctx.metadata.update(known)
 
     async def refresh(self) -> None:
@@ -93,6 +94,7 @@ class Geoip(Plugin[GeoipSettings]):
         for database in (self._country, self._asn):
             if database is None or not await asyncio.to_thread(database.refresh):
                 continue
+            self._generation += 1
             problem, before = database.problem, self._told.get(database, "")
             self._told[database] = problem
             if problem:
