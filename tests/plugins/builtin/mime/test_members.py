@@ -3,7 +3,9 @@
 import bz2
 import contextlib
 import gzip
+import io
 import lzma
+import tarfile
 import tracemalloc
 import zipfile
 
@@ -30,6 +32,7 @@ from elemta.plugins.builtin._mime import (
     find_kind,
     read_members,
 )
+from elemta.plugins.builtin._mime.magic import TAR
 
 FILES = {"a.txt": b"hello", "b/c.exe": b"MZ" * 100}
 
@@ -103,6 +106,63 @@ def test_a_size_that_is_never_reached():
 def test_what_stands_behind_a_tar_archive():
     with pytest.raises(Unclear, match="behind"):
         walk(tarred(FILES) + tarred({"hidden.exe": b"MZ"}))
+
+
+@pytest.mark.parametrize("format_", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_names_and_what_is_no_file(format_):
+    made = io.BytesIO()
+    name = "/".join(["folder"] * 20) + "/" + "a" * 80 + "\u00e4.exe"
+    with tarfile.open(fileobj=made, mode="w", format=format_) as archive:
+        for kind in (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.REGTYPE):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, "/etc/passwd"
+            entry.size = 5 if kind == tarfile.REGTYPE else 0
+            archive.addfile(entry, io.BytesIO(b"hello"))
+    members = list(read_members(made.getvalue(), TAR, Budget(Limits())))
+    assert [member.data for member in members] == [b"", b"", b"", b"hello"]
+    for member in members:
+        assert any(each.rstrip("/") == name for each in member.names)
+
+
+def entry_of_tar(kind: bytes, size: bytes, body: bytes = b"") -> bytes:
+    block = bytearray(512)
+    block[:1], block[124:136], block[156:157] = b"a", size.ljust(12, b"\0"), kind
+    block[148:156] = b" " * 8
+    block[148:155] = b"%06o\0" % sum(block)
+    return bytes(block) + body + bytes(-len(body) % 512)
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        entry_of_tar(b"0", b"7000", b"cut off"),
+        entry_of_tar(b"0", b"9"),
+        entry_of_tar(b"0", b"\xff" * 12),
+        entry_of_tar(b"5", b"1", b"x"),
+        entry_of_tar(b"S", b"0"),
+        entry_of_tar(b"0", b"0") + b"x" * 512,
+        entry_of_tar(b"x", b"14", b"12 size=100\n"),
+        entry_of_tar(b"x", b"31", b"25 GNU.sparse.major=1\n"),
+        entry_of_tar(b"x", b"4", b"1111"),
+        entry_of_tar(b"x", b"4", b"0 a\n"),
+        entry_of_tar(b"x", b"6", b"-1 a=\n"),
+    ],
+)
+def test_a_tar_archive_that_is_not_clear(archive):
+    with pytest.raises(Unclear, match="tar archive"):
+        list(read_members(archive + bytes(1024), TAR, Budget(Limits())))
+
+
+def test_headers_that_would_keep_other_readers_busy():
+    slow = entry_of_tar(b"x", b"%o" % MIB, b"1" * MIB)
+    with pytest.raises(TooMuch):
+        walk(slow)
+    with pytest.raises(Unclear):
+        walk(entry_of_tar(b"x", b"%o" % 200_000, b"1" * 200_000))
+    info = zipfile.ZipInfo("a")
+    info.extra = bytes(5000)
+    with pytest.raises(TooMuch, match="4096 octets about a file"):
+        walk(zipped({info: b""}))
 
 
 def test_the_other_name_of_a_file():

@@ -1,9 +1,9 @@
 """What octets are, by how they begin: a short table, of what matters to who filters mail."""
 
-import tarfile
 from dataclasses import dataclass
 
-TAR_BLOCK = 512
+from elemta.plugins.builtin._mime.tar import is_tar
+
 _ZIP_END = b"PK\x05\x06"
 _END_SIZE = 22  # octets, without its comment
 _ZIP_TAIL = 66_000  # octets: the end of a ZIP file is in them, with the longest comment
@@ -111,7 +111,7 @@ def find_kind(data: bytes) -> Kind | None:
     for at, mark, kind in _LATER:
         if data.startswith(mark, at):
             return kind
-    if _is_tar(data):
+    if is_tar(data):
         return TAR
     if data.find(b"%PDF-", 0, _PDF_START) >= 0:
         return PDF
@@ -135,15 +135,3 @@ def _windows(data: bytes) -> Kind | None:
         return _PE
     # two letters may begin a text; a program for DOS is none
     return _DOS if b"\0" in data[:64] else None
-
-
-def _is_tar(data: bytes) -> bool:
-    if len(data) < TAR_BLOCK:
-        return False
-    if data.startswith(b"ustar", 257):
-        return True
-    try:
-        tarfile.TarInfo.frombuf(data[:TAR_BLOCK], "latin-1", "replace")
-    except (tarfile.HeaderError, ValueError):
-        return False
-    return True

@@ -7,25 +7,26 @@ import bz2
 import io
 import lzma
 import struct
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from elemta.plugins.builtin._mime.budget import Budget, Unclear
+from elemta.plugins.builtin._mime.budget import Budget, TooMuch, Unclear
 from elemta.plugins.builtin._mime.magic import BZIP2, GZIP, LZMA, TAR, XZ, ZIP, Kind, is_zip
+from elemta.plugins.builtin._mime.tar import read_tar
 
 _STEP = 64 * 1024  # octets that are unpacked at a time
 _XZ_MEMORY = 64 * 1024 * 1024  # octets; what "xz -9" makes takes as much
 _ENCRYPTED = 1  # flags of a ZIP entry
 _STRONGLY = 0x40
 _EXTRA_HEAD = 4
+_EXTRA_LIMIT = 4096  # octets; what is usual are some dozens
 _UNICODE_PATH = 0x7075
 _ZIP_ENTRY = b"PK\x01\x02"
 _BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(OSError, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError),
     *(OverflowError, RecursionError, AttributeError, TypeError),
 )  # all that the standard library has been seen to raise for archives that are none
@@ -73,6 +74,7 @@ def read_members(data: bytes, kind: Kind, budget: Budget) -> Iterator[Member]:
 def _read_zip(data: bytes, budget: Budget) -> Iterator[Member]:
     # counted before the list is read: the number that it says of itself may be any
     budget.take_entries(data.count(_ZIP_ENTRY))
+    _check_extras(data)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for entry in archive.infolist():
             if entry.flag_bits & (_ENCRYPTED | _STRONGLY):
@@ -83,6 +85,19 @@ def _read_zip(data: bytes, budget: Budget) -> Iterator[Member]:
                 with archive.open(entry) as opened:
                     unpacked = _gather(opened.read, len(data), budget)
                 yield Member(_zip_names(entry), unpacked)
+
+
+def _check_extras(data: bytes) -> None:
+    """Refuse long extra fields: the standard library takes the square of their size to read them.
+
+    Raises:
+        TooMuch: There is one.
+    """
+    at = data.find(_ZIP_ENTRY)
+    while at >= 0:
+        if int.from_bytes(data[at + 30 : at + 32], "little") > _EXTRA_LIMIT:
+            raise TooMuch(f"more than {_EXTRA_LIMIT} octets about a file in a zip archive")
+        at = data.find(_ZIP_ENTRY, at + 1)
 
 
 def _zip_names(entry: zipfile.ZipInfo) -> tuple[str, ...]:
@@ -107,21 +122,8 @@ def _gather(read: Callable[[int], bytes], packed: int, budget: Budget) -> bytes:
 
 
 def _read_tar(data: bytes, budget: Budget) -> Iterator[Member]:
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-        for entry in archive:
-            budget.take_entries()
-            if entry.issparse():
-                raise Unclear("a sparse file in a tar archive")
-            held = b""
-            if entry.isreg():
-                held = data[entry.offset_data : entry.offset_data + entry.size]
-                if len(held) < entry.size:
-                    raise Unclear("a tar archive that is cut off")
-                budget.take_unpacked(len(held), len(data), 0)
-            yield Member((entry.name,), held)
-        # where the next header is none, this reader stops; others go on
-        if data[archive.offset :].strip(b"\0"):
-            raise Unclear("something behind a tar archive")
+    for names, held in read_tar(data, budget):
+        yield Member(names, held)
 
 
 class _Decompressor(Protocol):
