@@ -92,7 +92,7 @@ def test_what_it_changes_arrives(play):
     assert b"\r\nTo:" not in head
     assert head.endswith(b"\r\nX-End: end")
     assert b"Return-Path: <other@example.org>" in head
-    assert "CHMRRTLLLLLNBE" in milter.letters
+    assert "OCHMRRTLLLLLNBE" in milter.letters
     assert server.events("plugin_error") == []
 
 
@@ -273,7 +273,7 @@ def test_opendmarc(tmp_path):
 def test_rspamd_as_a_milter(tmp_path):
     with (
         run_rspamd_proxy(tmp_path / "rspamd") as milter,
-        running(tmp_path / "server", rest=config(milter.port)) as server,
+        running(tmp_path / "server", rest=config(milter.port, more="reuse = true\n")) as server,
     ):
         spam = message("example.org") + GTUBE.format("X").encode() + b"\r\n"
         assert send(server, spam).startswith("554 5.7.1 ")

@@ -45,9 +45,10 @@ class MilterServer(Settings):
         "`timeout` of the plugin should be longer than those of all milters together.",
     )
     reuse: bool = Field(
-        default=True,
+        default=False,
         description="Use a connection again for other clients, where it speaks version 6 of the "
-        "protocol.",
+        "protocol. Rspamd can do that; what is made with libmilter, as OpenDKIM is, does not "
+        "answer then.",
     )
     max_idle: int = Field(
         default=10, ge=0, le=1000, description="Connections, in each worker, that are kept open."
