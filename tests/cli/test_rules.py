@@ -187,6 +187,13 @@ def test_a_rule_that_has_expired_is_a_warning(place):
     assert f"{place.rules}:14: rule others has expired" in texts
 
 
+def test_rules_that_are_not_asked_may_be_wrong(place):
+    place.rules.write_text("nonsense")
+    assert place.problems() != []
+    place.more = "enabled = false\n"
+    assert place.problems() == []
+
+
 def test_wrong_settings_are_told_once(place):
     place.more = "wacht = 1\n"
     status, told = place.call("check")

@@ -36,7 +36,8 @@ def has_rules(config: Config) -> bool:
     named = {*plugins.plugins, *(each.name for each in plugins.plugin if each.enabled)}
     if isinstance(plugins.enabled, tuple):
         named.update(plugins.enabled)
-    return plugins.enabled is not False and NAME in named
+    is_off = plugins.tables.get(NAME, {}).get("enabled") is False
+    return plugins.enabled is not False and NAME in named and not is_off
 
 
 def try_rules(config: Config, more: tuple[Path, ...] = ()) -> Tried | None:
