@@ -1,11 +1,13 @@
 """Mail that is put into quarantine as it comes in: stored, left alone, let go by an operator."""
 
 import pytest
-from shards import SETTINGS, VERIFIED, Station
+from shards import DEFERRED, DELIVERED, SETTINGS, VERIFIED, Station, until
 
 from elemta.mail import events as ev
 from elemta.mail.address import parse_address
 from elemta.mail.message import State
+from elemta.mail.outcome import Outcome, Result
+from elemta.mail.reply import Reply
 from elemta.queue.admin import Order, Verb
 from elemta.queue.quarantine import EXPIRED, find_note, find_plugin
 from elemta.queue.settings import HOUR
@@ -107,3 +109,24 @@ async def test_what_nobody_lets_go_is_removed_by_its_age(tmp_path):
 )
 def test_reasons_are_read_as_they_are_written(reply, plugin, note):
     assert (find_plugin(reply), find_note(reply)) == (plugin, note)
+
+
+async def test_it_is_remembered_also_while_others_are_being_tried(tmp_path):
+    async with Station(tmp_path) as station:
+        kept = Outcome(Result.QUARANTINED, Reply(450, "kept in quarantine by odd", "4.7.1"))
+        station.courier.by_local = {"a": [kept, DELIVERED], "b": [DEFERRED, DELIVERED]}
+        draft = station.shard.draft()
+        draft.add(b"Subject: x\r\n\r\n")
+        to = [parse_address("a@one.test"), parse_address("b@two.test")]
+        message = await station.shard.submit(draft, None, to, VERIFIED)
+        await station.calm()
+        assert await station.states(message) == {0: State.QUARANTINE, 1: State.DEFERRED}
+        station.courier.gate.clear()
+        await station.pass_time(SETTINGS.retry_schedule[0] + 1)
+        await until(lambda: station.courier.under_way["to:two.test"])
+        order = Order(Verb.RELEASE, Filter(ids=(message.queue_id,)))
+        assert await station.shard.apply_order(order) == 1
+        station.courier.gate.set()
+        await station.empty()
+        (last,) = [job for job in station.courier.jobs[2:] if job.destination.key == "to:one.test"]
+        assert last.message.facts.released == ("odd",)

@@ -1,7 +1,6 @@
 """Quarantine in the running server: set aside, looked at, let go once, removed, counted."""
 
 import json
-import textwrap
 
 import pytest
 from servers.elemta import running
@@ -22,6 +21,9 @@ directory = {folder}
 [[plugins.plugin]]
 name = "watch"
 module = "watch.py"
+[[plugins.plugin]]
+name = "guard"
+module = "guard.py"
 """
 WATCH = '''
 from elemta.plugins import *
@@ -38,14 +40,27 @@ class Watch(Plugin[Settings]):
     async def on_pre_delivery(self, ctx: DeliveryContext) -> Result:
         return Result.quarantine(note="as it goes")
 '''
+GUARD = '''
+from elemta.plugins import *
+
+class Guard(Plugin[Settings]):
+    """Has an opinion of its own."""
+
+    metadata = Metadata(name="guard")
+
+    async def on_pre_delivery(self, ctx: DeliveryContext) -> Result | None:
+        if ctx.headers.get("subject") == "guarded":
+            return Result.quarantine(note="no, really")
+'''
 
 
 @pytest.fixture
 def post(tmp_path):
     plugins = tmp_path / "plugins"
     plugins.mkdir(mode=0o755)
-    (plugins / "watch.py").write_text(textwrap.dedent(WATCH))
-    (plugins / "watch.py").chmod(0o644)
+    for name, text in (("watch", WATCH), ("guard", GUARD)):
+        (plugins / f"{name}.py").write_text(text)
+        (plugins / f"{name}.py").chmod(0o644)
     with serving(hop := NextHop()):
         rest = CONFIG.format(port=hop.port, folder=json.dumps(str(plugins)))
         with running(tmp_path / "server", rest=rest) as elemta:
@@ -79,6 +94,20 @@ def test_what_an_operator_lets_go_is_not_put_back_by_the_same_plugin(post, subje
     assert moved["reason"].endswith(": harmless")
     assert len(post.events("message_quarantined")) == 1
     assert order(post, "list") == []
+
+
+def test_what_another_plugin_objects_to_is_heard(post):
+    content = b"Subject: guarded\r\n\r\nhello\r\n"
+    queue_id = post.send("a@b.test", "c@far.test", content=content)
+    for number, (plugin, note) in enumerate(
+        (("watch", "as it goes"), ("guard", "no, really")), start=1
+    ):
+        post.wait_event("message_quarantined", count=number, queue_id=queue_id)
+        post.wait_for(lambda: order(post, "list"), "it to be listed")
+        (listed,) = order(post, "list")
+        assert (listed["plugin"], listed["reason"]) == (plugin, note)
+        assert order(post, "release", queue_id)["changed"] == 1
+    post.wait_event("message_delivered", queue_id=queue_id)
 
 
 def test_what_is_deleted_reaches_nobody_and_all_is_counted(post):
