@@ -29,6 +29,7 @@ class Server:
         authority.issue_cert(HOST).configure_cert(self._tls)
         self.requests = []
         self.answer = b""
+        self.stalls = False
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
@@ -48,6 +49,8 @@ class Server:
             self.requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
             writer.write(self.answer)
             await writer.drain()
+            if self.stalls:
+                await reader.read()  # until the client has had enough
         with contextlib.suppress(OSError):
             writer.close()
             await writer.wait_closed()
@@ -184,6 +187,13 @@ async def test_servers_that_speak_nonsense(server, answer):
     server.answer = answer
     with pytest.raises(FetchError):
         await fetch(server.wanted(), dns("127.0.0.1"))
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"])
+async def test_servers_that_stall(server, answer):
+    server.answer, server.stalls = answer, True
+    with pytest.raises(FetchError, match=r"it has taken longer than 0\.2 s"):
+        await fetch(server.wanted(limit=0.2), dns("127.0.0.1"))
 
 
 async def test_chunks(server):

@@ -42,6 +42,7 @@ class Wanted:
         allow_private: Addresses that are not public may be connected to.
         ca_file: Who vouches for the server; "" for whom this machine trusts.
         conditions: Fields of the request: If-None-Match and the like.
+        limit: Seconds for all of it.
     """
 
     url: str
@@ -49,6 +50,7 @@ class Wanted:
     allow_private: bool
     ca_file: str
     conditions: Mapping[str, str]
+    limit: float = LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,10 @@ async def fetch(wanted: Wanted, dns: Resolver) -> Fetched:
         FetchError: As above.
     """
     try:
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(wanted.limit):
             return await _fetch(wanted, dns)
     except TimeoutError:
-        raise FetchError(f"it has taken longer than {LIMIT:g} s") from None
+        raise FetchError(f"it has taken longer than {wanted.limit:g} s") from None
     except (OSError, EOFError) as error:
         raise FetchError(f"cannot be connected to: {error}") from error
     except h11.ProtocolError as error:
