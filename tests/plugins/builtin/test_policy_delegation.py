@@ -80,6 +80,7 @@ async def test_who_has_logged_in():
     async with policy_puppet() as policy, bench(server(policy.port)) as it:
         await it.connect("2001:db8::1", server="[2001:db8::25]:587", tls_version="TLSv1.3")
         await it.auth("ann@example.test", mechanism="PLAIN")
+        await it.mail_from()
         await it.rcpt_to()
     (asked,) = policy.asked
     assert (asked["sasl_username"], asked["sasl_method"]) == ("ann@example.test", "PLAIN")
@@ -201,6 +202,13 @@ async def test_at_the_end_all_of_it_together():
         assert (found.action, found.edits) == (Action.QUARANTINE, (InsertHeader("X-A", "b"),))
 
 
+async def test_nothing_comes_past_where_it_was_not_told_of_the_sender():
+    async with policy_puppet() as policy, bench(server(policy.port)) as it:
+        for answer in (await it.rcpt_to(), await it.filter(CONTENT)):
+            assert answer.action is Action.DEFER
+            assert "not told of the sender" in answer.error
+
+
 async def test_wishes_have_an_end():
     def say(question):
         return f"action=BCC {question['recipient']}\n\n".encode()
@@ -215,6 +223,7 @@ async def test_several_in_order():
     async with policy_puppet("DUNNO") as first, policy_puppet("REJECT no") as second:
         servers = (server(first.port, name="a"), server(second.port, name="b"))
         async with bench(*servers) as it:
+            await it.mail_from()
             answer = await it.rcpt_to()
             assert answer.note == "policy server b"
             second.say = first.say
@@ -232,6 +241,7 @@ async def test_what_nobody_should_say(said):
 
     settings = {"timeout": 0.1, "tries": 2}
     async with policy_puppet(say) as policy, bench(server(policy.port, **settings)) as it:
+        await it.mail_from()
         answer = await it.rcpt_to()
         assert (answer.reply.code, answer.error) == (451, "")
         assert it.count("failures", server="puppet") == 1
@@ -258,6 +268,7 @@ async def test_it_is_left_alone_for_a_while():
     settings = {"breaker_failures": 2, "breaker_pause": 30, "on_failure": "continue", "tries": 1}
     port = free_port()
     async with bench(server(port, **settings)) as it:
+        await it.mail_from()
         for _ in range(3):
             await it.rcpt_to()
         assert "left alone" in it.log[-1][1]
@@ -275,6 +286,7 @@ async def test_a_connection_that_the_server_has_closed_is_no_failure():
         return None if len(policy.asked) == 2 else b"action=DUNNO\n\n"
 
     async with policy_puppet(say) as policy, bench(server(policy.port, tries=1)) as it:
+        await it.mail_from()
         for _ in range(2):
             assert not (await it.rcpt_to()).is_refused
         assert it.count("failures", server="puppet") == 0
@@ -284,6 +296,7 @@ async def test_a_connection_that_the_server_has_closed_is_no_failure():
 @pytest.mark.parametrize(("most", "connections"), [(1, 4), (2, 2), (0, 1)])
 async def test_questions_on_one_connection(most, connections):
     async with policy_puppet() as policy, bench(server(policy.port, max_requests=most)) as it:
+        await it.mail_from()
         for _ in range(4):
             await it.rcpt_to()
     assert policy.connections == connections

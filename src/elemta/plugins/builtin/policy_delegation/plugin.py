@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
+from elemta.mail.errors import PluginError
 from elemta.mailauth import IprevVerdict
 from elemta.plugins import (
     Address,
@@ -107,6 +108,7 @@ class PolicyDelegation(Plugin[PolicySettings]):
 
     def on_rcpt_to(self, ctx: RecipientContext) -> Awaitable[Result | None] | None:
         """Ask about a recipient."""
+        self._of_message(ctx)
         return self._ask(ctx, "RCPT", _sender(ctx.sender) | {"recipient": str(ctx.recipient)})
 
     def on_headers(self, ctx: MessageContext) -> Awaitable[Result | None] | None:
@@ -115,8 +117,9 @@ class PolicyDelegation(Plugin[PolicySettings]):
 
     def on_filter(self, ctx: MessageContext) -> Awaitable[Result | None] | Result | None:
         """Ask about a whole message, and do what is to be done with it."""
+        known = self._of_message(ctx)
         if "END-OF-MESSAGE" not in self._states:
-            return self._of(ctx.session).wishes.carry_out(ctx)
+            return known.wishes.carry_out(ctx)
         return self._finish(ctx)
 
     async def _finish(self, ctx: MessageContext) -> Result | None:
@@ -137,6 +140,17 @@ class PolicyDelegation(Plugin[PolicySettings]):
         known = session.notes.get(NOTE)
         if not isinstance(known, Memory):
             known = session.notes[NOTE] = Memory()
+        return known
+
+    def _of_message(self, ctx: EnvelopeContext) -> Memory:
+        """As `_of`, for a message of whose sender we have been told.
+
+        Raises:
+            PluginError: We have not: what servers want of the message would be lost.
+        """
+        known = self._of(ctx.session)
+        if not known.messages:
+            raise PluginError("it was not told of the sender: it works only in the worker")
         return known
 
     def _ask(
