@@ -125,11 +125,13 @@ class WorkerWhy:
 
     def _enqueued(self, event: ev.Event) -> None:
         """Write down that a message begins on hold."""
-        if isinstance(event, ev.MessageEnqueued) and event.queue == State.HOLD:
+        if self.journal is None or not isinstance(event, ev.MessageEnqueued):
+            return
+        if event.queue == State.HOLD:
             named = event.queue_id, event.message_id_header
             mail = Mail(event.mail_from, (), *named)
-            self._decide(mail, Ruling("hold", "queue", note="its route holds it"), event.session_id)
+            self.journal.hold(Case(Who(event.session_id), mail, ""))
 
-    def _decide(self, mail: Mail, ruling: Ruling, session_id: str = "") -> None:
+    def _decide(self, mail: Mail, ruling: Ruling) -> None:
         if self.journal is not None:
-            self.journal.decide(Case(Who(session_id), mail, ""), ruling)
+            self.journal.decide(Case(Who(), mail, ""), ruling)

@@ -29,6 +29,7 @@ MAX_NOTE = 1000  # characters
 ALIKE_FOR = 1.0  # seconds
 MANY = "of many clients: there were too many refusals at once to tell them apart"
 ACCEPTED = Ruling("accept", "message")
+HELD = Ruling("hold", "message", note="its route holds it")
 SILENT = Reply(421, "")
 """In place of a reply, where a connection ends without one."""
 
@@ -70,6 +71,7 @@ class Journal:
         self._refused = 0
         self._seen: dict[object, tuple[Why, Reply]] = {}
         self._seen_at = 0.0
+        self._held: dict[str, Case] = {}
         self.lost = 0
 
     def refuse(self, reply: Reply, case: Case) -> Reply:
@@ -100,6 +102,9 @@ class Journal:
 
     def decide(self, case: Case, ruling: Ruling, ms: float = 0.0) -> None:
         """Write down what is no refusal: it is found by its queue id."""
+        if ruling is ACCEPTED and case.mail.queue_id in self._held:
+            del self._held[case.mail.queue_id]
+            ruling = HELD
         if len(self._records) >= MAX_WAITING:
             self.lost += 1
             return
@@ -108,8 +113,15 @@ class Journal:
             _add_facts(why, case.info)
         self._records.append(why)
 
+    def hold(self, case: Case) -> None:
+        """Take note that a message begins on hold; it is about to be accepted, which says so."""
+        self._held[case.mail.queue_id] = case
+
     def take(self) -> list[Why]:
         """Give what has gathered; nothing of it changes any more."""
+        unaccepted, self._held = self._held, {}
+        for case in unaccepted.values():
+            self.decide(case, HELD)
         records, self._records = self._records, []
         self._refused = 0
         self._seen.clear()
