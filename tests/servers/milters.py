@@ -2,6 +2,8 @@
 
 import contextlib
 import getpass
+import os
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +70,7 @@ def _listening(argv: list[str | Path], port: int, log: Path) -> Iterator[RealMil
         try:
             yield RealMilter(port, process)
         finally:
-            process.kill()  # they take their time to stop
+            os.killpg(process.pid, signal.SIGKILL)  # they take their time, and may have children
 
 
 @contextlib.contextmanager
