@@ -70,7 +70,8 @@ def _listening(argv: list[str | Path], port: int, log: Path) -> Iterator[RealMil
         try:
             yield RealMilter(port, process)
         finally:
-            os.killpg(process.pid, signal.SIGKILL)  # they take their time, and may have children
+            with contextlib.suppress(ProcessLookupError):  # a test has killed it
+                os.killpg(process.pid, signal.SIGKILL)  # they take their time, and have children
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ class MimeError(ElemtaError):
     """The message cannot be read in one way only, or not at all; the text says why."""
 
 
-class MimeLimit(MimeError):
+class MimeLimitError(MimeError):
     """There is more of it than is read."""
 
 

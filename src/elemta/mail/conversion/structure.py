@@ -8,7 +8,7 @@ end, a line that begins with a boundary and is no delimiter, a boundary used aga
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from elemta.mail.conversion.entity import Entity, MimeError, MimeLimit, read_entity
+from elemta.mail.conversion.entity import Entity, MimeError, MimeLimitError, read_entity
 from elemta.mail.conversion.gauge import Gauge
 
 MAX_PARTS = 1000
@@ -92,7 +92,7 @@ class StructureReader:
         end = buffer.find(b"\r\n", at)
         if end < 0:
             if len(buffer) - at > HEADER_LIMIT:
-                raise MimeLimit("a header section without end")
+                raise MimeLimitError("a header section without end")
             if not is_last or at == len(buffer):
                 return False
             end = len(buffer)
@@ -108,7 +108,7 @@ class StructureReader:
             return True
         self._header_size += len(line) + 2
         if self._header_size > HEADER_LIMIT or len(self._lines) >= MAX_LINES:
-            raise MimeLimit("a header section without end")
+            raise MimeLimitError("a header section without end")
         if b"\r" in line or b"\n" in line or b"\0" in line:
             raise MimeError("a stray CR, LF or NUL in a header section")
         self._lines.append(buffer[at : self._at])
@@ -132,13 +132,13 @@ class StructureReader:
     def _deepen(self) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise MimeLimit("parts within parts beyond measure")
+            raise MimeLimitError("parts within parts beyond measure")
 
     def _begin(self, entity: Entity) -> None:
         """Expect the header section of another entity."""
         self._parts += 1
         if self._parts > MAX_PARTS:
-            raise MimeLimit("too many parts")
+            raise MimeLimitError("too many parts")
         self._entity = entity
         self._in_header = True
 

@@ -4,7 +4,7 @@ import binascii
 import re
 from dataclasses import dataclass
 
-from elemta.mail.conversion.entity import Entity, MimeError, MimeLimit
+from elemta.mail.conversion.entity import Entity, MimeError, MimeLimitError
 from elemta.mail.conversion.structure import StructureReader
 from elemta.mail.headers import iter_fields
 from elemta.plugins.builtin._mime.budget import Budget, TooMuch, Unclear
@@ -78,7 +78,7 @@ def read_parts(data: bytes, budget: Budget) -> list[Part]:
         for at in range(0, len(data), _PIECE):
             reader.add(data[at : at + _PIECE])
         reader.end()
-    except MimeLimit as error:
+    except MimeLimitError as error:
         raise TooMuch(str(error)) from error
     except MimeError as error:
         raise Unclear(str(error)) from error
