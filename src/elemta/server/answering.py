@@ -43,6 +43,21 @@ STAGES = {
 class Answering:
     """The answering half of a session; answers gather until `_flush`."""
 
+    # more than 30 attributes in a dict are slow to make and to find
+    __slots__ = (
+        "_around",
+        "_errors",
+        "_id",
+        "_junk",
+        "_met",
+        "_out",
+        "_over",
+        "_refused",
+        "_settings",
+        "_stream",
+        "_told",
+    )
+
     _machine: ServerMachine
     _transaction: "Transaction | None"
     _client: "Client | None"

@@ -61,6 +61,13 @@ def _for_login(reply: Reply) -> Reply:
 class JudgedSession(LimitedSession):
     """A session with plugins; it keeps those it began with."""
 
+    __slots__ = (
+        "_chunk_refusal",
+        "_hooks",
+        "_info",
+        "_marks",
+    )
+
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
         super().__init__(stream, session_id, around)
         self._hooks = around.hooks

@@ -26,6 +26,13 @@ Waiting = Awaitable[None] | None
 class LimitedSession(SubmittedSession):
     """A session with a gate before its commands, where its listener has one."""
 
+    __slots__ = (
+        "_gate",
+        "_held",
+        "_ip",
+        "_surplus",
+    )
+
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
         super().__init__(stream, session_id, around)
         self._gate = around.gate

@@ -50,6 +50,16 @@ LOGIN_LIMIT = 200  # characters of a login in the log
 class SecuredSession(Session):
     """A session with extensions; STARTTLS and AUTH where its listener has them."""
 
+    __slots__ = (
+        "_account",
+        "_exchange",
+        "_failed_logins",
+        "_is_shown",
+        "_known",
+        "_mechanism",
+        "_speaks_for",
+    )
+
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
         self._account: Account | None = None
         self._known: Peer | None = None  # worked out when somebody asks

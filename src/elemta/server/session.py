@@ -47,9 +47,35 @@ OVERSHOOT = 1000  # surplus recipients are no errors: they come again (RFC 5321 
 
 Handler = Callable[[Any, Any], Awaitable[None] | None]
 
+_ANSWERS: Mapping[type[smtp.Event], Reply] = {
+    smtp.Noop: OK,
+    smtp.Help: HELP,
+    smtp.Verify: CANNOT_VERIFY,
+    smtp.Expand: NO_EXPAND,
+}
+
 
 class Session(Answering):
     """A session; `run` holds it from banner to close."""
+
+    __slots__ = (
+        "_client",
+        "_command_ends_at",
+        "_data_began",
+        "_data_from",
+        "_ends_at",
+        "_handlers",
+        "_is_closing",
+        "_is_leaving",
+        "_login",
+        "_machine",
+        "_messages",
+        "_penalty",
+        "_received",
+        "_transaction",
+        "_trusted",
+        "_waiting",
+    )
 
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
         super().__init__(stream, session_id, around)
@@ -210,7 +236,11 @@ class Session(Answering):
         if (self._is_closing or now >= self._ends_at) and transaction is None:
             raise TimeoutError
         if transaction is not None and transaction.has_begun_data:
-            stream.deadline = min(self._ends_at, self._data_deadline(now))
+            received = (
+                self._received - self._data_from
+            )  # refused content, too: it is on its way out
+            due = settings.data_deadline(now, self._data_began, received)
+            stream.deadline = min(self._ends_at, due)
         else:
             if not self._command_ends_at:
                 self._command_ends_at = min(self._ends_at, now + settings.command_timeout)
@@ -233,13 +263,6 @@ class Session(Answering):
             return False
         self._out.append(self._banner().encode())
         return True
-
-    def _data_deadline(self, now: float) -> float:
-        """When a message must have gone on: no long silence, and no less than the minimum rate."""
-        settings = self._settings
-        received = self._received - self._data_from  # refused content counts: it is on its way out
-        allowance = settings.data_grace + received / settings.min_data_rate
-        return min(now + settings.data_timeout, self._data_began + allowance)
 
     def _on_hello(self, event: smtp.Hello) -> Awaitable[None] | None:
         self._drop_transaction()
@@ -405,8 +428,7 @@ class Session(Answering):
                 around.emit(ev.MessageMended(self._id, queue_id, self._login, changes))
             self._accepted(transaction, result)
         elif result.is_positive:  # plugins had it thrown away
-            self._messages += 1
-            self._junk = 0
+            self._messages, self._junk = self._messages + 1, 0
             self._decide(transaction.describe(MAX_RECIPIENTS), "discard", transaction.decided)
             self._answer(result)
         else:
@@ -414,8 +436,7 @@ class Session(Answering):
             self._answer(self._report("message", result, sender, "", transaction.decided))
 
     def _accepted(self, transaction: Transaction, message: Message) -> None:
-        self._messages += 1
-        self._junk = 0
+        self._messages, self._junk = self._messages + 1, 0
         took = round((self._around.clock.monotonic() - self._data_began) * 1000, 2)
         sender = str(message.sender or "")
         recipients = [str(recipient) for recipient in transaction.recipients]
@@ -457,17 +478,8 @@ class Session(Answering):
             self._transaction.discard()
             self._transaction = None
 
-    def _on_noop(self, _event: smtp.Noop) -> None:
-        self._answer_junk(OK)
-
-    def _on_help(self, _event: smtp.Help) -> None:
-        self._answer_junk(HELP)
-
-    def _on_verify(self, _event: smtp.Verify) -> None:
-        self._answer_junk(CANNOT_VERIFY)
-
-    def _on_expand(self, _event: smtp.Expand) -> None:
-        self._answer_junk(NO_EXPAND)
+    def _on_question(self, event: smtp.Event) -> None:
+        self._answer_junk(_ANSWERS[type(event)])
 
     # one table for all sessions: to make one for each costs as much as a command
     HANDLERS: ClassVar[Mapping[type[Any], Handler]] = {
@@ -479,10 +491,10 @@ class Session(Answering):
         smtp.BodyEnd: _on_body_end,
         smtp.ChunkEnd: _on_chunk_end,
         smtp.Reset: _on_reset,
-        smtp.Noop: _on_noop,
-        smtp.Help: _on_help,
-        smtp.Verify: _on_verify,
-        smtp.Expand: _on_expand,
+        smtp.Noop: _on_question,
+        smtp.Help: _on_question,
+        smtp.Verify: _on_question,
+        smtp.Expand: _on_question,
         smtp.Quit: _on_quit,
         smtp.Fault: _on_fault,
     }

@@ -99,3 +99,14 @@ class SessionSettings:
     min_data_rate: float = 500.0
     session_timeout: float = 7200.0
     refuse_null_mx_senders: bool = False
+
+    def data_deadline(self, now: float, began: float, received: int) -> float:
+        """When a message must have gone on: no long silence, and no less than the minimum rate.
+
+        Args:
+            now: This instant.
+            began: When the message did.
+            received: Octets of it so far.
+        """
+        allowance = self.data_grace + received / self.min_data_rate
+        return min(now + self.data_timeout, began + allowance)

@@ -22,6 +22,8 @@ from elemta.smtp import events as smtp
 class SubmittedSession(SecuredSession):
     """A session that knows whose name its client may use."""
 
+    __slots__ = ("_told_hidden",)
+
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
         self._told_hidden = ""
         super().__init__(stream, session_id, around)
