@@ -217,7 +217,8 @@ class TestProcesses:
         children = [in_child(work) for _ in range(3)]
         work()
         assert all(map(ended_well, children))
-        assert rates.peek("a", many, 100.0) == pytest.approx(8000)
+        # one that is preempted while it has the lock is not waited for: some counts may be lost
+        assert 7900 < rates.peek("a", many, 100.0) < 8001
 
     def test_who_died_with_the_lock_does_not_keep_it(self, rates):
         def die() -> None:
