@@ -576,6 +576,7 @@ def test_the_command_explains_and_exits_with_what_scripts_need(judged):
     assert (missing.returncode, missing.stderr) == (1, "elemta: no record of nobody@b.test\n")
     late = judged.cli("why", queue_id, "--since", "0s", check=False)
     assert late.returncode == 1
+    find(judged, judged.send("second@b.test", "bob@example.test", content=MAIL))
     limited = judged.cli("why", "127.0.0.1", "--limit", "1")
     assert limited.stdout.count("Z  ") == 1
     assert "there are more" in limited.stderr
