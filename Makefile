@@ -61,6 +61,7 @@ lock:
 	rm -rf $(VENV)/lock
 	cd tests/servers/node && rm -f package-lock.json && npm install --package-lock-only \
 		--ignore-scripts --no-audit --no-fund --omit-lockfile-registry-resolved
+	$(PYTHON) -c 'import json, pathlib, sys; file = pathlib.Path(sys.argv[1]); lock = json.loads(file.read_text()); [each.pop("funding", 0) for each in lock["packages"].values()]; file.write_text(json.dumps(lock, indent=2) + "\n")' tests/servers/node/package-lock.json
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
