@@ -43,5 +43,7 @@ class Puppet:
         """What it was told, in order; of these hooks, or of all."""
         if not self.journal.exists():
             return []
-        calls = [json.loads(line) for line in self.journal.read_text().split("\n") if line]
+        # What follows the last line feed is being written just now.
+        *lines, _ = self.journal.read_text().split("\n")
+        calls = [json.loads(line) for line in lines]
         return [call for call in calls if not hooks or call["asked"] in hooks]
