@@ -284,6 +284,18 @@ def test_plugins_in_processes_of_their_own_are_asked_who_they_are(check):
     assert "did you mean on_connect?" in result.output
 
 
+def test_what_works_only_in_the_worker(check):
+    names = ("milter", "policy-delegation", "spf")
+    tables = [f'[[plugins.plugin]]\nname = "{name}"\nisolation = "process"' for name in names]
+    result = check(BASE + "[authentication]\nspf_enabled = true\n" + "\n".join(tables))
+    assert result.exit_code == 1
+    first = 1 + (BASE + "[authentication]\nspf_enabled = true\n").count("\n")
+    assert sorted(lines(result)[:-1]) == [
+        f'elemta.toml:{first + 3 * at}: plugin {name}: works only in the worker: isolation = "none"'
+        for at, name in enumerate(names)
+    ]
+
+
 class TestCertificates:
     TLS = BASE + '[tls]\ncertificate = "certificate.pem"\nkey = "certificate.key"\n'
 

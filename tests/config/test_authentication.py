@@ -115,14 +115,6 @@ def test_a_plugin_can_be_switched_off_all_the_same(found):
             SEED + "[plugins]\nenabled = false",
             (False, "[authentication]", "has no effect: plugins are not enabled"),
         ),
-        (
-            SEED + '[[plugins.plugin]]\nname = "spf"\nisolation = "process"',
-            (
-                True,
-                "[[plugins.plugin]] isolation",
-                "spf works hand in hand with others, and only in the worker",
-            ),
-        ),
     ],
 )
 def test_what_is_wrong(found, text, problem):

@@ -4,7 +4,6 @@ import json
 import textwrap
 
 import dkim
-import pytest
 from plugins.builtin.dkim.signed import keep
 from scenarios.authentic import ALL, message, parse, posting, private, record, sealed, signed
 from servers.dialogue import Dialogue
@@ -309,10 +308,3 @@ def test_what_others_learn_in_processes_of_their_own(tmp_path):
                 "auth.spf=softfail authentication-results=mail.example.test; iprev=pass"
             )
         assert post.server.events("plugin_error") == []
-
-
-@pytest.mark.parametrize("name", ["spf", "dkim"])
-def test_checks_stay_in_the_worker(tmp_path, name):
-    more = f'[[plugins.plugin]]\nname = "{name}"\nisolation = "process"\n'
-    with pytest.raises(AssertionError, match="only in the worker"), posting(tmp_path, SEED, more):
-        pass

@@ -109,12 +109,3 @@ def test_a_server_that_comes_later(tmp_path):
             assert send(server, "bob@example.test").startswith("250")
             server.wait_mail("bob")
             server.stop()
-
-
-def test_outside_of_the_worker_all_mail_waits(tmp_path):
-    isolated = '[[plugins.plugin]]\nname = "policy-delegation"\nisolation = "process"\n'
-    with (
-        beside(policy_puppet("DISCARD")) as policy,
-        running(tmp_path / "server", rest=config(policy.port, isolated)) as server,
-    ):
-        assert send(server, "bob@example.test").startswith("451 4.3.0 Internal error")

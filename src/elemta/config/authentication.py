@@ -106,10 +106,6 @@ def find_authentication_faults(
         elif "dkim" not in asked and "dkim" not in _named(plugins):
             text = "DMARC without DKIM refuses mail that is passed on, and much else"
             yield ("authentication", "dkim_enabled"), text, False
-    for index, plugin in enumerate(plugins.plugin):
-        if plugin.name in asked and plugin.isolation == "process":
-            text = f"{plugin.name} works hand in hand with others, and only in the worker"
-            yield ("plugins", "plugin", index, "isolation"), text, True
 
 
 def _named(plugins: PluginsConfig) -> set[str]:

@@ -40,6 +40,8 @@ class Metadata:
             and sees what they have changed.
         network: Hosts ("clamd.example.test:3310", "*") that it may connect to when isolated.
         files: Paths that it may read when isolated, its own folder aside; "/path:rw" to write.
+        only_in_worker: It needs what plugins in other processes do not have: typed results of
+            others, rates, connections that last. Elsewhere it is not loaded.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Metadata:
     seals: bool = False
     network: Sequence[str] = ()
     files: Sequence[str] = ()
+    only_in_worker: bool = False
 
 
 class Plugin(Generic[S]):

@@ -61,6 +61,7 @@ class AuthenticationResults(Plugin[ResultsSettings]):
         version="1.0.0",
         description="Writes down what has been found out about a message (RFC 8601)",
         after=("iprev", "spf", "dkim", "arc", "dmarc"),
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = ResultsSettings
 

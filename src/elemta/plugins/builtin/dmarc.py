@@ -113,6 +113,7 @@ class Dmarc(Plugin[DmarcPluginSettings]):
         version="1.0.0",
         description="What the domain in From wants of mail that nobody vouches for (RFC 9989)",
         after=("iprev", "spf", "dkim", "arc"),
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = DmarcPluginSettings
 

@@ -48,6 +48,7 @@ class Iprev(Plugin[IprevSettings]):
         name="iprev",
         version="1.0.0",
         description="Whether the name of a client's address leads back to it",
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = IprevSettings
 

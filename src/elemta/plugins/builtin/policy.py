@@ -68,6 +68,7 @@ class Policy(Plugin[PolicySettings]):
         version="1.0.0",
         description="How much a client may send, for whom, to whom",
         after=("reputation",),
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = PolicySettings
 

@@ -94,6 +94,7 @@ class Spf(Plugin[SpfPluginSettings]):
         version="1.0.0",
         description="Whether the client may send for the domain of the sender (SPF, RFC 7208)",
         after=("iprev",),
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = SpfPluginSettings
 

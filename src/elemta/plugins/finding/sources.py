@@ -35,6 +35,10 @@ class Kind(enum.StrEnum):
     """Python code, for a process of its own."""
 
 
+IN_WORKER = frozenset({Kind.FILE, Kind.MODULE})
+"""What the worker loads itself; all else runs outside of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A plugin that is somewhere.
@@ -58,7 +62,7 @@ class Found:
         """What does not change as long as it is the same plugin at the same place."""
         told = ""
         settings = self.settings
-        if settings is not None and self.kind not in {Kind.FILE, Kind.MODULE}:
+        if settings is not None and self.kind not in IN_WORKER:
             told = settings.address
         return self.kind, str(self.path or ""), self.module, told
 

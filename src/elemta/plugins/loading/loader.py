@@ -21,7 +21,7 @@ from elemta.mail.events import Emit
 from elemta.plugins.finding import files
 from elemta.plugins.finding.inspection import find_class, hooks_of, inspect_class
 from elemta.plugins.finding.problems import PluginProblem, PluginsError
-from elemta.plugins.finding.sources import Found, Kind
+from elemta.plugins.finding.sources import IN_WORKER, Found, Kind
 from elemta.plugins.plugin import Metadata, Plugin
 from elemta.plugins.settings import PluginSettings, PluginsSettings
 from elemta.plugins.tools import Tools
@@ -106,6 +106,10 @@ async def read(found: Found, host: Host) -> Candidate:
         candidate.release()
         text = f"names itself {candidate.name}: use that name in the configuration"
         raise _error(found, found.where, text)
+    if candidate.metadata.only_in_worker and found.kind not in IN_WORKER:
+        candidate.release()
+        where = (settings.where if settings is not None else "") or found.where
+        raise _error(found, where, 'works only in the worker: isolation = "none"')
     return candidate
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from elemta.plugins.finding import files
 from elemta.plugins.finding.problems import PluginProblem, PluginsError, nearest
-from elemta.plugins.finding.sources import Finder, Found, Key, Kind, plain
+from elemta.plugins.finding.sources import IN_WORKER, Finder, Found, Key, plain
 from elemta.plugins.hooks import HOOKS
 from elemta.plugins.loading.conditions import ConditionError, condition_of
 from elemta.plugins.loading.loader import Candidate, Host, read
@@ -129,7 +129,7 @@ class Selection:
         return Selected(candidate, settings, options, stamp)
 
     def _look_at_limits(self, candidate: Candidate, settings: PluginSettings) -> None:
-        if candidate.found.kind in {Kind.FILE, Kind.MODULE} and settings.limits != Limits():
+        if candidate.found.kind in IN_WORKER and settings.limits != Limits():
             text = 'has limits, which hold only in a process of its own: isolation = "process"'
             self._problems.append(
                 PluginProblem(candidate.name, settings.where, text, is_error=False)

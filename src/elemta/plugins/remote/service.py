@@ -87,6 +87,7 @@ class Service:
             max_server_version=metadata.max_server_version,
             network=metadata.network,
             files=metadata.files,
+            only_in_worker=metadata.only_in_worker,
             hooks=hooks_of(self.plugin),
             prefetch=getattr(self.plugin, "prefetch", 64 * 1024),
             independent=self.plugin.independent,

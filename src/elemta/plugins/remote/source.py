@@ -168,6 +168,7 @@ def _metadata(said: pb.Description) -> Metadata:
         max_server_version=said.max_server_version,
         network=tuple(said.network),
         files=tuple(said.files),
+        only_in_worker=said.only_in_worker,
     )
     problems = list(judge_metadata(metadata))
     if problems:

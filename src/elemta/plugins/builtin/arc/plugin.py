@@ -54,6 +54,7 @@ class Arc(Plugin[ArcPluginSettings]):
         description="What servers on the way say of a message, and seals of our own (RFC 8617)",
         after=("iprev", "spf", "dkim"),
         seals=True,
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = ArcPluginSettings
 

@@ -33,6 +33,7 @@ class Dkim(Plugin[DkimPluginSettings]):
         description="Who has signed a message, and signatures of our own (DKIM, RFC 6376)",
         after=("iprev", "spf"),
         seals=True,
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = DkimPluginSettings
 

@@ -26,6 +26,7 @@ class DmarcReports(Plugin[DmarcReportsSettings]):
         version="1.0.0",
         description="Aggregate reports to domains that ask for them (DMARC, RFC 9990)",
         dependencies=("dmarc",),
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = DmarcReportsSettings
 

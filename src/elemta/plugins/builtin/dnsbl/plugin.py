@@ -62,6 +62,7 @@ class Dnsbl(Plugin[DnsblSettings]):
         version="1.0.0",
         description="Weighted lists of clients and domains in the DNS (RFC 5782)",
         after=("iprev", "spf"),
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = DnsblSettings
 

@@ -64,6 +64,7 @@ class Milter(Plugin[MilterSettings]):
         version="1.0.0",
         description="Asks milters: programs that speak the milter protocol of Sendmail",
         after=("iprev",),
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = MilterSettings
 

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from pydantic import BaseModel
 
-from elemta.mail.errors import PluginError
 from elemta.mailauth import IprevVerdict
 from elemta.plugins import (
     Address,
@@ -63,6 +62,7 @@ class PolicyDelegation(Plugin[PolicySettings]):
         version="1.0.0",
         description="Asks servers that speak the policy delegation protocol of Postfix",
         after=("iprev",),
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = PolicySettings
 
@@ -108,7 +108,6 @@ class PolicyDelegation(Plugin[PolicySettings]):
 
     def on_rcpt_to(self, ctx: RecipientContext) -> Awaitable[Result | None] | None:
         """Ask about a recipient."""
-        self._of_message(ctx)
         return self._ask(ctx, "RCPT", _sender(ctx.sender) | {"recipient": str(ctx.recipient)})
 
     def on_headers(self, ctx: MessageContext) -> Awaitable[Result | None] | None:
@@ -117,7 +116,7 @@ class PolicyDelegation(Plugin[PolicySettings]):
 
     def on_filter(self, ctx: MessageContext) -> Awaitable[Result | None] | Result | None:
         """Ask about a whole message, and do what is to be done with it."""
-        known = self._of_message(ctx)
+        known = self._of(ctx.session)
         if "END-OF-MESSAGE" not in self._states:
             return known.wishes.carry_out(ctx)
         return self._finish(ctx)
@@ -140,17 +139,6 @@ class PolicyDelegation(Plugin[PolicySettings]):
         known = session.notes.get(NOTE)
         if not isinstance(known, Memory):
             known = session.notes[NOTE] = Memory()
-        return known
-
-    def _of_message(self, ctx: EnvelopeContext) -> Memory:
-        """As `_of`, for a message of whose sender we have been told.
-
-        Raises:
-            PluginError: We have not: what servers want of the message would be lost.
-        """
-        known = self._of(ctx.session)
-        if not known.messages:
-            raise PluginError("it was not told of the sender: it works only in the worker")
         return known
 
     def _ask(

@@ -55,6 +55,7 @@ class RecipientVerification(Plugin[VerificationSettings]):
         version="1.0.0",
         description="Refuses recipients that the next hop, or a table, does not know",
         after=("greylist", "rate-limiter"),
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = VerificationSettings
 

@@ -73,6 +73,7 @@ class Reputation(Plugin[ReputationSettings]):
         version="1.0.0",
         description="Scores of clients, networks, domains and logins by what has come of them",
         after=("iprev", "spf", "dkim", "arc", "dmarc"),
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = ReputationSettings
 

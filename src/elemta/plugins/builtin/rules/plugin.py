@@ -52,6 +52,7 @@ class Rules(Plugin[RulesSettings]):
             "spamassassin",
             "milter",
         ),
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = RulesSettings
 

@@ -16,7 +16,7 @@ class DescribeRequest(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., server_version: _Optional[str] = ...) -> None: ...
 
 class Description(_message.Message):
-    __slots__ = ("protocol", "name", "version", "author", "description", "license", "dependencies", "min_server_version", "max_server_version", "network", "files", "hooks", "prefetch", "independent", "settings_schema", "hands_over")
+    __slots__ = ("protocol", "name", "version", "author", "description", "license", "dependencies", "min_server_version", "max_server_version", "network", "files", "hooks", "prefetch", "independent", "settings_schema", "hands_over", "only_in_worker")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class Description(_message.Message):
     INDEPENDENT_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_SCHEMA_FIELD_NUMBER: _ClassVar[int]
     HANDS_OVER_FIELD_NUMBER: _ClassVar[int]
+    ONLY_IN_WORKER_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     name: str
     version: str
@@ -49,7 +50,8 @@ class Description(_message.Message):
     independent: bool
     settings_schema: str
     hands_over: bool
-    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., author: _Optional[str] = ..., description: _Optional[str] = ..., license: _Optional[str] = ..., dependencies: _Optional[_Iterable[str]] = ..., min_server_version: _Optional[str] = ..., max_server_version: _Optional[str] = ..., network: _Optional[_Iterable[str]] = ..., files: _Optional[_Iterable[str]] = ..., hooks: _Optional[_Iterable[str]] = ..., prefetch: _Optional[int] = ..., independent: _Optional[bool] = ..., settings_schema: _Optional[str] = ..., hands_over: _Optional[bool] = ...) -> None: ...
+    only_in_worker: bool
+    def __init__(self, protocol: _Optional[int] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., author: _Optional[str] = ..., description: _Optional[str] = ..., license: _Optional[str] = ..., dependencies: _Optional[_Iterable[str]] = ..., min_server_version: _Optional[str] = ..., max_server_version: _Optional[str] = ..., network: _Optional[_Iterable[str]] = ..., files: _Optional[_Iterable[str]] = ..., hooks: _Optional[_Iterable[str]] = ..., prefetch: _Optional[int] = ..., independent: _Optional[bool] = ..., settings_schema: _Optional[str] = ..., hands_over: _Optional[bool] = ..., only_in_worker: _Optional[bool] = ...) -> None: ...
 
 class FromServer(_message.Message):
     __slots__ = ("hello", "call", "cancel", "chunk", "order", "kept", "found")
