@@ -41,7 +41,8 @@ implicit TLS, where it comes after `on_connect` and before the banner. Who is re
 **Logins**: AUTH is offered where there are accounts (`[[auth.sources]]`) or a plugin has
 `on_auth_start`, under TLS or where the listener has `clear_auth`. Both hooks are asked once for
 each attempt that the client has brought to its end; of one that it cancels, or that is malformed,
-plugins do not hear. REJECT becomes 535 and DEFER 454, with the text of the plugin.
+plugins do not hear. REJECT becomes 535 and DEFER 454, with the text of the plugin; 421 stays and
+ends the session.
 
 - `on_auth_start` has the password, where the mechanism tells it: with PLAIN and LOGIN, not with
   SCRAM, CRAM-MD5, EXTERNAL or tokens. ACCEPT says that the plugin has checked it and that it is

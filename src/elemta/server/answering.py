@@ -87,9 +87,14 @@ class Answering:
     # ---- answers
 
     def _answer(self, reply: Reply) -> None:
-        """Answer the last event; the machine repeats it where LMTP wants that (RFC 2033 §4.2)."""
+        """Answer the last event; the machine repeats it where LMTP wants that (RFC 2033 §4.2).
+
+        421 is the last that is said, whoever says it (RFC 5321 §3.8).
+        """
         if reply.code >= 400:
             reply = self._tell(reply)
+            if reply.code == 421 and not self._over:
+                self._over = "refused"
         self._out.append(self._machine.reply(reply))
 
     def _answer_junk(self, reply: Reply) -> None:

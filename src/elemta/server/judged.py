@@ -51,7 +51,9 @@ def without_secret(line: bytes) -> bytes:
 
 
 def _for_login(reply: Reply) -> Reply:
-    """Refuse a login by the codes that there are for it (RFC 4954 §6)."""
+    """Refuse a login by the codes that there are for it (RFC 4954 §6), or end the session."""
+    if reply.code == 421:
+        return reply
     code, prefix, usual = (535, "5.7.", "5.7.8") if reply.is_permanent else (454, "4.7.", "4.7.0")
     enhanced = reply.enhanced or ""
     enhanced = enhanced if enhanced.startswith(prefix) else usual
