@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from elemta.app.plugins import check_plugins
+from elemta.cli.limits import PARTS
 from elemta.config import read
 from elemta.plugins.builtin._valkey import ValkeySettings
 from elemta.plugins.builtin.rate_limiter.settings import LimitSettings, Part, RateLimiterSettings
@@ -45,6 +46,7 @@ def test_all_settings_are_told_of_as_they_are(heading):
 def test_all_parts_of_keys_are_told_of():
     first = [line.split("|")[1] for line in section("Keys").splitlines() if line.startswith("| `")]
     assert set(re.findall(r"`(\w+)`", " ".join(first))) == set(get_args(Part))
+    assert get_args(Part) == PARTS
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from elemta.mail.errors import PluginError
 from elemta.net.clock import SystemClock
 from elemta.plugins import Action
 from elemta.plugins.builtin.rate_limiter import RateLimiter
+from elemta.plugins.builtin.rate_limiter.named import complete
 from elemta.plugins.builtin.rate_limiter.settings import RateLimiterSettings
 from elemta.plugins.tools import NoRates
 from elemta.testing import PluginBench
@@ -25,6 +26,19 @@ def limit(name="one", **settings):
 
 def bench(*limits, **settings):
     return PluginBench(RateLimiter, {"limits": list(limits), **settings})
+
+
+def placed(country, asn):
+    return {"metadata": {"geoip.country": country, "geoip.asn": asn}}
+
+
+FIRST = {
+    "login": {"username": "ann"},
+    "helo": {"helo": "mx.test"},
+    "country": placed("DE", "64496"),
+    "asn": placed("DE", "64496"),
+    "tenant": {"username": "ann@shop.test"},
+}
 
 
 async def mails(plugin, count=1, sender="a@example.test", **about):
@@ -61,10 +75,14 @@ async def test_messages_of_an_address():
         ("sender_domain", {"sender": "b@example.test"}, {"sender": "a@other.test"}),
         ("login", {"username": "ann", "ip": "192.0.9.9"}, {"username": "bob"}),
         ("helo", {"helo": "MX.test", "ip": "192.0.9.9"}, {"helo": "other.test"}),
+        ("country", {"ip": "192.0.9.9", **placed("DE", "7")}, placed("FR", "64496")),
+        ("asn", {"ip": "192.0.9.9", **placed("FR", "64496")}, placed("DE", "7")),
+        ("tenant", {"username": "BOB@Shop.Test"}, {"username": "ann@other.test"}),
+        ("tenant", {"metadata": {"tenant": "Shop.test"}}, {"metadata": {"tenant": "other"}}),
     ],
 )
 async def test_parts_of_keys(by, same, other):
-    first = {"login": {"username": "ann"}, "helo": {"helo": "mx.test"}}.get(by, {})
+    first = FIRST.get(by, {})
     async with bench(limit(by=[by])) as plugin:
         assert await mails(plugin, 2, **first) == 2
         assert await mails(plugin, 1, **same) == 0
@@ -86,8 +104,11 @@ async def test_a_key_is_all_its_parts_together():
 
 
 async def test_without_a_part_a_limit_does_not_hold():
-    async with bench(limit(by=["login"]), limit("two", by=["sender"])) as plugin:
+    parts = ("login", "sender", "country", "asn", "tenant")
+    async with bench(*(limit(part, by=[part]) for part in parts)) as plugin:
         assert await mails(plugin, 9, None) == 9
+    async with bench(limit(by=["tenant"])) as plugin:  # a login without a domain is nobody's
+        assert await mails(plugin, 9, username="ann") == 9
 
 
 # ---- what is counted
@@ -112,17 +133,18 @@ async def test_a_connection_is_counted_once_however_often_it_says_hello():
         assert (await plugin.helo("mx.test")).reply.code == 450
 
 
-async def test_connections_by_login_count_those_who_are_in():
-    async with bench(limit(of="connections", by=["login"])) as plugin:
+@pytest.mark.parametrize("by", ["login", "tenant"])
+async def test_connections_by_login_count_those_who_are_in(by):
+    async with bench(limit(of="connections", by=[by])) as plugin:
         for _ in range(5):
             await plugin.connect()
-            assert not (await plugin.auth("ann", authenticated=False)).is_refused
+            assert not (await plugin.auth("ann@a.test", authenticated=False)).is_refused
         for _ in range(2):
             await plugin.connect()
-            assert not (await plugin.auth("ann")).is_refused
+            assert not (await plugin.auth("ann@a.test")).is_refused
         await plugin.connect()
         for _ in range(3):  # to try it again in the same session does not help
-            assert (await plugin.auth("ann")).reply.code == 454
+            assert (await plugin.auth("ann@a.test")).reply.code == 454
 
 
 async def test_recipients():
@@ -182,6 +204,35 @@ async def test_reject():
     async with bench(limit(action="reject"), limit("two", of="connections", rate="9/m")) as plugin:
         await mails(plugin, 2)
         assert (await plugin.mail_from()).reply.code == 550
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "said"),
+    [
+        ({"of": "connections"}, "{listener}", "421 4.7.0 one: mta"),
+        (
+            {"of": "connections", "by": ["helo"]},
+            "{client_ip} {helo}",
+            "450 4.7.1 one: 192.0.2.1 mx",
+        ),
+        ({}, "{sender}, {{}}, {wait} s", "450 4.7.1 one: a@example.test, {}, 60 s"),
+        ({"action": "reject"}, "{sender_domain}", "550 5.7.1 one: example.test"),
+        ({"of": "recipients"}, "{recipient}", "452 4.5.3 one: r@example.test"),
+        ({"of": "bytes"}, "{subject} of {size}", "452 4.7.1 one: x of 1002"),
+    ],
+)
+async def test_texts_have_facts_in_them(settings, text, said):
+    async with bench(limit(text=f"{{limit}}: {text}", rate="1/m", burst=1, **settings)) as plugin:
+        for _ in range(2):
+            answers = [
+                await plugin.connect(),
+                await plugin.helo("mx"),
+                await plugin.mail_from("a@example.test"),
+                await plugin.rcpt_to("r@example.test"),
+                await plugin.data(MESSAGE),
+            ]
+        (refusal,) = [str(answer.reply) for answer in answers if answer.is_refused]
+        assert refusal == said
 
 
 async def test_a_rate_holds_over_an_hour_for_one_who_never_stops():
@@ -249,7 +300,10 @@ async def test_what_is_short_for_limits():
         ({"burst": 3}, "more than the rate"),
         ({"of": "connections", "by": ["sender"]}, "has no sender"),
         ({"by": ["address", "address"]}, "named twice"),
-        ({"by": ["tenant"]}, "Input should be"),
+        ({"by": ["colour"]}, "Input should be"),
+        ({"text": "a { b"}, "stands alone"),
+        ({"text": "{sender}", "of": "connections"}, "sender is not known at connect"),
+        ({"text": "{sendr}"}, "there is no fact sendr"),
         ({"name": "Big one"}, "match pattern"),
     ],
 )
@@ -289,6 +343,14 @@ async def test_show_and_reset():
         assert await mails(plugin, 3) == 2
         with pytest.raises(PluginError, match="not a part"):
             await ask({"do": "show", "address": "nowhere"})
+        parts = {"country": "de", "asn": "AS64496", "tenant": "Shop.Test", "address": "192.0.2.1"}
+        assert complete(parts, 24, 64) == {
+            "country": "DE",
+            "asn": "64496",
+            "tenant": "shop.test",
+            "address": "192.0.2.1",
+            "network": "192.0.2.0/24",
+        }
         with pytest.raises(PluginError, match="no limit two"):
             await ask({"do": "show", "limit": "two"})
 
@@ -341,7 +403,7 @@ async def test_all_limits_of_a_moment_are_one_round_trip_and_all_or_nothing(redi
         assert [round(row["used"]) for row in rows] == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize(("way", "allowed"), [("closed", 0), ("open", 9), ("local", 3)])
+@pytest.mark.parametrize(("way", "allowed"), [("closed", 0), ("open", 9), ("local", 3), ("", 3)])
 async def test_a_store_that_is_lost_and_found(redis, way, allowed):
     one = limit(rate="6/h", on_store_failure=way, action="reject")
     async with sharing(redis, one, nodes=2) as plugin:
@@ -358,6 +420,17 @@ async def test_a_store_that_is_lost_and_found(redis, way, allowed):
         assert await mails(plugin, 9) == 6
         words = [text for _, text in plugin.log]
         assert [text.split(":")[0] for text in words] == ["the store fails", "the store is back"]
+
+
+async def test_without_the_store_logins_are_not_taken_unless_that_is_said(redis):
+    logins = limit(of="connections", by=["login"])
+    mine = limit("mine", of="connections", by=["tenant"], on_store_failure="open")
+    async with sharing(redis, logins) as closed, sharing(redis, mine) as open_:
+        redis.kill()
+        await closed.connect()
+        assert str((await closed.auth("ann")).reply).startswith("454 4.7.0 ")
+        await open_.connect()
+        assert not (await open_.auth("ann@example.test")).is_refused
 
 
 async def test_a_store_that_hangs_holds_nobody_up_for_long(redis):

@@ -5,6 +5,7 @@ from elemta.plugins import SessionInfo
 REPUTATION = "reputation.score"  # names in the metadata of a session
 COUNTRY = "geoip.country"
 ASN = "geoip.asn"
+TENANT = "tenant"
 BEST = 100
 
 
@@ -26,3 +27,15 @@ def asn_of(session: SessionInfo) -> int:
     """Give the number of the network a client is in (64496); 0 where nobody knows."""
     said = session.metadata.get(ASN, "")
     return int(said) if said.isascii() and said.isdigit() and len(said) <= 10 else 0
+
+
+def tenant_of(session: SessionInfo, username: str = "") -> str:
+    """Give for whom a client sends: what a plugin says, else the domain of the login; or "".
+
+    Args:
+        session: Of the client.
+        username: Who logs in just now, where the session does not know yet.
+    """
+    said = session.metadata.get(TENANT, "")
+    _, at, domain = (session.username or username).rpartition("@")
+    return (said or (domain if at else "")).lower()

@@ -9,14 +9,13 @@ Leaves behind: a `DnsblVerdict` as `dnsbl` in the notes of the session, `dnsbl.s
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import ClassVar, NamedTuple
 
 from pydantic import BaseModel
 
 from elemta.mail.errors import AddressError, LookupFailed
-from elemta.mail.reply import clean_text
 from elemta.mailauth.resolving import Answer as DnsAnswer
 from elemta.net.tasks import spawn
 from elemta.plugins import (
@@ -28,22 +27,19 @@ from elemta.plugins import (
     SessionInfo,
     parse_domain,
 )
-from elemta.plugins.builtin._judging import Consequence, Words, act
 from elemta.plugins.builtin._steps import Begun, begin
 from elemta.plugins.builtin.dnsbl.codes import ListError
+from elemta.plugins.builtin.dnsbl.refusals import Answer, Refusals
 from elemta.plugins.builtin.dnsbl.settings import DnsblSettings
-from elemta.plugins.builtin.dnsbl.verdict import DnsblVerdict, Hit
+from elemta.plugins.builtin.dnsbl.verdict import DnsblVerdict
 from elemta.plugins.builtin.dnsbl.zone import Zone
 
 NOTE = "dnsbl"
 KNOWN_FOR = 60.0  # seconds for which a worker does not ask the resolver again
 TICK = 10.0  # seconds between looks at which list is to be tested
-MAX_REASON = 200  # characters of what a list says
 _CLIENT = "dnsbl.client"
 _SCORE = "dnsbl.score"
 _LISTS = "dnsbl.lists"
-
-Answer = Result | Awaitable[Result | None] | None
 
 
 class Question(NamedTuple):
@@ -73,6 +69,7 @@ class Dnsbl(Plugin[DnsblSettings]):
             Zone(place, settings, tools.clock, self._tell)
             for place, settings in enumerate(self.settings.lists)
         ]
+        self._refusals = Refusals(self.settings, self._zones, tools.dns)
         self._has_names = any(each.kind != "client" for each in self.settings.lists)
         self._generation = 0  # of what is remembered: another when a list is set aside, or back
         self._testing: asyncio.Task[None] | None = None
@@ -230,7 +227,7 @@ class Dnsbl(Plugin[DnsblSettings]):
         ctx.session.notes[_CLIENT] = client
         verdict = client + names
         self._leave(ctx, verdict)
-        return self._act(verdict)
+        return self._refusals.act(verdict, ctx)
 
     def _read(self, question: Question, answer: DnsAnswer | None) -> DnsblVerdict:
         zone, metrics = question.zone, self.tools.metrics
@@ -251,54 +248,6 @@ class Dnsbl(Plugin[DnsblSettings]):
         if verdict.hits and isinstance(ctx, EnvelopeContext):
             ctx.message.notes[NOTE] = str(verdict)
 
-    def _act(self, verdict: DnsblVerdict) -> Answer:
-        settings, score = self.settings, verdict.score
-        if verdict.asked and len(verdict.failed) == verdict.asked:
-            words = Words("5.7.1", "4.7.1", "The lists we ask about senders do not answer")
-            return act(settings.on_failure, words, f"dnsbl: no answer of {verdict.failed[0]}")
-        limits: tuple[tuple[Consequence, float], ...] = (
-            ("reject", settings.reject_at),
-            ("defer", settings.defer_at),
-            ("quarantine", settings.quarantine_at),
-        )
-        for what, limit in limits:
-            if 0 < limit <= score:
-                bad = [hit for hit in verdict.hits if hit.weight > 0]
-                note = f"dnsbl: {verdict}"
-                if what != "quarantine" and any(self._zone(hit).settings.reason for hit in bad):
-                    return self._explain(what, bad, note)
-                return _refuse(what, [self._describe(hit, "") for hit in bad], note)
-        return None
-
-    async def _explain(self, what: Consequence, hits: Sequence[Hit], note: str) -> Result | None:
-        """Refuse, and say what the lists say, as far as they say it in time."""
-        reasons = dict.fromkeys(hits, "")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.limit):
-                for hit in hits:
-                    reasons[hit] = await self._find_reason(hit)
-        return _refuse(what, [self._describe(hit, reasons[hit]) for hit in hits], note)
-
-    async def _find_reason(self, hit: Hit) -> str:
-        zone = self._zone(hit)
-        name = zone.name_of(hit.what)
-        if not zone.settings.reason or name is None:
-            return ""
-        try:
-            answer = await self.tools.dns.query(name, "TXT")
-        except LookupFailed:
-            return ""
-        text = answer.records[0].decode("ascii", "replace") if answer.records else ""
-        return zone.hide(clean_text(text, MAX_REASON))
-
-    def _describe(self, hit: Hit, reason: str) -> str:
-        text = f"{hit.what} is listed by {hit.zone}"
-        own = self._zone(hit).settings.text.replace("{what}", hit.what)
-        return "; ".join(each for each in (text, own, reason) if each)
-
-    def _zone(self, hit: Hit) -> Zone:
-        return self._zones[hit.place]
-
     # ---- testing
 
     def _tell(self, text: str) -> None:
@@ -318,10 +267,6 @@ class Dnsbl(Plugin[DnsblSettings]):
                 await zone.test(self.tools.dns, every)
         except TimeoutError:
             zone.set_aside("does not answer")
-
-
-def _refuse(what: Consequence, texts: Sequence[str], note: str) -> Result | None:
-    return act(what, Words("5.7.1", "4.7.1", ". ".join(dict.fromkeys(texts))), note)
 
 
 def _find_subject(kind: str, ctx: ConnectionContext) -> str:

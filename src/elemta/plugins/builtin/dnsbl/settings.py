@@ -9,6 +9,10 @@ from elemta.mail.duration import parse_duration
 from elemta.plugins import Settings, parse_domain
 from elemta.plugins.builtin._judging import Consequence, JudgingSettings
 from elemta.plugins.builtin.dnsbl.codes import parse_codes
+from elemta.plugins.builtin.rules.expressions.facts import Moment
+from elemta.plugins.builtin.rules.expressions.templates import Template
+
+OWN = ("what", "zone")  # what texts may name beside facts
 
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 
@@ -51,7 +55,8 @@ class ListSettings(Settings):
         default="",
         max_length=200,
         description='Said to who is refused for it, such as where to ask; "{what}" is the address '
-        "or domain.",
+        'or domain, "{zone}" the list, and "{client_ip}" and others the facts of [rules](rules.md) '
+        "that are known when a client connects.",
     )
     reason: bool = Field(
         default=False, description="Also say what the list says (TXT) of who is refused."
@@ -62,6 +67,12 @@ class ListSettings(Settings):
         description="Test whether it works: 127.0.0.2 must be listed and 127.0.0.1 must not, of "
         "lists of domains TEST and INVALID (RFC 5782 §5). Off for private lists without these.",
     )
+
+    @field_validator("text")
+    @classmethod
+    def _check_text(cls, text: str) -> str:
+        Template(text, Moment.CONNECT, OWN)
+        return text
 
     @field_validator("key")
     @classmethod

@@ -12,8 +12,10 @@ from elemta.mail.errors import LookupFailed
 from elemta.mailauth import Resolver
 from elemta.mailauth.resolving import Answer
 from elemta.plugins.builtin.dnsbl.codes import ListError, parse_codes, read_answer
-from elemta.plugins.builtin.dnsbl.settings import ListSettings
+from elemta.plugins.builtin.dnsbl.settings import OWN, ListSettings
 from elemta.plugins.builtin.dnsbl.verdict import Hit
+from elemta.plugins.builtin.rules.expressions.facts import Moment
+from elemta.plugins.builtin.rules.expressions.templates import Template
 
 FAILURES = 5  # in a row, after which a list is set aside
 RETEST = 60.0  # seconds
@@ -27,6 +29,7 @@ class Zone:
     Attributes:
         settings: Which.
         place: Of it among all.
+        text: What those are told who are refused for it.
         problem: Why it is set aside, "" where it is not.
         test_at: When it is to be tested, by the monotonic clock.
     """
@@ -43,6 +46,7 @@ class Zone:
         self._failures = 0
         key = settings.key.get_secret_value()
         self._suffix = f"{key}.{settings.zone}" if key else settings.zone
+        self.text = Template(settings.text, Moment.CONNECT, OWN)
         self._filters = tuple(parse_codes(text) for text in settings.codes)
 
     def name_of(self, what: str) -> str | None:

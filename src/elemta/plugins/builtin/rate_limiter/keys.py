@@ -5,6 +5,7 @@ from typing import Any
 
 from elemta.net.addresses import network_of
 from elemta.plugins import Address, SessionInfo
+from elemta.plugins.builtin._known import asn_of, country_of, tenant_of
 from elemta.plugins.builtin.rate_limiter.settings import Part
 
 Read = Callable[[Any], str]
@@ -27,7 +28,10 @@ def readers(ipv4_prefix: int, ipv6_prefix: int) -> Mapping[Part, Read]:
         "listener": lambda context: context.session.listener,
         "address": lambda context: context.session.client_ip,
         "network": network,
+        "asn": lambda context: str(asn_of(context.session) or ""),
+        "country": lambda context: country_of(context.session),
         "login": _login,
+        "tenant": lambda context: tenant_of(context.session, getattr(context, "username", "")),
         "helo": _helo,
         "sender": lambda context: write(context.sender),
         "sender_domain": lambda context: context.sender.domain if context.sender else "",

@@ -1,6 +1,6 @@
 """Parts of keys as an operator names them, in the form in which they are counted."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import get_args
 
 from elemta.mail.address import parse_address, parse_domain
@@ -8,6 +8,13 @@ from elemta.mail.errors import AddressError, PluginError
 from elemta.net.addresses import network_of, parse_ip
 from elemta.plugins.builtin.rate_limiter.keys import write
 from elemta.plugins.builtin.rate_limiter.settings import Part
+
+_FORMS: Mapping[str, Callable[[str], str]] = {
+    "asn": lambda number: number.upper().removeprefix("AS"),
+    "country": str.upper,
+    "helo": str.lower,
+    "tenant": str.lower,
+}
 
 
 def complete(words: Mapping[str, str], ipv4_prefix: int, ipv6_prefix: int) -> dict[str, str]:
@@ -33,6 +40,4 @@ def complete(words: Mapping[str, str], ipv4_prefix: int, ipv6_prefix: int) -> di
                 parts[f"{name}_domain"] = parse_domain(parts[f"{name}_domain"])
     except (ValueError, AddressError) as error:
         raise PluginError(f"not a part of a key: {error}") from None
-    if "helo" in parts:
-        parts["helo"] = parts["helo"].lower()
-    return parts
+    return {name: _FORMS.get(name, str)(value) for name, value in parts.items()}

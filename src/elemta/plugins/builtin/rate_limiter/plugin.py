@@ -78,6 +78,7 @@ class RateLimiter(Plugin[RateLimiterSettings]):
         name="rate-limiter",
         version="1.0.0",
         description="How much anybody may do: connections, messages, recipients, octets",
+        after=("geoip",),
     )
     Settings: ClassVar[type[BaseModel]] = RateLimiterSettings
 
@@ -297,7 +298,7 @@ class RateLimiter(Plugin[RateLimiterSettings]):
         """Do what each limit says for the time without the store."""
         self.tools.metrics.count("store_failures")
         for claim in claims:
-            limit, way = claim.limit, claim.limit.settings.on_store_failure
+            limit, way = claim.limit, claim.limit.settings.without_store
             if way == "closed":
                 self._give_back(taken)
                 limit.refused += 1
@@ -327,7 +328,7 @@ class RateLimiter(Plugin[RateLimiterSettings]):
         self._give_back(taken)
         claim.limit.refused += 1
         self.tools.metrics.count("refused", limit=claim.limit.name)
-        return refuse(claim.limit, ctx.hook, claim.key, wait)
+        return refuse(claim.limit, ctx, claim.key, wait)
 
 
 def _counted(session: SessionInfo) -> Counted:

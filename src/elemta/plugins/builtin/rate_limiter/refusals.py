@@ -1,6 +1,8 @@
 """What those are told who want more than they may."""
 
-from elemta.plugins import Result
+import math
+
+from elemta.plugins import ConnectionContext, Result
 from elemta.plugins.builtin.rate_limiter.limit import Limit
 
 _WORDS = {
@@ -17,23 +19,25 @@ _LATER = {
 _NEVER = {"on_connect": (554, "5.7.1"), "on_auth": (535, "5.7.0")}
 
 
-def refuse(limit: Limit, hook: str, key: str, wait: float) -> Result:
+def refuse(limit: Limit, ctx: ConnectionContext, key: str, wait: float) -> Result:
     """Refuse what is over a limit.
 
     Args:
         limit: The limit.
-        hook: The moment: each has codes of its own.
+        ctx: Of the hook: each has codes of its own.
         key: Whose it is, for the operator.
         wait: Seconds after which there is room again.
     """
     settings = limit.settings
     whose = " ".join(key.split("\n")[1:])
+    hook = ctx.hook
+    own = {"limit": limit.name, "wait": f"{math.ceil(wait)}"}
+    said = settings.template.fill(ctx, own).strip() if settings.text else ""
     note = f"limit {limit.name} of {settings.rate} {settings.of}: {whose}: room in {wait:.0f} s"
     if settings.action == "reject":
         code, enhanced = _NEVER.get(hook, (550, "5.7.1"))
-        text = settings.text or _WORDS[settings.of]
-        return Result.reject(text, code=code, enhanced=enhanced, note=note)
-    return _defer(limit, hook, settings.text or f"{_WORDS[settings.of]}, try again later", note)
+        return Result.reject(said or _WORDS[settings.of], code=code, enhanced=enhanced, note=note)
+    return _defer(limit, hook, said or f"{_WORDS[settings.of]}, try again later", note)
 
 
 def refuse_without_store(limit: Limit, hook: str, problem: str) -> Result:

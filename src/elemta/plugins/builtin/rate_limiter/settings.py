@@ -11,12 +11,17 @@ from elemta.mail.errors import AddressError
 from elemta.mail.rate import Rate, parse_rate
 from elemta.plugins import Settings
 from elemta.plugins.builtin._valkey import ValkeySettings
+from elemta.plugins.builtin.rules.expressions.facts import Moment
+from elemta.plugins.builtin.rules.expressions.templates import Template
 
 Part = Literal[
     "listener",
     "address",
     "network",
+    "asn",
+    "country",
     "login",
+    "tenant",
     "helo",
     "sender",
     "sender_domain",
@@ -26,7 +31,17 @@ Part = Literal[
 Of = Literal["connections", "messages", "recipients", "bytes"]
 Hook = Literal["on_connect", "on_helo", "on_auth", "on_mail_from", "on_rcpt_to", "on_data"]
 
+LOGIN_PARTS = frozenset({"login", "tenant"})
 RECIPIENT_PARTS = frozenset({"recipient", "recipient_domain"})
+OWN = ("limit", "wait")  # what texts may name beside facts
+_MOMENTS: dict[Hook, Moment] = {
+    "on_connect": Moment.CONNECT,
+    "on_helo": Moment.HELO,
+    "on_auth": Moment.HELO,
+    "on_mail_from": Moment.MAIL,
+    "on_rcpt_to": Moment.RCPT,
+    "on_data": Moment.HEADERS,
+}
 _ENVELOPE_PARTS = RECIPIENT_PARTS | {"sender", "sender_domain"}
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SIZE_RATE = re.compile(r"([0-9]{1,9}) ?([KMG]i?B) ?/(.+)", re.ASCII)
@@ -94,10 +109,11 @@ class LimitSettings(BaseModel):
         description='Where it is counted: "memory" for this server, "valkey" for all that share '
         "the store.",
     )
-    on_store_failure: Literal["local", "closed", "open"] = Field(
-        default="local",
+    on_store_failure: Literal["", "local", "closed", "open"] = Field(
+        default="",
         description="What holds while the store cannot be used: the limit divided by `nodes` on "
-        "each server, nothing may pass (it is deferred), or everything may.",
+        "each server, nothing may pass (it is deferred), or everything may. Empty: `closed` for "
+        "limits that are asked at AUTH, `local` for all others.",
     )
     action: Literal["defer", "reject"] = Field(
         default="defer", description="Whether who is over the limit may try again."
@@ -105,7 +121,9 @@ class LimitSettings(BaseModel):
     text: str = Field(
         default="",
         max_length=300,
-        description="What the client is told; empty: what there is too much of.",
+        description="What the client is told; `{sender}` stands for the fact, as in texts of "
+        "[rules](rules.md), `{limit}` for the name, `{wait}` for the seconds until there is room; "
+        "empty: what there is too much of.",
     )
 
     @cached_property
@@ -123,9 +141,19 @@ class LimitSettings(BaseModel):
             return "on_rcpt_to"
         if self.of == "messages":
             return "on_mail_from"
-        if "login" in by:
+        if by & LOGIN_PARTS:
             return "on_auth"
         return "on_helo" if "helo" in by else "on_connect"
+
+    @property
+    def without_store(self) -> Literal["local", "closed", "open"]:
+        """What holds while the store cannot be used."""
+        return self.on_store_failure or ("closed" if self.hook == "on_auth" else "local")
+
+    @cached_property
+    def template(self) -> Template:
+        """What the client is told."""
+        return Template(self.text, _MOMENTS[self.hook], OWN)
 
     @model_validator(mode="after")
     def _check(self) -> "LimitSettings":
@@ -137,6 +165,8 @@ class LimitSettings(BaseModel):
             raise ValueError("the burst is more than the rate allows")
         if _SIZE_RATE.fullmatch(self.rate.strip()) and self.of != "bytes":
             raise ValueError(f"a rate of {self.of} has no unit of size")
+        if self.text:
+            _ = self.template  # what is wrong with it is told now
         return self
 
 

@@ -13,6 +13,7 @@ from elemta.plugins.builtin.rules.expressions.templates import Template
 from elemta.plugins.builtin.rules.settings import RuleSettings, expiry_of
 from elemta.plugins.loading.conditions import ConditionError
 
+OWN = ("rule",)  # what texts may name beside facts
 _USUAL = "Refused by local policy"
 _LATER = "Try again later"
 
@@ -52,7 +53,7 @@ class Rule:
     def refuse(self, ctx: Any, note: str) -> Result:  # noqa: ANN401 - any context
         """Make the answer of a rule that refuses."""
         make = Result.reject if self.then is Action.REJECT else Result.defer
-        text = self.text.fill(ctx) if self.text is not None else ""
+        text = self.text.fill(ctx, {"rule": self.name}) if self.text is not None else ""
         usual = _USUAL if self.then is Action.REJECT else _LATER
         return make(text.strip() or usual, code=self.code, enhanced=self.enhanced, note=note)
 
@@ -104,7 +105,7 @@ def make_rule(told: RuleSettings, place: str, functions: Mapping[str, Function])
 
 def _template(key: str, text: str, told: RuleSettings) -> Template:
     try:
-        return Template(text, told.hook, told.name)
+        return Template(text, told.hook, OWN)
     except ValueError as error:
         raise RuleError(key, str(error)) from error
 

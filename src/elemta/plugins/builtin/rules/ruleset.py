@@ -208,7 +208,8 @@ def _keep(rule: Rule, ctx: Any) -> None:  # noqa: ANN401 - any context
     session: SessionInfo = ctx.session
     is_of_session = rule.moment in _OF_SESSION
     kept: list[list[str]] = session.notes.setdefault(_TAGS if is_of_session else _EDITS, [])
-    more = [["tag", name, template.fill(ctx)] for name, template in rule.tags]
+    own = {"rule": rule.name}
+    more = [["tag", name, template.fill(ctx, own)] for name, template in rule.tags]
     if rule.redirect:
         recipient = str(ctx.recipient) if rule.moment is Moment.RCPT else ""
         more.append(["redirect", recipient, rule.redirect])

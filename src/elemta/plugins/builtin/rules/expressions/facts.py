@@ -9,6 +9,7 @@ from elemta.mail.address import Address
 from elemta.mailauth import AuthStatus
 from elemta.mailauth.dmarc import find_author
 from elemta.plugins.builtin._known import asn_of, country_of, reputation_of
+from elemta.plugins.finding.problems import nearest
 
 Value = str | bool | int
 
@@ -70,6 +71,10 @@ class Facts:
         if value is None:
             value = self.known[key] = self.ctx.headers.get(name) or ""
         return value
+
+
+class TypesError(ValueError):
+    """Types do not go together, or a name is unknown here; the text says what is wrong."""
 
 
 Read = Callable[[Any], Value]
@@ -204,3 +209,18 @@ FACTS: Mapping[str, Fact] = {
 
 COSTLY = frozenset({"sender", "recipient", "subject", "from", "from_domain", "dkim", "reputation"})
 """Those that are found out once, however many rules want to know them."""
+
+
+def check_fact(name: str, moment: Moment) -> str:
+    """Give the name of a fact that is known at a moment.
+
+    Raises:
+        TypesError: There is none, or not yet.
+    """
+    fact = FACTS.get(name)
+    if fact is None:
+        hint = nearest(name, FACTS) or f"; there are {', '.join(FACTS)}"
+        raise TypesError(f"there is no fact {name}{hint}")
+    if moment not in fact.moments:
+        raise TypesError(f"{name} is not known at {moment}, but at {', '.join(fact.moments)}")
+    return name

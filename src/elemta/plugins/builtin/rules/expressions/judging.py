@@ -12,13 +12,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from elemta.mail.reply import clean_text
-from elemta.plugins.builtin.rules.expressions.facts import FACTS, Facts, Kind, Moment, Value
+from elemta.plugins.builtin.rules.expressions.facts import (
+    FACTS,
+    Facts,
+    Kind,
+    Moment,
+    TypesError,
+    Value,
+    check_fact,
+)
 from elemta.plugins.builtin.rules.expressions.functions import Function
 from elemta.plugins.builtin.rules.expressions.quick import (
     Token,
-    TypesError,
     Unread,
-    check_fact,
     check_function,
     read_quickly,
     tokenize,

@@ -12,7 +12,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from elemta.plugins.builtin.rules.expressions.facts import COSTLY, FACTS, Facts, Kind, Moment, Value
+from elemta.plugins.builtin.rules.expressions.facts import (
+    COSTLY,
+    FACTS,
+    Facts,
+    Kind,
+    Moment,
+    TypesError,
+    Value,
+    check_fact,
+)
 from elemta.plugins.builtin.rules.expressions.functions import Function
 from elemta.plugins.finding.problems import nearest
 
@@ -30,10 +39,6 @@ _TOKEN = re.compile(
 _PLAIN_ESCAPES = re.compile(r"\\[abfnrtv\\'\"]|\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|[^\\]")
 
 Call = Callable[[Facts], Any]
-
-
-class TypesError(ValueError):
-    """Types do not go together, or a name is unknown here; the text says what is wrong."""
 
 
 class Unread(ValueError):  # noqa: N818 - not a mistake of anybody
@@ -257,21 +262,6 @@ class _Reader:
         except ValueError as error:
             raise TypesError(f"{name}: {error}") from error
         return Node(function.gives, _bind(function.call, given))
-
-
-def check_fact(name: str, moment: Moment) -> str:
-    """Give the name of a fact that is known at a moment.
-
-    Raises:
-        TypesError: There is none, or not yet.
-    """
-    fact = FACTS.get(name)
-    if fact is None:
-        hint = nearest(name, FACTS) or f"; there are {', '.join(FACTS)}"
-        raise TypesError(f"there is no fact {name}{hint}")
-    if moment not in fact.moments:
-        raise TypesError(f"{name} is not known at {moment}, but at {', '.join(fact.moments)}")
-    return name
 
 
 def check_function(name: str, moment: Moment, functions: Mapping[str, Function]) -> str:
