@@ -4,6 +4,7 @@ import asyncio
 import email
 
 import pytest
+from msgspec.structs import replace
 from plugins.chains import plugin, table
 from shards import (
     CONTENT,
@@ -13,6 +14,7 @@ from shards import (
     SETTINGS,
     SILENT,
     TOO_MANY,
+    VERIFIED,
     Station,
     until,
 )
@@ -35,6 +37,7 @@ from elemta.plugins import (
 from elemta.plugins.asking.delivery import MOST_TOLD
 from elemta.plugins.settings import OnError
 from elemta.queue.admin import Order, Verb
+from elemta.queue.quarantine import find_note
 from elemta.queue.settings import DAY
 from elemta.queue.store import Filter
 
@@ -221,6 +224,29 @@ async def test_defer_counts_as_an_attempt(tmp_path):
         assert here.courier.jobs == []
         await here.pass_time(61)
         assert here.courier.tried == ["bob@there.test"]
+
+
+async def test_what_a_plugin_defers_until_it_is_too_old_is_kept_for_an_operator(tmp_path):
+    """Whoever is named as its sender hears nothing; who has logged in is told as ever."""
+    wait = Result.defer("Not now", note="the scanner is away")
+    journal = Journal(on_pre_delivery=lambda context: wait if context.sender else None)
+    async with station(tmp_path, journal.plugin) as here:
+        stranger = await here.submit("bob@there.test")
+        known = await here.submit("eve@there.test", facts=replace(VERIFIED, login="ann"))
+        await here.calm()
+        await here.pass_time(SETTINGS.max_age + 1)
+        await until(lambda: here.of(ev.MessageBounced))
+        await here.calm()
+        (kept,) = here.of(ev.MessageQuarantined)
+        expired = "delivery time expired, the last reply was: 451 4.7.1 Not now"
+        assert (kept.queue_id, kept.plugin) == (stranger.queue_id, "journal")
+        assert kept.reason == f"{expired}: the scanner is away"
+        recipient = await here.recipient(stranger)
+        assert recipient.state is State.QUARANTINE
+        assert find_note(recipient.reply) == kept.reason
+        (bounced,) = here.of(ev.MessageBounced)
+        assert bounced.queue_id == known.queue_id
+        assert here.courier.tried == ["ann@local.test"]  # that is the only notification
 
 
 async def test_what_plugins_defer_says_nothing_about_the_destination(tmp_path):

@@ -10,6 +10,7 @@ from servers.certificates import Authority
 from servers.clamd import EICAR, VIRUS, run_clamd
 from servers.dialogue import Dialogue
 from servers.elemta import Elemta, running
+from servers.process import free_port
 from servers.redis import run_redis
 from servers.rspamd_filter import run_rspamd_filter
 from servers.spamd import run_spamd
@@ -232,6 +233,23 @@ def test_a_scanner_dies_and_comes_back_after_the_queue(tmp_path):
             dying.process.send_signal(signal.SIGCONT)
             (found,) = elemta.wait_mail("b")
             assert b"X-Virus-Status: Clean\r\n" in found
+
+
+def test_what_cannot_be_scanned_in_time_is_kept_and_nobody_is_told(tmp_path):
+    """Not even where notifications go to whoever is named as the sender."""
+    table = f'servers = ["127.0.0.1:{free_port()}"]\nwhere = "queue"\nprobe_every = 0\n'
+    rest = REST.replace("[queue]", '[queue]\nmax_age = "1s"\nbounce_unverified = "send"\n')
+    rest = rest.replace("[queue]", "[queue]\ndelay_warnings = []\n")
+    tables = f"[plugins.clamav]\n{table}"
+    with running(tmp_path / "server", rest=rest.format(names='"clamav"', tables=tables)) as elemta:
+        queue_id = deliver(elemta, mail()).rpartition(" ")[2]
+        (event,) = elemta.wait_event("message_quarantined", queue_id=queue_id, plugin="clamav")
+        assert event["reason"].startswith("delivery time expired, the last reply was: 451 4.3.0")
+        assert "clamav has not scanned it" in event["reason"]
+        assert elemta.events("message_bounced") == []
+        assert "clamav" in elemta.cli("quarantine", "list").stdout
+        elemta.cli("quarantine", "release", queue_id)
+        elemta.wait_mail("b")
 
 
 def test_rspamd_with_redis_sends_away_once(tmp_path):

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from elemta.mail.dsn import find_status
 from elemta.mail.message import Message, Recipient, State
 from elemta.mail.outcome import Outcome, Result
-from elemta.mail.reply import Reply
+from elemta.mail.reply import Reply, clean_text
 from elemta.plugins.asking.chain import Decision
+from elemta.plugins.asking.delivery import kept_by
+from elemta.plugins.result import NOTE_LIMIT
 from elemta.queue.requests import DEADLINE, expires_at, is_late, warns_at
 from elemta.queue.schedule import (
     Trouble,
@@ -172,6 +174,8 @@ def _defer(
     delay = retry_delay(settings.retry_schedule, recipient.attempts + 1, find_trouble(outcome))
     delay = with_jitter(delay, settings.jitter, draw())
     next_at = next_attempt_at(now, delay, expires_at(message, settings))
+    if next_at is None and outcome.plugin and not message.facts.login:
+        return _keep(recipient, outcome)
     if next_at is None:
         code, status = (554, DEADLINE) if is_late(message, now) else (451, EXPIRED)
         expired = Reply(code, f"Delivery time expired, the last reply was: {reply}", status)
@@ -181,6 +185,23 @@ def _defer(
     if now < deadline < next_at:  # so that the sender hears of it then
         next_at = deadline
     return Ruling(recipient, outcome, End.DEFERRED, reply, find_status(reply), next_at)
+
+
+def _keep(recipient: Recipient, outcome: Outcome) -> Ruling:
+    """Rule on what a plugin has kept waiting until it is too old, and nobody has logged in for.
+
+    Nothing was ever sent, and what kept it from that is ours: an operator decides. A notification
+    would go to whoever is named as the sender.
+    """
+    reason = f"delivery time expired, the last reply was: {outcome.reply}"
+    note = f"{reason}: {outcome.note}" if outcome.note else reason
+    outcome = replace(
+        outcome,
+        result=Result.QUARANTINED,
+        reply=kept_by(outcome.plugin),
+        note=clean_text(note, NOTE_LIMIT),
+    )
+    return Ruling(recipient, outcome, End.QUARANTINED, str(outcome.reply))
 
 
 def event_fields(

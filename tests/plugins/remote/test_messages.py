@@ -26,7 +26,7 @@ RECIPIENTS = [Address("b", "example.test"), Address("ü", "[192.0.2.1]")]
 def session():
     info = ctx.SessionInfo("s1", "192.0.2.9", "192.0.2.1:25", "mta", is_trusted=True)
     info.helo, info.protocol, info.tls_version = "client.example.test", "ESMTP", "TLSv1.3"
-    info.username = "eve"
+    info.tls_cipher, info.username = "TLS_AES_256_GCM_SHA384", "eve"
     info.metadata["score"] = "3"
     return info
 
@@ -64,7 +64,7 @@ def queued(hook):
 
 
 def attempted(hook):
-    message = Message(QueueId("q1"), SENDER, 17, 0.0, facts=Facts(session_id="s1"))
+    message = Message(QueueId("q1"), SENDER, 17, 0.0, facts=Facts(session_id="s1", released=("a",)))
     recipients = [
         Recipient(number, address, attempts=2) for number, address in enumerate(RECIPIENTS)
     ]

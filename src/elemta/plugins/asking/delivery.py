@@ -391,6 +391,11 @@ def _is_wanted(table: HookTable) -> bool:
     return any(chain is not None for chain in chains)
 
 
+def kept_by(plugin: str) -> Reply:
+    """The reply that stands for one: a plugin keeps the message in quarantine."""
+    return Reply(450, f"kept in quarantine by {plugin}", "4.7.1")
+
+
 def _outcome(decision: Decision) -> Outcome | None:
     """What a decision makes of an attempt that is not made; None where it is."""
     refusal, plugin = decision.refusal, decision.plugin
@@ -401,8 +406,7 @@ def _outcome(decision: Decision) -> Outcome | None:
     if decision.action is Action.DISCARD:
         return Outcome(Result.DISCARDED, _DISCARDED, plugin=plugin, note=note)
     if decision.action is Action.QUARANTINE:
-        reply = Reply(450, f"kept in quarantine by {plugin}", "4.7.1")
-        return Outcome(Result.QUARANTINED, reply, plugin=plugin, note=note)
+        return Outcome(Result.QUARANTINED, kept_by(plugin), plugin=plugin, note=note)
     return None
 
 

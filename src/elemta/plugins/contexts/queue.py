@@ -91,8 +91,7 @@ class DeliveryContext(AttemptContext, Readable):
     Attributes:
         headers: Its header section.
         released: Plugins that had put it into quarantine, from which an operator has let it go.
-            If one of them wants it there again, that has no effect; its edits have. The server
-            heeds it; a plugin in a process of its own finds it empty.
+            If one of them wants it there again, that has no effect; its edits have.
     """
 
     __slots__ = ("_content", "headers", "released")

@@ -18,8 +18,7 @@ class SessionInfo(Remembered):
         helo: What the client called itself, "" before.
         protocol: "SMTP", "ESMTP" or "LMTP", "" before the greeting.
         tls_version: "TLSv1.3" and the like, "" in clear.
-        tls_cipher: The suite by OpenSSL's name, "" in clear. A plugin in a process of its own finds
-            it empty.
+        tls_cipher: The suite by OpenSSL's name, "" in clear.
         username: Whose credentials were right, "" for nobody.
         notes: Whatever Python plugins want to remember of it; of that, plugins in other processes
             see numbers, text, octets, lists and tables.

@@ -43,6 +43,7 @@ def _session(session: ctx.SessionInfo) -> pb.Session:
         helo=session.helo,
         protocol=session.protocol,
         tls_version=session.tls_version,
+        tls_cipher=session.tls_cipher,
         username=session.username,
         notes=pack_notes(session.notes) if session.notes else {},
     )
@@ -113,6 +114,8 @@ def _write_entry(call: pb.Call, context: ctx.QueueContext) -> None:
     if isinstance(context, ctx.AttemptContext):
         entry.destination = context.destination
         entry.attempts = context.attempts
+    if isinstance(context, ctx.DeliveryContext):
+        entry.released.extend(context.released)
     if isinstance(context, ctx.OutcomeContext):
         reply = context.reply
         entry.reply.CopyFrom(
@@ -168,7 +171,8 @@ def _read_session(call: pb.Call) -> ctx.SessionInfo:
         told.id, told.client_ip, told.server, told.listener, is_trusted=told.is_trusted
     )
     session.helo, session.protocol = told.helo, told.protocol
-    session.tls_version, session.username = told.tls_version, told.username
+    session.tls_version, session.tls_cipher = told.tls_version, told.tls_cipher
+    session.username = told.username
     session.notes = unpack_notes(told.notes)
     return session
 
@@ -263,7 +267,7 @@ def _read_entry(call: pb.Call, content: Content | None) -> ctx.Context:
         context.destination, context.attempts = told.destination, told.attempts
     if isinstance(context, ctx.DeliveryContext):
         context.headers = Headers(call.message.headers)
-        context.released = ()  # the server heeds it
+        context.released = tuple(told.released)
         context._content = content  # noqa: SLF001 - as above
     if isinstance(context, ctx.OutcomeContext):
         said = told.reply

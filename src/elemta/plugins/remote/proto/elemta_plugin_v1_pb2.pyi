@@ -162,7 +162,7 @@ class Call(_message.Message):
     def __init__(self, id: _Optional[int] = ..., hook: _Optional[str] = ..., timeout_ms: _Optional[int] = ..., metadata: _Optional[_Mapping[str, str]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., envelope: _Optional[_Union[Envelope, _Mapping]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., entry: _Optional[_Union[Entry, _Mapping]] = ..., server: _Optional[_Union[Server, _Mapping]] = ..., command: _Optional[_Union[Command, _Mapping]] = ..., helo: _Optional[str] = ..., credentials: _Optional[_Union[Credentials, _Mapping]] = ..., security: _Optional[_Union[Security, _Mapping]] = ..., message_notes: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("id", "client_ip", "server", "listener", "is_trusted", "helo", "protocol", "tls_version", "username", "notes")
+    __slots__ = ("id", "client_ip", "server", "listener", "is_trusted", "helo", "protocol", "tls_version", "username", "notes", "tls_cipher")
     class NotesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +180,7 @@ class Session(_message.Message):
     TLS_VERSION_FIELD_NUMBER: _ClassVar[int]
     USERNAME_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
+    TLS_CIPHER_FIELD_NUMBER: _ClassVar[int]
     id: str
     client_ip: str
     server: str
@@ -190,7 +191,8 @@ class Session(_message.Message):
     tls_version: str
     username: str
     notes: _containers.ScalarMap[str, bytes]
-    def __init__(self, id: _Optional[str] = ..., client_ip: _Optional[str] = ..., server: _Optional[str] = ..., listener: _Optional[str] = ..., is_trusted: _Optional[bool] = ..., helo: _Optional[str] = ..., protocol: _Optional[str] = ..., tls_version: _Optional[str] = ..., username: _Optional[str] = ..., notes: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+    tls_cipher: str
+    def __init__(self, id: _Optional[str] = ..., client_ip: _Optional[str] = ..., server: _Optional[str] = ..., listener: _Optional[str] = ..., is_trusted: _Optional[bool] = ..., helo: _Optional[str] = ..., protocol: _Optional[str] = ..., tls_version: _Optional[str] = ..., username: _Optional[str] = ..., notes: _Optional[_Mapping[str, bytes]] = ..., tls_cipher: _Optional[str] = ...) -> None: ...
 
 class Mailbox(_message.Message):
     __slots__ = ("local", "domain")
@@ -229,7 +231,7 @@ class Message(_message.Message):
     def __init__(self, queue_id: _Optional[str] = ..., size: _Optional[int] = ..., headers: _Optional[bytes] = ..., has_body: _Optional[bool] = ..., start: _Optional[bytes] = ..., is_whole: _Optional[bool] = ...) -> None: ...
 
 class Entry(_message.Message):
-    __slots__ = ("queue_id", "sender", "recipients", "size", "state", "session_id", "destination", "attempts", "reply", "remote", "next_at")
+    __slots__ = ("queue_id", "sender", "recipients", "size", "state", "session_id", "destination", "attempts", "reply", "remote", "next_at", "released")
     QUEUE_ID_FIELD_NUMBER: _ClassVar[int]
     SENDER_FIELD_NUMBER: _ClassVar[int]
     RECIPIENTS_FIELD_NUMBER: _ClassVar[int]
@@ -241,6 +243,7 @@ class Entry(_message.Message):
     REPLY_FIELD_NUMBER: _ClassVar[int]
     REMOTE_FIELD_NUMBER: _ClassVar[int]
     NEXT_AT_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
     queue_id: str
     sender: Mailbox
     recipients: _containers.RepeatedCompositeFieldContainer[Mailbox]
@@ -252,7 +255,8 @@ class Entry(_message.Message):
     reply: Reply
     remote: str
     next_at: float
-    def __init__(self, queue_id: _Optional[str] = ..., sender: _Optional[_Union[Mailbox, _Mapping]] = ..., recipients: _Optional[_Iterable[_Union[Mailbox, _Mapping]]] = ..., size: _Optional[int] = ..., state: _Optional[str] = ..., session_id: _Optional[str] = ..., destination: _Optional[str] = ..., attempts: _Optional[int] = ..., reply: _Optional[_Union[Reply, _Mapping]] = ..., remote: _Optional[str] = ..., next_at: _Optional[float] = ...) -> None: ...
+    released: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, queue_id: _Optional[str] = ..., sender: _Optional[_Union[Mailbox, _Mapping]] = ..., recipients: _Optional[_Iterable[_Union[Mailbox, _Mapping]]] = ..., size: _Optional[int] = ..., state: _Optional[str] = ..., session_id: _Optional[str] = ..., destination: _Optional[str] = ..., attempts: _Optional[int] = ..., reply: _Optional[_Union[Reply, _Mapping]] = ..., remote: _Optional[str] = ..., next_at: _Optional[float] = ..., released: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Reply(_message.Message):
     __slots__ = ("code", "enhanced", "text")
