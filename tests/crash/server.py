@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -55,16 +54,6 @@ def make_rest(port: int, retry: str = "1s", reserve: int = 0, inline: int = INLI
     )
 
 
-def lasting_port() -> int:
-    """A port that no connection of a client gets while the server is dead: below their range."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.SystemRandom().randrange(10_000, lowest)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
 @dataclass
 class Mortal(Elemta):
     """A server that is killed again and again."""
@@ -80,8 +69,7 @@ class Mortal(Elemta):
         plans = folder / "plans"
         plans.mkdir(parents=True)
         command = (sys.executable, str(SERVE), str(plans))
-        ports = {"port": lasting_port(), "metrics_port": lasting_port()}
-        return cls(folder, rest=make_rest(sink.port), command=command, **ports, **options)
+        return cls(folder, rest=make_rest(sink.port), command=command, **options)
 
     @property
     def plans(self) -> Path:

@@ -1,6 +1,7 @@
 """Real servers for tests: started on loopback, waited for, stopped, their log kept."""
 
 import contextlib
+import functools
 import itertools
 import os
 import shutil
@@ -12,17 +13,28 @@ from pathlib import Path
 
 import pytest
 
-# Below the ports that the kernel gives to clients, and a range for each of pytest's processes:
+# Below the ports that the kernel gives to clients, and a range for each process that runs tests:
 # what is free when it is asked for is free a moment later too.
-_FIRST_PORT, _PORTS = 20_000, 1_000
+_FIRST_PORT, _LAST_PORT, _PORTS = 20_000, 32_000, 400
 _next_port = itertools.count(os.getpid() % _PORTS)
+
+
+@functools.cache
+def _first_port() -> int:
+    """The begin of our range: the socket that claims it lives as long as this process."""
+    for first in range(_FIRST_PORT, _LAST_PORT, _PORTS):
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with claim, contextlib.suppress(OSError):
+            claim.bind(f"\0elemta-tests-{first}")
+            claim.detach()
+            return first
+    raise RuntimeError("all ranges of ports are claimed by other processes")
 
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody has for TCP and UDP."""
-    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 12
     for number in itertools.islice(_next_port, _PORTS):
-        port = _FIRST_PORT + process * _PORTS + number % _PORTS
+        port = _first_port() + number % _PORTS
         tcp, udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
         with tcp, udp, contextlib.suppress(OSError):
             tcp.bind(("127.0.0.1", port))
