@@ -7,7 +7,7 @@ import pytest
 from elemta.app.why import PRUNE_EVERY, WorkerWhy
 from elemta.config import Config
 from elemta.mail import events as ev
-from elemta.mail.why import Mail, Who
+from elemta.mail.why import Mail, Who, unpack
 from elemta.observe.why import WhyStore, store_path
 from elemta.server.journal import ACCEPTED, Case
 from elemta.server.relay import RELAY_DENIED
@@ -63,7 +63,7 @@ async def test_while_the_disk_does_not_take_them_records_wait(site):
 
 
 async def test_lost_records_are_told_of(site, monkeypatch):
-    monkeypatch.setattr("elemta.server.journal.MAX_WAITING", 2)
+    monkeypatch.setattr("elemta.server.journal.MAX_OTHERS", 2)
     site.folder.mkdir()
     for _ in range(5):
         site.why.journal.decide(CASE, ACCEPTED)
@@ -111,7 +111,8 @@ async def test_what_is_decided_later_is_found_by_the_queue_id(site, event, outco
 async def test_a_message_that_its_route_holds(site):
     event = ev.MessageEnqueued("Q1", "<x@y>", "normal", "hold", "a@b.test", "s1")
     site.why.heard[type(event)](event)
-    [why] = site.why.journal.take()
+    [pack] = site.why.journal.take()
+    [why] = unpack(pack.octets)
     assert (why.ruling.outcome, why.ruling.note) == ("hold", "its route holds it")
     assert (why.who.session_id, why.mail) == ("s1", Mail("a@b.test", (), "Q1", "<x@y>"))
 

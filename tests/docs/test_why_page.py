@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from elemta.cli.main import cli
 from elemta.config.why import WhyConfig
-from elemta.mail.why import Heard, Mail, Ruling, Who, Why
+from elemta.mail.why import Heard, Mail, Ruling, Who, Why, pack
 from elemta.observe.why import WhyStore, store_path
 from elemta.server import journal
 from elemta.server.relay import RELAY_DENIED
@@ -52,7 +52,7 @@ def test_the_command_prints_what_the_page_shows(text, tmp_path):
     config = tmp_path / "elemta.toml"
     config.write_text(f'[server]\nhostname = "mail.example.test"\nstate_dir = "{tmp_path}"\n')
     store = WhyStore(store_path(tmp_path))
-    store.add(RECORDS)
+    store.add(pack(RECORDS))
     store.close()
     command, _, output = text.partition("\n")
     words = command.removeprefix("$ elemta ").split()

@@ -6,9 +6,8 @@ import sqlite3
 import pytest
 
 from elemta.mail.errors import SpoolError
-from elemta.mail.why import Heard, Mail, Ruling, Who, Why
+from elemta.mail.why import Heard, Mail, Ruling, Who, Why, pack
 from elemta.observe.why import WhyStore, explain, store_path, summarise
-from elemta.observe.why import store as stores
 from elemta.server.rules import RULES
 
 NOW = 1_700_000_000.0
@@ -45,7 +44,7 @@ class TestFinding:
             count=7,
             sessions=["0-1-9"],
         )
-        store.add([why])
+        store.add(pack([why]))
         assert list(store.find("")) == [why]
 
     @pytest.mark.parametrize(
@@ -70,18 +69,18 @@ class TestFinding:
         mail = Mail("Ann@Example.org", ("jürgen@example.com",), "1M7ZHE7DV0000", "<x@y>")
         who = Who("0-1-2a", "198.51.100.9", "mta", login="grace")
         others = [record(n, mail=Mail("c@c.test", ("d@d.test",))) for n in (1, 2)]
-        store.add([others[0], record(42, who=who, mail=mail, sessions=["0-1-ff"]), others[1]])
+        store.add(pack([others[0], record(42, who=who, mail=mail, sessions=["0-1-ff"]), others[1]]))
         assert ids(store.find(word)) == [42]
 
     def test_a_part_of_a_word_is_none(self, store):
-        store.add([record()])
+        store.add(pack([record()]))
         for word in ("example", "ann", "0000000", "192.0.2", "xample.net"):
             assert list(store.find(word)) == []
 
     def test_the_latest_come_first(self, store, monkeypatch):
-        monkeypatch.setattr(stores, "BATCH", 7)
+        monkeypatch.setattr("elemta.mail.why.PACK", 1000)
         for batch in range(30):
-            store.add([record(batch * 10 + n, NOW + batch * 10 + n) for n in range(10)])
+            store.add(pack([record(batch * 10 + n, NOW + batch * 10 + n) for n in range(10)]))
         assert ids(store.find("192.0.2.1")) == list(range(299, -1, -1))
         assert ids(store.find("192.0.2.1", NOW + 290.5)) == list(range(299, 290, -1))
 
@@ -89,7 +88,7 @@ class TestFinding:
 class TestBounds:
     def test_what_is_old_goes(self, store):
         for number in range(1000):
-            store.add([record(number, NOW + number)])
+            store.add(pack([record(number, NOW + number)]))
         store.prune(NOW + 700, 10**9)
         assert ids(store.find("")) == list(range(999, 699, -1))
 
@@ -97,7 +96,7 @@ class TestBounds:
         limit = 2**20
         notes = {"text": "x" * 5000}
         for number in range(1000):
-            store.add([record(number, NOW, notes=notes)])
+            store.add(pack([record(number, NOW, notes=notes)]))
             if number % 100 == 99:
                 store.prune(0, limit)
         left = ids(store.find(""))
@@ -114,7 +113,7 @@ class TestTrouble:
         path = store_path(tmp_path)
         path.write_bytes(b"no database at all" * 100)
         store = WhyStore(path)
-        store.add([record()])
+        store.add(pack([record()]))
         assert ids(store.find("")) == [1]
         store.close()
         assert path.with_name("why.db.corrupt").exists()
@@ -123,7 +122,7 @@ class TestTrouble:
         other = sqlite3.connect(store_path(tmp_path), isolation_level=None)
         other.execute("DROP TABLE batches")
         with pytest.raises(SpoolError, match=r"why\.db"):
-            store.add([record()])
+            store.add(pack([record()]))
         other.close()
 
     def test_of_a_folder_that_is_not_there(self, tmp_path):
@@ -134,7 +133,7 @@ class TestTrouble:
 def _write(path, worker):
     store = WhyStore(path)
     for batch in range(40):
-        store.add([record(worker * 10_000 + batch * 50 + n) for n in range(50)])
+        store.add(pack([record(worker * 10_000 + batch * 50 + n) for n in range(50)]))
         store.prune(0, 10**9)
     store.close()
 

@@ -4,12 +4,15 @@ import asyncio
 import socket
 from itertools import count
 
+import msgspec
 import pytest
 
 from elemta.mail.address import Address
+from elemta.mail.events import MessageReceived
 from elemta.mail.ids import SessionId
+from elemta.mail.message import Facts
 from elemta.mail.reply import Reply
-from elemta.mail.why import Heard, Mail, Ruling, Who
+from elemta.mail.why import PACK, Heard, Mail, Ruling, Who, Why, unpack
 from elemta.mailauth import AuthStatus, DkimVerdict, SpfVerdict
 from elemta.net.clock import SystemClock
 from elemta.plugins.contexts import SessionInfo
@@ -28,6 +31,10 @@ def case(number: int = 1, address: str = "192.0.2.1", **options) -> Case:
     return Case(Who(f"s{number}", address, "mta"), options.pop("mail", mail), "rcpt", **options)
 
 
+def taken(it: Journal) -> list[Why]:
+    return [why for pack in it.take() for why in unpack(pack.octets)]
+
+
 @pytest.fixture
 def clock():
     return FakeClock()
@@ -42,11 +49,11 @@ def test_a_refusal_gets_an_id_and_leaves_a_record(it, clock):
     told = it.refuse(RELAY_DENIED, case(note="private"))
     assert told == RELAY_DENIED
     assert told.encode() == f"550 5.7.1 Relaying denied (id {told.id})\r\n".encode()
-    [why] = it.take()
+    [why] = taken(it)
     assert (why.id, why.at, why.count) == (told.id, clock.now(), 1)
     words = "550 5.7.1 Relaying denied"
     assert why.ruling == Ruling("reject", "rcpt", words, "", "relay", "private")
-    assert it.take() == []
+    assert taken(it) == []
 
 
 def test_refusals_that_are_alike_share_one_within_a_second(it, clock):
@@ -58,14 +65,14 @@ def test_refusals_that_are_alike_share_one_within_a_second(it, clock):
     assert it.refuse(Reply(550, "No", "5.7.1"), case()).id != first.id
     clock.advance(1.0)
     assert it.refuse(RELAY_DENIED, case()).id != first.id
-    records = {each.id: each for each in it.take()}
+    records = {each.id: each for each in taken(it)}
     assert len(records) == 5
     assert (records[first.id].count, records[first.id].sessions) == (3, ["s2"])
 
 
 def test_what_has_been_taken_changes_no_more(it):
     first = it.refuse(RELAY_DENIED, case())
-    [why] = it.take()
+    [why] = taken(it)
     assert it.refuse(RELAY_DENIED, case()).id != first.id
     assert why.count == 1
 
@@ -73,7 +80,7 @@ def test_what_has_been_taken_changes_no_more(it):
 def test_an_id_that_a_reply_has_already_is_kept(it):
     told = it.refuse(Reply(451, "Internal error", "4.3.0", "0123abcd"), case(plugin="one"))
     assert told.id == "0123abcd"
-    [why] = it.take()
+    [why] = taken(it)
     assert (why.id, why.ruling.outcome, why.ruling.plugin) == ("0123abcd", "defer", "one")
 
 
@@ -83,7 +90,7 @@ def test_a_flood_of_different_refusals_shares_a_record_beyond_the_bound(it, monk
     assert len(ids) == 11
     last = it.refuse(Reply(550, "No", "5.7.1"), case(plugin="one"))
     assert last.id not in ids
-    records = it.take()
+    records = taken(it)
     assert len(records) == 12
     assert (records[10].count, records[10].who.address) == (190, "")
     assert records[10].ruling.note == journal.MANY
@@ -92,22 +99,107 @@ def test_a_flood_of_different_refusals_shares_a_record_beyond_the_bound(it, monk
 def test_sessions_of_one_record_are_bounded(it):
     for number in range(100):
         it.refuse(RELAY_DENIED, case(number))
-    [why] = it.take()
+    [why] = taken(it)
     assert why.count == 100
     assert len(why.sessions) == journal.MAX_SESSIONS
 
 
+def received(number: int, **options) -> tuple[MessageReceived, Facts]:
+    said = MessageReceived("s1", f"Q{number}", "a@example.org", ["b@example.org"], 1204, 1, 3.1)
+    return said, Facts(session_id="s1", client_address="192.0.2.1", **options)
+
+
+def test_mail_that_is_taken_leaves_all_that_is_known_of_it(it, clock):
+    said, facts = received(
+        1, helo="client", protocol="ESMTPSA", message_id="<x@y>", login="ann", notes={"score": "5"}
+    )
+    info = SessionInfo("s1", "192.0.2.1", "here", "mta", is_trusted=False)
+    info.message.authentication.spf = SpfVerdict(AuthStatus.PASS)
+    info.heard.append(Heard("one", "on_data", "edit", "note", 0.2))
+    it.accept(said, facts, "submission", "TLSv1.3", info)
+    assert taken(it) == [
+        Why(
+            "Q1",
+            clock.now(),
+            Who("s1", "192.0.2.1", "submission", "client", "ESMTPSA", "TLSv1.3", "ann"),
+            Mail("a@example.org", ("b@example.org",), "Q1", "<x@y>", 1204),
+            Ruling("accept", "message"),
+            (Heard("one", "on_data", "edit", "note", 0.2),),
+            "spf=pass",
+            {"score": "5"},
+            3.1,
+        )
+    ]
+
+
+def test_mail_that_is_taken_from_a_unix_socket_on_hold(it):
+    said, facts = received(1)
+    it.hold(case(mail=Mail(queue_id="Q1")))
+    it.accept(said, msgspec.structs.replace(facts, client_address=""), "local", "", None)
+    [why] = taken(it)
+    assert (why.ruling, why.who.address) == (journal.HELD, "unix")
+    assert why.mail.recipients == ("b@example.org",)
+
+
+def test_recipients_of_one_record_are_bounded(it):
+    said, facts = received(1)
+    names = [f"{n}@example.org" for n in range(1000)]
+    it.accept(msgspec.structs.replace(said, to_envelope=names), facts, "mta", "", None)
+    assert taken(it)[0].mail.recipients == tuple(names[: journal.MAX_RECIPIENTS])
+
+
+def test_half_a_character_is_written_out_and_its_neighbours_are_whole(it):
+    for number in range(3):
+        notes = {"n": "\udc80" if number == 1 else "x"}
+        it.accept(*received(number, notes=notes), "mta", "", None)
+    it.refuse(RELAY_DENIED, case(note="x", mail=Mail("\ud83d@b.test")))
+    first, second, third, last = taken(it)
+    assert [each.notes["n"] for each in (first, second, third)] == ["x", "\\udc80", "x"]
+    assert last.mail.sender == "\\ud83d@b.test"
+
+
+def test_many_records_are_packed_in_pieces_and_none_is_missing(it):
+    for number in range(2000):
+        it.accept(*received(number), "mta", "", None)
+    it.refuse(RELAY_DENIED, case())
+    packs = it.take()
+    assert len(packs) > 2
+    assert all(len(pack.octets) < 2 * PACK for pack in packs)
+    ids = [[why.id for why in unpack(pack.octets)] for pack in packs]
+    assert [len(each) for each in ids] == [pack.count for pack in packs]
+    assert [each for some in ids for each in some][:-1] == [f"Q{n}" for n in range(2000)]
+    assert it.take() == []
+
+
+def test_a_pack_knows_when_its_oldest_and_its_latest_were_decided(it, clock):
+    began = clock.now()
+    it.refuse(RELAY_DENIED, case())
+    clock.set(began + 5)
+    it.accept(*received(1), "mta", "", None)
+    [pack] = it.take()
+    assert (pack.first_at, pack.last_at) == (began, began + 5)
+
+
 def test_there_is_a_bound_to_what_waits_and_the_oldest_go(it, monkeypatch):
-    monkeypatch.setattr(journal, "MAX_WAITING", 3)
+    monkeypatch.setattr(journal, "MAX_OTHERS", 3)
     for number in range(5):
-        it.decide(case(mail=Mail(queue_id=f"Q{number}")), journal.ACCEPTED)
+        it.decide(case(mail=Mail(queue_id=f"Q{number}")), journal.HELD)
     assert it.lost == 2
-    taken = it.take()
-    assert [each.id for each in taken] == ["Q0", "Q1", "Q2"]
-    it.decide(case(mail=Mail(queue_id="Q9")), journal.ACCEPTED)
-    it.give_back(taken)
-    assert [each.id for each in it.take()] == ["Q1", "Q2", "Q9"]
+    assert [each.id for each in taken(it)] == ["Q0", "Q1", "Q2"]
+
+
+def test_there_is_a_bound_to_packs_and_of_those_given_back_the_oldest_go(it, monkeypatch):
+    monkeypatch.setattr(journal, "PACK", 1)  # one record in each
+    monkeypatch.setattr(journal, "MAX_PACKS", 3)
+    monkeypatch.setattr(journal, "MAX_KEPT", 2)
+    for number in range(5):
+        it.accept(*received(number), "mta", "", None)
+    assert it.lost == 2
+    packs = it.take()
+    it.accept(*received(9), "mta", "", None)
+    it.give_back(packs)
     assert it.lost == 3
+    assert [each.id for each in taken(it)] == ["Q1", "Q2", "Q9"]
 
 
 def test_what_plugins_leave_with_a_message_is_kept_within_bounds(it):
@@ -117,8 +209,8 @@ def test_what_plugins_leave_with_a_message_is_kept_within_bounds(it):
     for _ in range(100):
         info.heard.append(Heard("one", "on_data", "edit"))
     it.refuse(RELAY_DENIED, case(info=info))
-    it.decide(case(info=info), journal.ACCEPTED)
-    for why in it.take():
+    it.decide(case(info=info), journal.HELD)
+    for why in taken(it):
         assert why.notes == {"score": "5"}
         assert len(why.heard) == 30
 
@@ -128,14 +220,14 @@ def test_what_checks_have_found_is_kept_in_short(it):
     info.message.authentication.spf = SpfVerdict(AuthStatus.PASS)
     info.message.authentication.dkim = (DkimVerdict(AuthStatus.FAIL, "example.org"),)
     it.refuse(RELAY_DENIED, case(info=info))
-    assert it.take()[0].authentication == "spf=pass dkim=fail (example.org)"
+    assert taken(it)[0].authentication == "spf=pass dkim=fail (example.org)"
 
 
 def test_what_could_not_be_written_is_given_again(it):
     it.refuse(RELAY_DENIED, case())
-    taken = it.take()
-    it.give_back(taken)
-    assert it.take() == taken
+    packs = it.take()
+    it.give_back(packs)
+    assert it.take() == packs
 
 
 class Says(RelayPolicy):
@@ -210,7 +302,7 @@ ENVELOPE = ("EHLO client.example.org", "MAIL FROM:<a@example.org>", "RCPT TO:<b@
 async def test_whatever_a_session_refuses_by_the_client_is_told_the_id_of_a_record(site, reply):
     site.policy.reply = reply
     said = (await site.talk(*ENVELOPE))[-1]
-    [why] = site.journal.take()
+    [why] = taken(site.journal)
     assert said == f"{reply} (id {why.id})"
     assert (why.ruling.rule, why.ruling.reply) == (find_rule(reply), str(reply))
     assert (why.who.session_id, why.who.helo) == ("s1", "client.example.org")
@@ -219,7 +311,7 @@ async def test_whatever_a_session_refuses_by_the_client_is_told_the_id_of_a_reco
 
 async def test_a_sender_whose_domain_has_no_mail(site):
     said = (await site.talk(ENVELOPE[0], "MAIL FROM:<a@null.test>"))[-1]
-    [why] = site.journal.take()
+    [why] = taken(site.journal)
     assert said == f"550 5.7.27 The sender's domain accepts no mail (id {why.id})"
     assert (why.ruling.stage, why.mail) == ("mail", Mail("a@null.test"))
 
@@ -227,7 +319,7 @@ async def test_a_sender_whose_domain_has_no_mail(site):
 async def test_a_defect_of_the_server(site):
     site.policy.error = ZeroDivisionError("oh")
     said = (await site.talk(*ENVELOPE))[-1]
-    [why] = site.journal.take()
+    [why] = taken(site.journal)
     assert said == f"421 4.3.0 Internal error, closing connection (id {why.id})"
     assert (why.ruling.stage, why.ruling.rule) == ("rcpt", "defect")
 

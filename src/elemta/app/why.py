@@ -68,24 +68,24 @@ class WorkerWhy:
 
     async def _write(self) -> None:
         journal = self.journal
-        records = journal.take() if journal is not None else []
+        packs = journal.take() if journal is not None else []
         is_pruning = self._clock.monotonic() >= self._prune_at
-        if journal is None or not (records or is_pruning):
+        if journal is None or not (packs or is_pruning):
             return
         try:
             store = self._store
             if store is None:
                 store = self._store = await asyncio.to_thread(WhyStore, self._path)
-            if records:
-                await asyncio.to_thread(store.add, records)
-            records = []
+            if packs:
+                await asyncio.to_thread(store.add, packs)
+            packs = []
             if is_pruning:
                 self._prune_at = self._clock.monotonic() + PRUNE_EVERY
                 before = self._clock.now() - self._keep
                 await asyncio.to_thread(store.prune, before, self._max_size)
             self._trouble = ""
         except SpoolError as error:
-            journal.give_back(records)
+            journal.give_back(packs)
             self._complain(str(error))
         if journal.lost > self._lost:
             self._emit(ev.Notice("why", f"{journal.lost - self._lost} records were lost"))

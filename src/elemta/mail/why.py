@@ -1,10 +1,16 @@
 """Why mail was taken or refused: one record for each decision, to be found by its id later.
 
 Records are written as arrays: a new field goes to the end and has a default, so that what is
-stored already can still be read.
+stored already can still be read. What writes many of them may give the same as tuples, which cost
+less to make; fields at the end that are at their default may be missing from them.
 """
 
+from collections.abc import Iterable
+
 import msgspec
+
+PACK = 64 * 1024  # octets, about: whoever looks for a record decodes all of its pack
+_HEAD = b"\xdd\0\0\0\0"  # an array; how many there are comes last
 
 
 class Who(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -109,3 +115,92 @@ class Why(msgspec.Struct, array_like=True, gc=False):
     ms: float = 0.0
     count: int = 1
     sessions: list[str] = []
+
+
+class Packed(msgspec.Struct, frozen=True, gc=False):
+    """Some records as they are stored.
+
+    Attributes:
+        first_at, last_at: None is older, or newer, seconds since 1970.
+        count: How many there are.
+        octets: An array of `Why` in MessagePack.
+    """
+
+    first_at: float
+    last_at: float
+    count: int
+    octets: bytes
+
+
+class Packer:
+    """Writes records behind one another, each at once: nothing of them is kept otherwise.
+
+    Attributes:
+        octets: What has been written; with room for how many there are before it.
+        count: How many records that is.
+        first_at: When the oldest was decided.
+    """
+
+    __slots__ = ("count", "first_at", "octets")
+
+    def __init__(self) -> None:
+        self.octets = bytearray(_HEAD)
+        self.count = 0
+        self.first_at = 0.0
+
+    def add(self, record: "Why | tuple[object, ...]", at: float) -> None:
+        """Write a record down that was decided at an instant."""
+        octets = self.octets
+        size = len(octets)
+        try:
+            encode_into(record, octets, -1)
+        except UnicodeEncodeError:  # half a character of a plugin's
+            del octets[size:]
+            encode_into(_mended(msgspec.to_builtins(record)), octets, -1)
+        if not self.count or at < self.first_at:
+            self.first_at = at
+        self.count += 1
+
+    def seal(self, last_at: float) -> Packed:
+        """Give what has been written, and begin anew."""
+        octets, count = self.octets, self.count
+        octets[1:5] = count.to_bytes(4)
+        self.octets, self.count = bytearray(_HEAD), 0
+        return Packed(self.first_at, last_at, count, bytes(octets))
+
+
+def pack(records: Iterable[Why]) -> list[Packed]:
+    """Write records down."""
+    packer, packed, last_at = Packer(), list[Packed](), 0.0
+    for record in records:
+        last_at = max(record.at, last_at) if packer.count else record.at
+        packer.add(record, record.at)
+        if len(packer.octets) >= PACK:
+            packed.append(packer.seal(last_at))
+    if packer.count:
+        packed.append(packer.seal(last_at))
+    return packed
+
+
+def unpack(octets: bytes) -> list[Why]:
+    """Read records that were written down.
+
+    Raises:
+        msgspec.MsgspecError: They are none.
+    """
+    return _decode(octets)
+
+
+def _mended(value: object) -> object:
+    """Write out what UTF-8 has no octets for."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_mended(name): _mended(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mended(each) for each in value]
+    return value
+
+
+encode_into = msgspec.msgpack.Encoder().encode_into
+_decode = msgspec.msgpack.Decoder(list[Why]).decode

@@ -5,6 +5,9 @@ for the same client and in the same words, is counted and told the same id: who 
 thousand times a second leaves one record. Where too many different ones come at once, those that
 the same plugin or rule has refused share one.
 
+Of mail that is taken, the usual case, each record is written as it comes: its octets lie behind one
+another, and nothing else of it is kept. Other records can still change until they are given away.
+
 Nothing here waits or raises; all is in memory, and bounded.
 """
 
@@ -14,14 +17,17 @@ from collections.abc import Callable
 import msgspec
 
 from elemta.mail.clock import Clock
+from elemta.mail.events import MessageReceived
+from elemta.mail.message import Facts
 from elemta.mail.reply import Reply, clean_text
-from elemta.mail.why import Mail, Ruling, Who, Why
+from elemta.mail.why import PACK, Heard, Mail, Packed, Packer, Ruling, Who, Why
 from elemta.mailauth import Authentication
 from elemta.plugins.contexts import SessionInfo
 
 MAX_REFUSED = 10_000  # records of refusals that wait; beyond them they are told apart no more
-MAX_WAITING = 20_000  # records in all; beyond them mail that is taken leaves none
-MAX_KEPT = 5_000  # of these once the disk has not taken them: that can last
+MAX_OTHERS = 20_000  # of these and what is neither a refusal nor simply taken
+MAX_PACKS = 256  # of records, 64 KiB each: about 80,000; beyond them the latest leave none
+MAX_KEPT = 64  # of these once the disk has not taken them: that can last
 MAX_SESSIONS = 10  # named in one record beside the first
 MAX_RECIPIENTS = 20  # likewise
 MAX_NOTES = 2000  # characters of what plugins have left with a message
@@ -32,6 +38,8 @@ ACCEPTED = Ruling("accept", "message")
 HELD = Ruling("hold", "message", note="its route holds it")
 SILENT = Reply(421, "")
 """In place of a reply, where a connection ends without one."""
+_NO_NOTES: dict[str, str] = {}
+_TAKEN = "accept", "message"  # as `ACCEPTED`, without what it does not need
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -66,8 +74,11 @@ class Journal:
 
     def __init__(self, clock: Clock, find_rule: Callable[[Reply], str]) -> None:
         self._clock = clock
+        self._now = clock.now
         self._find_rule = find_rule
-        self._records: list[Why] = []
+        self._packer = Packer()
+        self._packs: list[Packed] = []
+        self._records: list[Why] = []  # that can change until they are taken
         self._refused = 0
         self._seen: dict[object, tuple[Why, Reply]] = {}
         self._seen_at = 0.0
@@ -100,15 +111,65 @@ class Journal:
             why.sessions = [*why.sessions, who.session_id][:MAX_SESSIONS]
         return told if told == reply else Reply(reply.code, reply.text, reply.enhanced, why.id)
 
+    def accept(
+        self,
+        said: MessageReceived,
+        facts: Facts,
+        listener: str,
+        tls: str,
+        info: SessionInfo | None,
+    ) -> None:
+        """Write down that a message was taken, and nobody had it put aside.
+
+        Args:
+            said: What the log is told.
+            facts: What the queue knows of it.
+            listener: The kind of listener.
+            tls: The version of TLS, "" in clear.
+            info: What plugins know of the session.
+        """
+        queue_id, packer, notes = said.queue_id, self._packer, facts.notes
+        ruling: Ruling | tuple[str, str] = _TAKEN
+        if self._held and self._held.pop(queue_id, None) is not None:
+            ruling = HELD
+        heard: tuple[Heard, ...] = ()
+        authentication = ""
+        if info is not None:
+            heard, found = tuple(info.heard), info.find_authentication()
+            authentication = "" if found is None else in_short(found)
+        at = self._now()
+        address = facts.client_address or "unix"
+        packer.add(
+            (  # a `Why`
+                queue_id,
+                at,
+                (facts.session_id, address, listener, facts.helo, facts.protocol, tls, facts.login),
+                (
+                    said.from_envelope,
+                    said.to_envelope[:MAX_RECIPIENTS],
+                    queue_id,
+                    facts.message_id,
+                    said.message_size,
+                ),
+                ruling,
+                heard,
+                authentication,
+                _within_room(notes) if notes else _NO_NOTES,
+                said.processing_time_ms,
+            ),
+            at,
+        )
+        if len(packer.octets) >= PACK:
+            self._seal()
+
     def decide(self, case: Case, ruling: Ruling, ms: float = 0.0) -> None:
         """Write down what is no refusal: it is found by its queue id."""
-        if ruling is ACCEPTED and case.mail.queue_id in self._held:
-            del self._held[case.mail.queue_id]
+        if ruling is ACCEPTED and self._held.pop(case.mail.queue_id, None) is not None:
             ruling = HELD
-        if len(self._records) >= MAX_WAITING:
+        if len(self._records) >= MAX_OTHERS:
             self.lost += 1
             return
-        why = Why(case.mail.queue_id, self._clock.now(), case.who, case.mail, ruling, ms=ms)
+        why = Why(case.mail.queue_id, self._now(), case.who, case.mail, ruling, ms=ms)
         if case.info is not None:
             _add_facts(why, case.info)
         self._records.append(why)
@@ -117,22 +178,35 @@ class Journal:
         """Take note that a message begins on hold; it is about to be accepted, which says so."""
         self._held[case.mail.queue_id] = case
 
-    def take(self) -> list[Why]:
+    def take(self) -> list[Packed]:
         """Give what has gathered; nothing of it changes any more."""
         unaccepted, self._held = self._held, {}
         for case in unaccepted.values():
             self.decide(case, HELD)
-        records, self._records = self._records, []
-        self._refused = 0
+        for why in self._records:
+            self._packer.add(why, why.at)
+            if len(self._packer.octets) >= PACK:
+                self._seal()
+        if self._packer.count:
+            self._seal()
+        self._records.clear()
         self._seen.clear()
-        return records
+        self._refused = 0
+        packs, self._packs = self._packs, []
+        return packs
 
-    def give_back(self, records: list[Why]) -> None:
+    def give_back(self, packs: list[Packed]) -> None:
         """Take what could not be written, to be given again; without room the oldest go."""
-        room = max(0, min(MAX_KEPT, MAX_WAITING) - len(self._records))
-        self.lost += max(0, len(records) - room)
-        self._records[:0] = records[len(records) - min(room, len(records)) :]
-        self._refused = len(self._records)
+        surplus = max(0, len(packs) - MAX_KEPT)
+        self.lost += sum(pack.count for pack in packs[:surplus])
+        self._packs[:0] = packs[surplus:]
+
+    def _seal(self) -> None:
+        pack = self._packer.seal(self._now())
+        if len(self._packs) < MAX_PACKS:
+            self._packs.append(pack)
+        else:
+            self.lost += pack.count
 
     def _record(self, reply: Reply, case: Case) -> Why:
         said = "" if reply is SILENT else str(Reply(reply.code, reply.text, reply.enhanced))
@@ -155,27 +229,33 @@ def _alike(mail: Mail) -> tuple[object, ...]:
 def _add_facts(why: Why, info: SessionInfo) -> None:
     """Add what plugins have said, and what they have found out."""
     why.heard = tuple(info.heard)
-    room = MAX_NOTES
-    for name, note in (info.gather_notes() or {}).items():
-        room -= len(name) + len(note)
-        if room > 0:
-            why.notes[name] = note
+    why.notes = _within_room(info.gather_notes() or _NO_NOTES)
     authentication = info.find_authentication()
     if authentication is not None:
         why.authentication = in_short(authentication)
 
 
+def _within_room(notes: dict[str, str]) -> dict[str, str]:
+    """Give the notes for which there is room in a record, as far as that goes."""
+    room, kept = MAX_NOTES, {}
+    for name, note in notes.items():
+        room -= len(name) + len(note)
+        if room > 0:
+            kept[name] = note
+    return kept
+
+
 def in_short(found: Authentication) -> str:
     """Write what checks have found: "spf=pass dkim=pass (example.org) dmarc=pass"."""
-    words = [
-        f"{name}={verdict.status}"
-        for name, verdict in (
-            ("iprev", found.iprev),
-            ("spf", found.spf),
-            ("dmarc", found.dmarc),
-            ("arc", found.arc),
-        )
-        if verdict is not None
-    ]
-    words += [f"dkim={each.status} ({each.domain})" for each in found.dkim[:5]]
-    return clean_text(" ".join(words), MAX_NOTE)
+    words = ""
+    if found.iprev is not None:
+        words = f" iprev={found.iprev.status}"
+    if found.spf is not None:
+        words += f" spf={found.spf.status}"
+    if found.dmarc is not None:
+        words += f" dmarc={found.dmarc.status}"
+    if found.arc is not None:
+        words += f" arc={found.arc.status}"
+    for each in found.dkim[:5]:
+        words += f" dkim={each.status} ({each.domain})"
+    return clean_text(words[1:], MAX_NOTE) if words else ""

@@ -20,11 +20,10 @@ import apsw
 import msgspec
 
 from elemta.mail.errors import SpoolError
-from elemta.mail.why import Why
+from elemta.mail.why import Packed, Why, unpack
 from elemta.net.side_database import open_side_database
 
 FILE = "why.db"
-BATCH = 500  # records of a row at most: whoever looks for one decodes its neighbours, too
 PRUNED_AT_ONCE = 200  # rows
 MAX_ROUNDS = 500  # of these at one call
 SPARE = 0.95  # of the largest size is left: not every call has to make room again
@@ -40,9 +39,6 @@ _TABLES = """
 _LOOK = "SELECT number, first_at, last_at, records FROM batches LIMIT 1"
 _OLDEST = f"SELECT number FROM batches ORDER BY number LIMIT {PRUNED_AT_ONCE}"  # noqa: S608 - our own
 _SIZES = f"SELECT number, length(records) FROM batches ORDER BY number LIMIT {PRUNED_AT_ONCE}"  # noqa: S608 - as above
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Why]).decode
 
 
 class WhyStore:
@@ -63,13 +59,9 @@ class WhyStore:
         with self._lock:
             self._connection.close()
 
-    def add(self, records: Sequence[Why]) -> None:
+    def add(self, packs: Sequence[Packed]) -> None:
         """Write records down, all or none."""
-        rows = []
-        for at in range(0, len(records), BATCH):
-            part = records[at : at + BATCH]
-            instants = [each.at for each in part]
-            rows.append((min(instants), max(instants), _encode(part)))
+        rows = [(pack.first_at, pack.last_at, pack.octets) for pack in packs]
         with self._blaming(), self._connection:
             self._connection.executemany(
                 "INSERT INTO batches (first_at, last_at, records) VALUES (?, ?, ?)", rows
@@ -128,7 +120,7 @@ class WhyStore:
                 ).fetchall()
             for _, records in rows:
                 if wanted in records.lower() or not folded.isascii():
-                    found = (why for why in _decode(records) if _is_about(why, folded))
+                    found = (why for why in unpack(records) if _is_about(why, folded))
                     yield from sorted(
                         (why for why in found if why.at >= since), key=_instant, reverse=True
                     )
