@@ -109,7 +109,7 @@ async def test_what_is_decided_later_is_found_by_the_queue_id(site, event, outco
 
 
 async def test_a_message_that_its_route_holds(site):
-    event = ev.MessageEnqueued("Q1", "<x@y>", "normal", "hold", "a@b.test", "s1")
+    event = ev.MessageHeld("Q1", "<x@y>", "a@b.test", "s1")
     site.why.heard[type(event)](event)
     [pack] = site.why.journal.take()
     [why] = unpack(pack.octets)
@@ -124,7 +124,6 @@ async def test_a_message_that_its_route_holds(site):
         ev.MessageDiscarded("s1", "Q1", "one"),  # the session has told it
         ev.MessageQuarantined("s1", "Q1", "one"),
         ev.StateChanged("Q1", "c@d.test", "hold", "active"),
-        ev.MessageEnqueued("Q1", "<x@y>", "normal", "active"),
     ],
 )
 async def test_what_is_no_decision_of_ours_leaves_nothing(site, event):

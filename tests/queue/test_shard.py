@@ -98,6 +98,15 @@ async def test_recipients_go_by_destination_in_jobs_of_a_size(tmp_path):
         assert await station.states(message) == {8: State.HOLD}
 
 
+async def test_a_message_that_its_route_holds_says_so_once(tmp_path):
+    async with Station(tmp_path) as station:
+        station.courier.held_domains.add("held.test")
+        message = await station.submit("x@held.test")
+        await station.submit("x@b.test")
+        (held,) = station.of(ev.MessageHeld)
+        assert held == ev.MessageHeld(message.queue_id, "<1@local.test>", "ann@local.test")
+
+
 async def test_a_deferred_recipient_is_tried_when_it_is_due_and_not_before(tmp_path):
     async with Station(tmp_path) as station:
         station.courier.by_local["bob"] = [DEFERRED, DEFERRED, DELIVERED]

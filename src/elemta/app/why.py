@@ -47,7 +47,7 @@ class WorkerWhy:
             ev.MessageDiscarded: self._set_aside,
             ev.MessageQuarantined: self._set_aside,
             ev.StateChanged: self._moved,
-            ev.MessageEnqueued: self._enqueued,
+            ev.MessageHeld: self._held,
         }
 
     def beat(self) -> None:
@@ -123,13 +123,10 @@ class WorkerWhy:
             note = event.reason or "an order said so"
             self._decide(mail, Ruling(State(event.after).value, "queue", note=note))
 
-    def _enqueued(self, event: ev.Event) -> None:
+    def _held(self, event: ev.Event) -> None:
         """Write down that a message begins on hold."""
-        if self.journal is None or not isinstance(event, ev.MessageEnqueued):
-            return
-        if event.queue == State.HOLD:
-            named = event.queue_id, event.message_id_header
-            mail = Mail(event.mail_from, (), *named)
+        if self.journal is not None and isinstance(event, ev.MessageHeld):
+            mail = Mail(event.mail_from, (), event.queue_id, event.message_id_header)
             self.journal.hold(Case(Who(event.session_id), mail, ""))
 
     def _decide(self, mail: Mail, ruling: Ruling) -> None:

@@ -245,6 +245,15 @@ class MessageEnqueued(Event, tag="message_enqueued", frozen=True, omit_defaults=
     session_id: str = ""
 
 
+class MessageHeld(Event, tag="message_held", frozen=True, omit_defaults=True):
+    """A message is durable in the queue, and its route holds it from the beginning."""
+
+    queue_id: str
+    message_id_header: str
+    mail_from: str = ""
+    session_id: str = ""
+
+
 class AttemptEvent(Event, frozen=True, omit_defaults=True):
     """The common fields of what an attempt came to, for one recipient.
 

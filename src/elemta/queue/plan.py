@@ -101,6 +101,10 @@ class Plan:
                 facts.session_id,
             )
         )
+        if state is State.HOLD:
+            path = "" if sender is None else str(sender)
+            named = message.queue_id, facts.message_id
+            self._emit(ev.MessageHeld(*named, path, facts.session_id))
         if not groups or self.is_closed:
             return
         residents = self.residents
