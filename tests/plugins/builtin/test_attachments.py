@@ -1,5 +1,6 @@
 """Attachments: what is found in them, and what is done about it."""
 
+import base64
 import gzip
 from email import message_from_bytes
 
@@ -31,6 +32,21 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(50)
 EXE = 'filename="a.exe"'
 
 
+def two_types(rest: bytes) -> bytes:
+    """A message of which readers take one type or the other."""
+    return b"Content-Type: text/plain\r\nContent-Type: text/html\r\n" + rest
+
+
+def forwarded(name: str, inner: bytes = b"Subject: inner\r\n\r\nhello\r\n") -> bytes:
+    """A message with another one, which is named by its subject."""
+    return (
+        b"Content-Type: multipart/mixed; boundary=outer\r\n\r\n--outer\r\n"
+        b'Content-Type: message/rfc822; name="' + name.encode() + b'"\r\n'
+        b'Content-Disposition: attachment; filename="' + name.encode() + b'"\r\n\r\n'
+        + inner + b"\r\n--outer--\r\n"
+    )  # fmt: skip
+
+
 async def ask(content: bytes, **settings):
     async with PluginBench(Attachments, settings) as it:
         await it.mail_from()
@@ -49,6 +65,7 @@ def header(answer) -> str:
     [
         (attached(b"x", EXE), "executable: extension exe"),
         (attached(b"x", 'filename="invoice.pdf.EXE"'), "executable: extension exe"),
+        (attached(b"x", 'filename="Re: a.exe"'), "executable: extension exe"),
         (attached(b"x", "filename*0*=utf-8''a.%65; filename*1=xe"), "executable: extension exe"),
         (attached(b"x", 'filename="=?utf-8?B?YS5leGU=?="'), "executable: extension exe"),
         (attached(b"x", type_='text/plain; name="a.scr"'), "executable: extension scr"),
@@ -140,8 +157,15 @@ async def test_bombs(content):
     [
         attached(zipped({"a": b"x" * 100})[:-1]),
         attached(b"PK\x03\x04"),
-        attached(b"x").replace(b"eA==", b"eA==eA=="),
+        attached(b"x").replace(b"eA==", b"=A" * 2000),
         attached(b"x").replace(b"boundary=frontier", b"boundary=frontier; boundary=x"),
+        two_types(b"Content-Transfer-Encoding: base64\r\n\r\neA=="),
+        two_types(b'Content-Disposition: inline; filename="a.txt"\r\n\r\nx'),
+        two_types(b"\r\n\r\n--x\r\nContent-Type: application/zip\r\n\r\nx"),
+        two_types(b'\r\nCONTENT-TYPE: text/plain;\r\n name="a.exe"\r\n\r\nx'),
+        two_types(b"\r\nx\0"),
+        two_types(b"\r\nM=5A=00"),
+        two_types(b"\r\nbegin 644 a.exe\r\n"),
     ],
 )
 async def test_what_is_not_clear(content):
@@ -149,6 +173,49 @@ async def test_what_is_not_clear(content):
     assert (answer.action, header(answer)) == (Action.QUARANTINE, "unclear")
     refused = await ask(content, on_unclear="reject")
     assert str(refused.reply) == "550 5.7.1 The message or a file in it is broken"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        attached(b"x").replace(b"eA==", b"eA==\r\n-- \r\nA list of ours"),
+        two_types(b"\r\nhello\r\n"),
+        two_types(b'\r\n<meta http-equiv="content-type" content="text/html">hello\r\n'),
+        b"no field\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\n\r\nx\r\n",
+    ],
+)
+async def test_what_is_broken_but_the_same_in_any_reading(content):
+    answer = await ask(content)
+    assert (answer.action, header(answer)) == (Action.CONTINUE, "malformed")
+    refused = await ask(content, on_malformed="reject")
+    assert str(refused.reply) == "550 5.7.1 The message is broken"
+    assert (await ask(content, on_malformed="continue", on_unclear="reject")).edits == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        base64.b64encode(PE) + b"eA==",  # for who stops at the end
+        b"TQ==" + base64.b64encode(PE[1:]),  # for who begins anew behind it
+        b"=" + base64.b64encode(PE[:99]) + b"=A",  # for who does not see it
+    ],
+)
+async def test_what_is_broken_is_looked_at_in_each_way(text):
+    assert (await ask(attached(b"x").replace(b"eA==", text))).is_refused
+
+
+@pytest.mark.parametrize("name", ["Re: example.com", "example.com", "news of samoa.ws"])
+async def test_a_message_is_no_program_whatever_its_subject(name):
+    content = forwarded(name)
+    answer = await ask(content)
+    assert (answer.action, answer.edits, answer.note) == (Action.CONTINUE, (), "")
+    assert (await ask(content.replace(b"message/rfc822", b"application/x"))).is_refused
+    assert (await ask(content.replace(b"Subject: inner", b""))).is_refused  # no message at all
+    assert (await ask(forwarded(name, attached(b"x", EXE)))).is_refused
+
+
+async def test_a_message_that_is_called_like_a_script_is_marked():
+    assert header(await ask(forwarded("Re: start.bat"))) == "disguised"
 
 
 async def test_a_bomb_does_not_hide_what_is_before_it_nor_a_broken_file_what_is_behind():

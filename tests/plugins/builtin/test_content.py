@@ -145,9 +145,30 @@ async def test_what_is_found_counts_even_if_the_rest_is_too_much_or_not_clear():
     rule = {**WORD, "headers": ["Subject"]}
     assert (await ask(b"Subject: free money\r\n" + many_parts(10_000), rule)).is_refused
     broken = attached(b"x", type_="text/plain").replace(b"eA==", b"eA==eA==")
+    marked = await ask(broken, WORD)
+    assert (marked.action, header(marked)) == (Action.CONTINUE, "malformed")
+    broken = broken.replace(b"base64", b"uuencode")
     kept = await ask(broken, WORD)
     assert (kept.action, header(kept)) == (Action.QUARANTINE, "unclear")
     assert (await ask(broken.replace(b"See the", b"free money"), WORD)).is_refused
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"free money",
+        b"free=20m=6Fney",
+        b"<p>free <b>mo</b>ney",
+        b"\r\nX: y; charset=utf-7\r\n\r\nfree +AG0-oney",
+    ],
+)
+async def test_a_broken_text_is_read_in_all_ways(text):
+    broken = b"Content-Type: text/plain\r\nContent-Type: text/html\r\n\r\n"
+    assert (await ask(broken + text, WORD)).is_refused
+    assert header(await ask(broken + b"hello", WORD)) == "malformed"
+    assert not (await ask(broken + text, {**WORD, "parts": ["application/*"]})).is_refused
+    many = b"".join(b"charset=x%d " % number for number in range(9))
+    assert header(await ask(broken + many, WORD)) == "unclear"
 
 
 async def test_without_rules_nothing_is_looked_at():

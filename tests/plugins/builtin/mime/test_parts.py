@@ -101,6 +101,7 @@ def test_transfer_encodings(encoding, body, data):
     ("encoding", "body"),
     [
         ("base64", b"QQ==TVo="),
+        ("base64", b"=A" * 2000),
         ("x-uuencode", b"MZ"),
         ("x-uuencode", b"begin 644 a\r\n#35H\r\n"),
         ("x-uuencode", b"begin 644 a\r\n~~~\r\nend\r\n"),

@@ -8,11 +8,12 @@ them), or they are `TooMuch`; nobody may call the last two harmless.
 from elemta.plugins.builtin._mime.budget import Budget, Limits, TooMuch, Unclear
 from elemta.plugins.builtin._mime.magic import Kind, find_kind
 from elemta.plugins.builtin._mime.members import Member, find_archive, read_members
-from elemta.plugins.builtin._mime.parts import Part, read_parts
+from elemta.plugins.builtin._mime.parts import BEHIND, Part, is_only_text, read_parts
 from elemta.plugins.builtin._mime.reading import InspectionSettings, Reader
 from elemta.plugins.builtin._mime.words import decode_text
 
 __all__ = [
+    "BEHIND",
     "Budget",
     "InspectionSettings",
     "Kind",
@@ -25,6 +26,7 @@ __all__ = [
     "decode_text",
     "find_archive",
     "find_kind",
+    "is_only_text",
     "read_members",
     "read_parts",
 ]

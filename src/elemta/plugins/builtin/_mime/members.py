@@ -75,16 +75,20 @@ def _read_zip(data: bytes, budget: Budget) -> Iterator[Member]:
     # counted before the list is read: the number that it says of itself may be any
     budget.take_entries(data.count(_ZIP_ENTRY))
     _check_extras(data)
+    odd = ""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for entry in archive.infolist():
             if entry.flag_bits & (_ENCRYPTED | _STRONGLY):
                 yield Member(_zip_names(entry), None)
             elif entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                raise Unclear(f"method {entry.compress_type} in a zip archive")
+                odd = f"method {entry.compress_type} in a zip archive"
+                yield Member(_zip_names(entry), b"")
             else:
                 with archive.open(entry) as opened:
                     unpacked = _gather(opened.read, len(data), budget)
                 yield Member(_zip_names(entry), unpacked)
+    if odd:
+        raise Unclear(odd)
 
 
 def _check_extras(data: bytes) -> None:

@@ -15,7 +15,18 @@ _NOT_BASE64 = bytes(set(range(256)) - set(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 ))  # fmt: skip
 _UU = re.compile(rb"(?:^|\n)begin [0-7]{3,4} [^\r\n]{1,1000}\r?\n")
+_MANY_ENDS = 1000  # in base64; who writes so many wants to keep us busy
 _UU_LINE = 61  # characters without the length: 45 octets and a checksum
+_OF_FILES = (
+    *(b"base64", b"binhex", b"uuenc", b"x-uue", b"\nbegin ", b"\rbegin ", b"=ybegin "),
+    b"filename",
+)
+_TYPE_FIELD = re.compile(rb"(?<![^\r\n \t])content-type[^\r\n]*(?:[\r\n]+[ \t][^\r\n]*)*")
+_TEXT_FIELD = re.compile(
+    rb"content-type:[ \t\r\n]*(?:text/(?:plain|html)|multipart/(?:alternative|mixed|related))\b"
+    rb"(?![^\0]*\bname)"
+)
+BEHIND = "base64 that goes on behind its end"
 
 
 @dataclass(slots=True)
@@ -52,9 +63,23 @@ class Part:
         Raises:
             Unclear: Readers would make different things of it.
         """
+        readings = self.readings(data)
+        if len(readings) > 1:
+            raise Unclear(BEHIND)
+        return readings[0]
+
+    def readings(self, data: bytes) -> list[bytes]:
+        """Give all that readers may make of what it holds: one where they agree.
+
+        Raises:
+            Unclear: They may make more of it than can be told.
+        """
         body = data[self.body_at : self.end]
         if self.encoding == b"base64":
             return _decode_base64(body)
+        return [self._decode(body)]
+
+    def _decode(self, body: bytes) -> bytes:
         if self.encoding == b"quoted-printable":
             return binascii.a2b_qp(body)
         if self.encoding in {b"x-uuencode", b"uuencode", b"x-uue"}:
@@ -63,6 +88,22 @@ class Part:
                 raise Unclear("uuencode without a beginning")
             return _decode_uu(body[found.end() :])
         return body
+
+
+def is_only_text(data: bytes) -> bool:
+    """Whether nothing but text is in a message, in whatever way it is read.
+
+    So it is where no field says otherwise, wherever fields may begin: then the message may be
+    broken, but nobody finds a file in it.
+    """
+    lowered = data.lower()
+    if (
+        b"\0" in data
+        or b"\0" in binascii.a2b_qp(data)
+        or any(word in lowered for word in _OF_FILES)
+    ):
+        return False
+    return all(_TEXT_FIELD.match(found[0]) for found in _TYPE_FIELD.finditer(lowered))
 
 
 def read_parts(data: bytes, budget: Budget) -> list[Part]:
@@ -132,10 +173,21 @@ class _Walk:
         """What is between parts is shown by nobody."""
 
 
-def _decode_base64(body: bytes) -> bytes:
-    clean, pad, rest = body.translate(None, _NOT_BASE64).partition(b"=")
-    if pad and rest.strip(b"="):
-        raise Unclear("base64 that goes on behind its end")
+def _decode_base64(body: bytes) -> list[bytes]:
+    """Decode as those do who stop at an end, who begin anew behind it, and who do not see it."""
+    clean = body.translate(None, _NOT_BASE64)
+    first, _, rest = clean.partition(b"=")
+    if not rest.strip(b"="):
+        return [_decode_bare(first)]
+    if rest.count(b"=") > _MANY_ENDS:
+        raise Unclear("base64 with very many ends")
+    anew = b"".join(_decode_bare(piece) for piece in clean.split(b"="))
+    through = _decode_bare(clean.replace(b"=", b""))
+    return list(dict.fromkeys((_decode_bare(first), anew, through)))
+
+
+def _decode_bare(clean: bytes) -> bytes:
+    """Decode base64 that has nothing in it but its letters."""
     whole = len(clean) - (len(clean) % 4 == 1)
     return binascii.a2b_base64(clean[:whole] + b"=" * (-whole % 4))
 

@@ -53,6 +53,11 @@ class InspectionSettings(Settings):
         description="What becomes of a message that cannot be read, or not in one way only: "
         "what one reader takes for text is a program to another.",
     )
+    on_malformed: Verdict = Field(
+        default="tag",
+        description="What becomes of a message that is broken, but in which there is the same "
+        "however it is read: nothing but text, or what has been looked at in each way.",
+    )
 
     def concern(self, session: SessionInfo) -> bool:
         """Whether mail of this session is looked at."""

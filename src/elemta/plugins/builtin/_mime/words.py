@@ -151,6 +151,11 @@ def is_turned(name: str) -> bool:
     return _TURNING(name) is not None
 
 
+def spellings(name: str) -> tuple[str, ...]:
+    """Give a name as it may end up on a disk: "Re: a.exe" is "Re_ a.exe" to most, "Re" to some."""
+    return (name, name.replace(":", "_")) if ":" in name else (name,)
+
+
 def extensions(name: str) -> Iterator[str]:
     """Give the extensions of a name, the last first; "a.exe. " is "exe" where files are run."""
     base = re.split(r"[/\\]", shown(name))[-1].rstrip(". ")

@@ -1,9 +1,12 @@
 """Looks at all that is attached to a message, and says what is not as it should be."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from elemta.plugins.builtin._mime import (
+    BEHIND,
     Budget,
     Kind,
     Part,
@@ -11,24 +14,27 @@ from elemta.plugins.builtin._mime import (
     Unclear,
     find_archive,
     find_kind,
+    is_only_text,
     read_members,
     read_parts,
 )
 from elemta.plugins.builtin._mime.magic import EXTENSIONS
-from elemta.plugins.builtin._mime.words import extensions, is_turned
+from elemta.plugins.builtin._mime.words import extensions, is_turned, spellings
 
 MAX_FINDINGS = 50  # of a message; further ones tell nothing new
 
 _PACKED = {"gz", "bz2", "xz", "lzma"}  # extensions of files whose names go on before them
 _MESSAGES = {"message/global", "message/rfc822", "message/news"}
+_OF_DOMAINS = {"com", "ws"}  # what subjects end with, and no text can be run as
+_FIELD = re.compile(rb"\s{0,4}[!-9;-~]{1,100}[ \t]{0,100}:")  # how a message begins
 
 
 class Finding(NamedTuple):
     """Something in a message.
 
     Attributes:
-        what: "executable", "disguised", "mismatch", "encrypted", "opaque", "too_complex" or
-            "unclear".
+        what: "executable", "disguised", "mismatch", "encrypted", "opaque", "too_complex",
+            "unclear" or "malformed".
         why: For the operator.
         part: In which part of the message it is; None where that is not known.
     """
@@ -73,23 +79,32 @@ class Inspection:
         try:
             parts = read_parts(message, self._budget)
         except Unclear as error:
-            self._find("unclear", str(error))
+            self._find("malformed" if is_only_text(message) else "unclear", str(error))
             return
         for part in parts:
             if not layer:
                 self._part = part
-            if part.type in self._types:
-                self._find("executable", f"type {part.type}")
+            self._look_at_part(part, message, layer)
+
+    def _look_at_part(self, part: Part, message: bytes, layer: int) -> None:
+        if part.type in self._types:
+            self._find("executable", f"type {part.type}")
+        if _is_message(part, message):
+            self._look_at_subjects(part.names)
+        else:
             self._look_at_names(part.names)
-            try:
-                octets = part.decode(message)
-            except Unclear as error:
-                self._find("unclear", str(error))
-                continue
+        try:
+            readings = part.readings(message)
+        except Unclear as error:
+            self._find("unclear", str(error))
+            return
+        if len(readings) > 1:
+            self._find("malformed", BEHIND)
+        for octets in readings:
             self._look_at_octets(octets, part.names, layer, part.type)
 
     def _look_at_names(self, names: Sequence[str]) -> None:
-        for name in names:
+        for name in _spelled(names):
             last, *others = [*extensions(name), ""]
             if last in self._blocked:
                 self._find("executable", f"extension {last}")
@@ -97,6 +112,13 @@ class Inspection:
                 self._find("disguised", f"another extension before {last}")
             if is_turned(name):
                 self._find("disguised", "a name that turns its direction")
+
+    def _look_at_subjects(self, names: Sequence[str]) -> None:
+        """Look at names of messages: those are subjects, such as "Re: example.com"."""
+        for name in _spelled(names):
+            last = next(extensions(name), "")
+            if last in self._blocked and last not in _OF_DOMAINS:
+                self._find("disguised", f"a message with extension {last}")
 
     def _look_at_octets(
         self, octets: bytes, names: Sequence[str], layer: int, type_: str = ""
@@ -134,6 +156,15 @@ class Inspection:
                     self._look_at_octets(member.data, inner, layer)
         except Unclear as error:
             self._find("unclear", str(error))
+
+
+def _is_message(part: Part, message: bytes) -> bool:
+    """Whether a part is a message, and so shown as one, whatever it is called."""
+    return part.type == "message/rfc822" and _FIELD.match(message, part.body_at) is not None
+
+
+def _spelled(names: Sequence[str]) -> Iterator[str]:
+    return chain.from_iterable(map(spellings, names))
 
 
 def _unpacked_names(names: Sequence[str]) -> list[str]:

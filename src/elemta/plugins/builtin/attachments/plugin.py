@@ -19,6 +19,7 @@ _ORDER: tuple[Action, ...] = ("continue", "tag", "strip", "quarantine", "defer",
 _TEXTS = {
     "too_complex": "The message has more parts or files than can be looked at",
     "unclear": "The message or a file in it is broken",
+    "malformed": "The message is broken",
     "encrypted": "Encrypted archives are not taken",
 }
 _TEXT = "Attachments of this type are not taken"

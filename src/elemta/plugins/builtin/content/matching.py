@@ -1,15 +1,29 @@
 """Tries all rules on a message."""
 
+import binascii
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from elemta.mail.headers import iter_fields
-from elemta.plugins.builtin._mime import Budget, Part, TooMuch, Unclear, decode_text, read_parts
+from elemta.plugins.builtin._mime import (
+    BEHIND,
+    Budget,
+    Part,
+    TooMuch,
+    Unclear,
+    decode_text,
+    is_only_text,
+    read_parts,
+)
 from elemta.plugins.builtin._mime.words import decode_words, unfold
 from elemta.plugins.builtin.content.settings import Rule
 from elemta.plugins.builtin.content.text import fold, normalise, strip_html
 from elemta.plugins.builtin.rules.lists.matching import compile_pattern
+
+_CHARSET = re.compile(rb"charset\*?[ \t]*=[ \t]*[\"']?([a-z0-9_.:-]{1,60})")
+_MOST_CHARSETS = 3
 
 
 class Piece:
@@ -38,11 +52,13 @@ class Match(NamedTuple):
     Attributes:
         rules: Those that match.
         unclear, too_complex: Why not all of the message was looked at; "" where it was.
+        malformed: What is broken in it, though all of it was looked at.
     """
 
     rules: list[Rule]
-    unclear: str
-    too_complex: str
+    unclear: str = ""
+    too_complex: str = ""
+    malformed: str = ""
 
 
 class Ruleset:
@@ -73,16 +89,31 @@ class Ruleset:
                 if wanted:
                     trial.take(len(value))
                     trial.test(wanted, decode_words(decode_text(unfold(value), "")))
-            for part in read_parts(message, budget) if self._parts else ():
-                fit = [each for each in self._parts if _is_wanted(part.type, each[0])]
-                wanted = trial.open_rules(fit)
-                if wanted:
-                    _test_part(part, message, wanted, trial)
-        except Unclear as error:
-            trial.unclear = str(error)
+            if self._parts:
+                self._try_parts(message, budget, trial)
         except TooMuch as error:
             trial.too_complex = str(error)
-        return Match(list(trial.found.values()), trial.unclear, trial.too_complex)
+        found = list(trial.found.values())
+        return Match(found, trial.unclear, trial.too_complex, trial.malformed)
+
+    def _try_parts(self, message: bytes, budget: Budget, trial: "_Trial") -> None:
+        try:
+            parts = read_parts(message, budget)
+        except Unclear as error:
+            texts = _read_broken(message) if is_only_text(message) else []
+            trial.malformed, trial.unclear = (str(error), "") if texts else ("", str(error))
+            for text in texts:
+                trial.take(len(text))
+                trial.test(trial.open_rules(self._of("text/plain", "text/html")), text)
+            return
+        for part in parts:
+            wanted = trial.open_rules(self._of(part.type))
+            if wanted:
+                _test_part(part, message, wanted, trial)
+
+    def _of(self, *types: str) -> list[_Tested]:
+        """Give the rules about parts of these types."""
+        return [each for each in self._parts if any(_is_wanted(type_, each[0]) for type_ in types)]
 
 
 class _Trial:
@@ -90,7 +121,7 @@ class _Trial:
 
     def __init__(self, max_text: int) -> None:
         self.found: dict[str, Rule] = {}
-        self.unclear = self.too_complex = ""
+        self.unclear = self.too_complex = self.malformed = ""
         self._max_text = self._left = max_text
 
     def open_rules(self, rules: Sequence[_Tested]) -> list[_Tested]:
@@ -109,12 +140,28 @@ class _Trial:
 
 def _test_part(part: Part, message: bytes, rules: Sequence[_Tested], trial: _Trial) -> None:
     try:
-        octets = part.decode(message)
+        readings = part.readings(message)
     except Unclear as error:
         trial.unclear = str(error)  # the next part may be readable
         return
-    trial.take(len(octets))
-    trial.test(rules, _text_of(part, octets))
+    if len(readings) > 1:
+        trial.malformed = BEHIND
+    for octets in readings:
+        trial.take(len(octets))
+        trial.test(rules, _text_of(part, octets))
+
+
+def _read_broken(message: bytes) -> list[str]:
+    """Give a message that is only text in all ways in which it may be read; none if too many."""
+    charsets = {found[1].decode() for found in _CHARSET.finditer(message.lower())}
+    if len(charsets) > _MOST_CHARSETS:
+        return []
+    texts: dict[str, None] = {}
+    for octets in (message, binascii.a2b_qp(message)):
+        for charset in ("", *sorted(charsets)):
+            text = decode_text(octets, charset)
+            texts.update(dict.fromkeys((text, strip_html(text))))
+    return list(texts)
 
 
 def _test(rule: Rule) -> Callable[[Piece], bool]:

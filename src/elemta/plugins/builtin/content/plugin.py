@@ -35,7 +35,7 @@ class Content(Plugin[ContentSettings]):
         try:
             match = await self._reader.look(ctx, self._ruleset.match)
         except TooMuch as error:
-            match = Match([], "", str(error))
+            match = Match([], too_complex=str(error))
         if not any(match):
             return None
         return self._judge(ctx, match)
@@ -55,6 +55,7 @@ class Content(Plugin[ContentSettings]):
         troubles = (
             ("too_complex", match.too_complex, told.on_too_complex),
             ("unclear", match.unclear, told.on_unclear),
+            ("malformed", match.malformed, told.on_malformed),
         )
         for what, why, action in troubles:
             if why:
