@@ -10,7 +10,8 @@ with a growing delay, until the disk takes them or the store is closed.
 
 Where the disk is nearly full, new mail is refused before it takes what settlements need, and
 the log is copied back after each commit, so that the next one takes no more of the disk. Elsewhere
-another thread copies it (`LogCopier`).
+another thread copies it (`LogCopier`). Where that one cannot, this one does. Where neither can,
+the log grows with what comes in; at `MAX_LOG` no new mail is taken until it has been copied.
 
 Where the database turns out to be damaged nothing is written any more: new mail is refused,
 settlements wait for the end, and whoever asks `is_alive` learns that a new start is needed, which
@@ -19,7 +20,8 @@ salvages what can be read.
 Raises:
     SpoolError: It is closed, or could not write.
 Logs:
-    `Notice` when settlements begin to wait for the disk, and when they have been written.
+    `Notice` when settlements begin to wait for the disk, and when they have been written; when
+    a long log cannot be copied, and when it can be again.
 """
 
 import asyncio
@@ -44,6 +46,8 @@ from elemta.queue.store import Submission
 
 CHECKPOINT_PAGES = 1024  # 8 MiB of log; copying them back takes 3 to 30 ms
 LONG_LOG = 4 * CHECKPOINT_PAGES  # then it should begin anew
+MAX_LOG = 32 * CHECKPOINT_PAGES  # 256 MiB, which nobody should meet
+_STUCK = "cannot be copied"
 _FIRST_DELAY = 0.1
 _LAST_DELAY = 5.0
 
@@ -119,6 +123,9 @@ class Writer:
         self._retry_at = 0.0
         self._written_before = 0  # pages, when the log was last copied
         self._uncopied_pages = 0  # of the log, that the database could not take then
+        self._is_stuck = False  # the last copy has failed, and the log is long
+        self._told_of_log = ""  # what was told of that last
+        self._copy_at = 0.0  # when a log that is too long is looked at again
         self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
         self._thread.start()
 
@@ -215,12 +222,16 @@ class Writer:
 
     def _within_room(self, works: list[_Work]) -> list[_Work]:
         """Refuse new mail where there is no room for it; give the rest."""
-        self._is_tight = not self._has_room((self._uncopied_pages + self._new_pages()) * PAGE_SIZE)
+        pages = self._uncopied_pages + self._new_pages()
+        self._is_tight = not self._has_room(pages * PAGE_SIZE)
+        problem = "its disk has no room for new mail"
         if not self._is_tight:
-            return works
+            if not self._is_stuck or pages < MAX_LOG or self._has_come_loose():
+                return works
+            problem = "its log is too long for new mail"
         refused = [work for work in works if isinstance(work.task, Submission)]
         if refused:
-            self._refuse(refused, SpoolError("its disk has no room for new mail"))
+            self._refuse(refused, SpoolError(problem))
         return [work for work in works if not isinstance(work.task, Submission)]
 
     def _serve(self, works: list[_Work]) -> None:
@@ -345,14 +356,27 @@ class Writer:
         copier = self._copier
         if copier.is_busy:
             return
-        pages, copied = copier.take_result() or (0, 0)
-        if pages:
-            self._uncopied_pages = pages - copied
+        copied, pages = copier.take_result(), 0
+        if isinstance(copied, Exception):
+            self._copy_for(copied)
+        elif copied is not None:
+            pages, done = copied
+            self._uncopied_pages = pages - done
+            self._told("")
         if pages >= LONG_LOG or (self._is_tight and self._new_pages()):
             self._copy_log()
         elif self._new_pages() >= CHECKPOINT_PAGES:
             self._count_as_copied()
             copier.start()
+
+    def _copy_for(self, error: Exception) -> None:
+        """Copy the log where the copier could not."""
+        if isinstance(error, DAMAGE):
+            self.condemn(error)
+            return
+        self._copy_log()
+        if not self._is_stuck:
+            self._told("is not copied beside the commits", f"but between them: {error}")
 
     def _count_as_copied(self) -> None:
         """Begin to count anew; if the copy fails, the next one is a while away."""
@@ -361,11 +385,37 @@ class Writer:
         self._written_before += new
 
     def _copy_log(self) -> None:
+        if self._copier.is_busy:
+            return
         self._count_as_copied()
-        with contextlib.suppress(apsw.Error):
+        try:
             mode = apsw.SQLITE_CHECKPOINT_PASSIVE
             pages, copied = self._connection.wal_checkpoint(mode=mode)
+        except apsw.Error as error:
+            if isinstance(error, DAMAGE):
+                self.condemn(error)
+            elif self._uncopied_pages >= CHECKPOINT_PAGES:  # a full disk tells of itself
+                self._is_stuck = True
+                self._told(_STUCK, f"it grows until no new mail is taken: {error}")
+        else:
+            self._is_stuck = False
             self._uncopied_pages = pages - copied
+            if self._told_of_log == _STUCK:
+                self._told("")
+
+    def _has_come_loose(self) -> bool:
+        """Try again to copy a log that is too long, once in a while; True: it has been copied."""
+        now = time.monotonic()
+        if now >= self._copy_at:
+            self._copy_log()
+            self._copy_at = now + _LAST_DELAY
+        return not self._is_stuck
+
+    def _told(self, trouble: str, detail: str = "") -> None:
+        """Tell of trouble with the log when it begins, when it changes, and when it has passed."""
+        before, self._told_of_log = self._told_of_log, trouble
+        if trouble != before:
+            self._tell(f"queue log {trouble or 'is copied again'}", detail)
 
 
 def _carry_out(connection: apsw.Connection, works: list[_Work], gone: list[QueueId]) -> None:
