@@ -38,6 +38,7 @@ def plain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain")
     with running(folder, rest=RELAY, listeners=LMTP.format(port=port)) as elemta:
         elemta.lmtp_port = port
+        elemta.wait_event("connection_closed")  # the look for the banner
         yield elemta
 
 
@@ -46,6 +47,7 @@ def special(tmp_path_factory):
     """A server with all the settings that transcripts ask for."""
     folder = tmp_path_factory.mktemp("special")
     with running(folder, rest=RELAY + SPECIAL, server="max_message_size = 1024") as elemta:
+        elemta.wait_event("connection_closed")
         yield elemta
 
 

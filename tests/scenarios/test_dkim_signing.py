@@ -250,9 +250,8 @@ class TestRotation:
             assert judged(left, second) == [True]
             assert made.state(old) == "retiring"
             assert made.state(new) == "active"
-            events = made.server.events("plugin_logged")
-            told = [event["text"] for event in events if event["plugin"] == "dkim"]
-            assert f"the key {new} of {ZONE} is active now" in told
+            told = f"the key {new} of {ZONE} is active now"
+            made.server.wait_event("plugin_logged", plugin="dkim", text=told)
             assert made.server.cli("dkim", "check").stdout.count("published") == 2
 
     def test_by_command(self, tmp_path):

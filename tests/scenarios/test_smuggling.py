@@ -61,6 +61,7 @@ def server(tmp_path_factory):
     listeners = LISTENERS.format(lmtp=lmtp, folder=folder)
     with running(folder, rest=SETTINGS, listeners=listeners) as elemta:
         elemta.lmtp_port = lmtp
+        elemta.wait_event("connection_closed")  # the look for the banner
         yield elemta
 
 

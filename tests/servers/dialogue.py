@@ -4,6 +4,7 @@ import re
 import socket
 from pathlib import Path
 
+PATIENCE = 20.0  # seconds for what should come at once
 _ID = re.compile(r" \(id ([0-9a-f]{8})\)$")
 
 
@@ -24,11 +25,11 @@ class Dialogue:
     ):
         if isinstance(place, Path):
             self.socket = socket.socket(socket.AF_UNIX)
-            self.socket.settimeout(10)
+            self.socket.settimeout(PATIENCE)
             self.socket.connect(str(place))
         else:
             near = (source, 0) if source else None
-            self.socket = socket.create_connection((address, place), 10, near)
+            self.socket = socket.create_connection((address, place), PATIENCE, near)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
         self.banner = self.id = ""

@@ -112,8 +112,8 @@ class Elemta:
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"the server ended:\n{self.log_file.read_text()[-3000:]}")
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as probe:
-                probe.settimeout(2)
+            # one look and no more, however slow the machine is: tests count sessions
+            with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as probe:
                 greets = probe.recv(4) == b"220 "
                 probe.sendall(b"QUIT\r\n")
                 return greets
@@ -146,7 +146,7 @@ class Elemta:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(10)
+            self.process.wait(PATIENCE)
             self.process = None
 
     def send(
@@ -218,7 +218,7 @@ class Elemta:
         """Ask the web process; status and body."""
         url = f"http://127.0.0.1:{self.metrics_port}{path}"
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

@@ -71,7 +71,7 @@ def start(
     *,
     ready: Callable[[], bool],
     log: Path,
-    within: float = 15.0,
+    within: float = 40.0,
     env: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until the end of the block; `log` gets what it prints.

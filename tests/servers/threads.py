@@ -17,12 +17,12 @@ def beside(server: AbstractAsyncContextManager[T]) -> Iterator[T]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        found = asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+        found = asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(20)
         try:
             yield found
         finally:
             leaving = server.__aexit__(None, None, None)
-            asyncio.run_coroutine_threadsafe(leaving, loop).result(10)
+            asyncio.run_coroutine_threadsafe(leaving, loop).result(20)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
