@@ -1,8 +1,10 @@
 """How records get from memory to disk, and what happens while the disk does not take them."""
 
 import contextlib
+import sqlite3
 
 import pytest
+from msgspec.structs import replace
 
 from elemta.app.why import PRUNE_EVERY, WorkerWhy
 from elemta.config import Config
@@ -34,6 +36,16 @@ class Site:
         self.why.beat()
         if self.why._writing is not None:
             await self.why._writing
+
+
+def destroy(path):
+    """Overwrite a database that is open, once nobody remembers its pages, and its log is empty."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("CREATE TABLE other (number)")
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.close()
+    with path.open("r+b") as file:
+        file.write(b"garbage!" * (path.stat().st_size // 8))
 
 
 @pytest.fixture
@@ -70,6 +82,46 @@ async def test_lost_records_are_told_of(site, monkeypatch):
     await site.beat()
     assert [event.detail for event in site.events] == ["3 records were lost"]
     assert site.found("Q1") == ["accept"] * 2
+    await site.why.close()
+
+
+async def test_a_disk_that_takes_nothing_for_long_is_told_of_once_and_so_are_the_losses(
+    site, monkeypatch
+):
+    monkeypatch.setattr("elemta.server.journal.MAX_KEPT", 2)
+    for number in range(10):
+        site.why.journal.refuse(RELAY_DENIED, replace(CASE, stage=f"rcpt{number}"))
+        await site.beat()
+    assert site.why.lost == 8
+    assert len(site.events) == 1
+    site.folder.mkdir()
+    await site.beat()
+    assert [event.detail for event in site.events[1:]] == ["8 records were lost"]
+    assert len(site.found()) == 2
+    await site.why.close()
+    assert len(site.events) == 2
+
+
+async def test_what_could_not_be_written_by_the_end_is_told_of(site):
+    site.why.journal.refuse(RELAY_DENIED, CASE)
+    await site.why.close()
+    assert site.why.lost == 1
+    assert [event.subject for event in site.events] == ["why", "why"]
+    assert site.events[1].detail == "1 records were lost"
+
+
+async def test_a_database_that_is_overwritten_is_put_aside_and_that_is_said_once(site):
+    site.folder.mkdir()
+    site.why.journal.refuse(RELAY_DENIED, CASE)
+    await site.beat()
+    destroy(store_path(site.folder))
+    for _ in range(2):
+        told = site.why.journal.refuse(RELAY_DENIED, CASE)
+        await site.beat()
+    path = store_path(site.folder)
+    assert [each.detail for each in site.events] == [f"{path} was malformed, and is put aside"]
+    assert len(site.found(told.id)) == 1
+    assert site.found() == ["reject"] * 2
     await site.why.close()
 
 

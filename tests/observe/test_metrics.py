@@ -192,7 +192,7 @@ class TestProcesses:
             metrics(ev.MessageDelivered("0Q", "a@b.test", delivery_method="lmtp"))
             metrics(deferred("b.test"))
             metrics.sample(Sample(double_bounces=5, log_lines_dropped=1))
-            metrics.sample(Sample(double_bounces=6, log_lines_dropped=1))
+            metrics.sample(Sample(double_bounces=6, log_lines_dropped=1, why_records_lost=3))
             metrics.close()
         assert node.value("elemta_messages_received_total") == 2
         assert node.value("elemta_accept_duration_seconds_count") == 2
@@ -200,6 +200,7 @@ class TestProcesses:
         assert node.value("elemta_deferred_recipients_total", domain="b.test") == 2
         assert node.value("elemta_double_bounces_total") == 12
         assert node.value("elemta_log_lines_dropped_total") == 2
+        assert node.value("elemta_why_records_lost_total") == 6
         # but the sessions of the first are gone with it
         assert node.value("elemta_sessions", listener="mta") == 1
 

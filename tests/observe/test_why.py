@@ -2,6 +2,8 @@
 
 import multiprocessing
 import sqlite3
+import time
+from pathlib import Path
 
 import pytest
 
@@ -26,9 +28,20 @@ def record(number: int = 1, at: float = NOW, **options) -> Why:
 
 @pytest.fixture
 def store(tmp_path):
-    made = WhyStore(store_path(tmp_path))
+    (tmp_path / "state").mkdir()
+    made = WhyStore(store_path(tmp_path / "state"))
     yield made
     made.close()
+
+
+def destroy(path: Path) -> None:
+    """Overwrite a database that is open, once nobody remembers its pages, and its log is empty."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("CREATE TABLE other (number)")
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    other.close()
+    with path.open("r+b") as file:
+        file.write(b"garbage!" * (path.stat().st_size // 8))
 
 
 def ids(found) -> list[int]:
@@ -77,6 +90,18 @@ class TestFinding:
         for word in ("example", "ann", "0000000", "192.0.2", "xample.net"):
             assert list(store.find(word)) == []
 
+    def test_one_among_very_many_is_found_soon(self, store):
+        many = pack([record(n, who=Who(f"0-1-{n:x}", "192.0.2.1")) for n in range(2000)])
+        one = record(424242, mail=Mail("ann@there.test", ("jim@here.test",)))
+        store.add(pack([one]))
+        for _ in range(50):
+            store.add(many * 10)
+        for word in ("jim@here.test", "THERE.test", "nobody@here.test", f"{one.id}"):
+            began = time.thread_time()
+            found = ids(store.find(word))
+            assert time.thread_time() - began < 3.0  # it takes 0.2: a million records in octets
+            assert found == ([] if word.startswith("nobody") else [424242])
+
     def test_the_latest_come_first(self, store, monkeypatch):
         monkeypatch.setattr("elemta.mail.why.PACK", 1000)
         for batch in range(30):
@@ -102,10 +127,10 @@ class TestBounds:
         left = ids(store.find(""))
         assert left == list(range(999, 999 - len(left), -1))
         assert 50 < len(left) <= limit // 5000
-        assert store_path(tmp_path).stat().st_size < 2 * limit
+        assert store_path(tmp_path / "state").stat().st_size < 2 * limit
 
     def test_the_database_is_for_its_owner_alone(self, store, tmp_path):
-        assert store_path(tmp_path).stat().st_mode & 0o777 == 0o600
+        assert store_path(tmp_path / "state").stat().st_mode & 0o777 == 0o600
 
 
 class TestTrouble:
@@ -119,11 +144,72 @@ class TestTrouble:
         assert path.with_name("why.db.corrupt").exists()
 
     def test_what_cannot_be_written_is_an_error_and_nothing_is_half_written(self, store, tmp_path):
-        other = sqlite3.connect(store_path(tmp_path), isolation_level=None)
+        other = sqlite3.connect(store_path(tmp_path / "state"), isolation_level=None)
         other.execute("DROP TABLE batches")
         with pytest.raises(SpoolError, match=r"why\.db"):
             store.add(pack([record()]))
         other.close()
+
+    def test_what_turns_out_to_be_malformed_is_put_aside_while_records_are_written(
+        self, store, tmp_path
+    ):
+        path = store_path(tmp_path / "state")
+        store.add(pack([record()]))
+        destroy(path)
+        store.add(pack([record(2)]))
+        assert (ids(store.find("")), store.replaced) == ([2], 1)
+        assert path.with_name("why.db.corrupt").exists()
+
+    def test_or_while_old_ones_go(self, store, tmp_path):
+        for number in range(50):
+            store.add(pack([record(number)]))
+        destroy(store_path(tmp_path / "state"))
+        store.prune(NOW + 1, 10**9)
+        store.add(pack([record(99)]))
+        assert (ids(store.find("")), store.replaced) == ([99], 1)
+
+    def test_of_several_workers_one_puts_it_aside_and_the_others_follow(self, store, tmp_path):
+        path = store_path(tmp_path / "state")
+        other = WhyStore(path)
+        store.add(pack([record(1)]))
+        other.add(pack([record(2)]))
+        destroy(path)
+        store.add(pack([record(3)]))
+        other.add(pack([record(4)]))
+        assert ids(store.find("")) == ids(other.find("")) == [4, 3]
+        assert (store.replaced, other.replaced) == (1, 0)
+        other.close()
+
+    def test_a_full_disk_keeps_all_that_was_there_and_takes_more_once_there_is_room(self, store):
+        store.add(pack([record()]))
+        pragma = store._connection.pragma
+        pragma("max_page_count", pragma("page_count"))
+        many = pack([record(n, notes={"text": "x" * 2000}) for n in range(10, 60)])
+        with pytest.raises(SpoolError, match="full"):
+            store.add(many)
+        assert ids(store.find("")) == [1]
+        pragma("max_page_count", 10_000)
+        store.add(many)
+        assert len(ids(store.find(""))) == 51
+
+    def test_what_is_gone_is_begun_anew(self, store, tmp_path):
+        store.add(pack([record(1)]))
+        for tail in ("", "-wal", "-shm"):
+            Path(f"{store_path(tmp_path / 'state')}{tail}").unlink()
+        store.add(pack([record(2)]))
+        assert ids(store.find("")) == [2]
+        assert store.replaced == 0
+
+    def test_where_it_cannot_be_begun_anew_the_next_call_tries_again(self, store, tmp_path):
+        store.add(pack([record(1)]))
+        state, away = tmp_path / "state", tmp_path / "away"
+        state.rename(away)
+        for _ in range(2):
+            with pytest.raises(SpoolError):
+                store.add(pack([record(2)]))
+        away.rename(state)
+        store.add(pack([record(3)]))
+        assert ids(store.find("")) == [3, 1]
 
     def test_of_a_folder_that_is_not_there(self, tmp_path):
         with pytest.raises(SpoolError):
@@ -180,6 +266,38 @@ class TestWords:
     def test_what_was_decided_and_by_whom(self, ruling, text):
         why = record(ruling=ruling, mail=Mail("a@a.test", (), "1M7ZHE7DV0000"))
         assert summarise(why) == f"The message was {text}"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "\x1b[2J\x1b]0;title\x07" * 20,
+            "first\r\n2026-03-02T10:00:00.000Z  The message was accepted",
+            "\u202eevil\u2066\u2028next\x85\x9b31m",
+            "x" * 10_000,
+            "\x00\x7f\\ud83d",
+            "\U0001f600" * 3000,
+        ],
+    )
+    def test_hostile_texts_stay_in_their_line_and_within_bounds(self, store, text):
+        hostile = Why(
+            "0000002a",
+            NOW,
+            Who(text, text, text, text, text, text, text),
+            Mail(text, (text, text), text, text, 7),
+            Ruling(text, text, text, text, text, text),
+            (Heard(text, text, text, text),),
+            text,
+            {text: text},
+            sessions=[text],
+            count=2,
+        )
+        store.add(pack([hostile]))
+        [why] = store.find("0000002a")
+        lines = list(explain(why))
+        facts = len(list(explain(record(heard=(Heard("a", "b", "c"),)))))
+        assert len(lines) <= facts + 9
+        assert all(line.isprintable() and len(line) <= 2000 for line in lines)
+        assert summarise(why) == lines[0]
 
     def test_foreign_text_cannot_harm_a_terminal(self):
         who = Who("1", "192.0.2.1", helo="\x1b[31mred\r\n")

@@ -39,7 +39,7 @@ class WorkerWhy:
         self._writing: asyncio.Task[None] | None = None
         self._prune_at = 0.0
         self._trouble = ""
-        self._lost = 0
+        self._lost = self._replaced = 0
         self.journal = Journal(clock, find_rule) if config.why.enabled else None
         self.heard: Mapping[type[ev.Event], ev.Emit] = {
             ev.MessageDeferred: self._attempted,
@@ -49,6 +49,11 @@ class WorkerWhy:
             ev.StateChanged: self._moved,
             ev.MessageHeld: self._held,
         }
+
+    @property
+    def lost(self) -> int:
+        """Records for which there was no room, ever."""
+        return 0 if self.journal is None else self.journal.lost
 
     def beat(self) -> None:
         """Begin to write, unless that is still under way."""
@@ -60,9 +65,12 @@ class WorkerWhy:
         """Write what is left."""
         if self._writing is not None:
             await self._writing
-        if self.journal is None:
+        journal = self.journal
+        if journal is None:
             return
         await self._write()
+        journal.lost += sum(pack.count for pack in journal.take())
+        self._tell_lost()
         if self._store is not None:
             self._store.close()
 
@@ -84,12 +92,18 @@ class WorkerWhy:
                 before = self._clock.now() - self._keep
                 await asyncio.to_thread(store.prune, before, self._max_size)
             self._trouble = ""
+            if store.replaced > self._replaced:
+                self._replaced = store.replaced
+                self._emit(ev.Notice("why", f"{self._path} was malformed, and is put aside"))
+            self._tell_lost()
         except SpoolError as error:
             journal.give_back(packs)
             self._complain(str(error))
-        if journal.lost > self._lost:
-            self._emit(ev.Notice("why", f"{journal.lost - self._lost} records were lost"))
-            self._lost = journal.lost
+
+    def _tell_lost(self) -> None:
+        lost, self._lost = self.lost - self._lost, self.lost
+        if lost:
+            self._emit(ev.Notice("why", f"{lost} records were lost"))
 
     def _complain(self, trouble: str) -> None:
         if trouble != self._trouble:

@@ -477,6 +477,7 @@ class Worker:
                 log_lines_dropped=self._log.dropped,
                 double_bounces=figures.double_bounces,
                 notifications_withheld=figures.notifications_withheld,
+                why_records_lost=self._why.lost,
                 load=self._limits.shedding.load,
                 sessions_delayed=self._limits.tarpit.count,
                 certificates=self._tls.days_left(),

@@ -241,6 +241,9 @@ WITHHELD = _counter(
     "elemta_notifications_withheld",
     "Failures and delays that nobody was told of, so as not to tell strangers.",
 )
+WHY_LOST = _counter(
+    "elemta_why_records_lost", "Records of decisions that were not written down: see `[why]`."
+)
 RESTARTS = _counter(
     "elemta_restarts", "Workers and other processes that died and were started again.", "process"
 )
@@ -328,4 +331,5 @@ CATALOGUE: tuple[Metric, ...] = (
     LOG_DROPPED,
     DOUBLE_BOUNCES,
     WITHHELD,
+    WHY_LOST,
 )

@@ -40,6 +40,7 @@ TOTALS: Mapping[Metric, str] = {
     cat.LOG_DROPPED: "log_lines_dropped",
     cat.DOUBLE_BOUNCES: "double_bounces",
     cat.WITHHELD: "notifications_withheld",
+    cat.WHY_LOST: "why_records_lost",
 }
 """Counters that a sample carries as totals, and the fields that they are in."""
 _LEAVING = {"active": "released", "deleted": "deleted"}
@@ -57,7 +58,7 @@ class Sample:
         loop_lag: The longest delay of the event loop since the last sample, seconds.
         spool_free: Octets free on the spool's file system.
         load: 0 normal, 1 stressed, 2 shedding; `sessions_delayed` wait as a penalty.
-        log_lines_dropped, double_bounces, notifications_withheld: Totals.
+        log_lines_dropped, double_bounces, notifications_withheld, why_records_lost: Totals.
         certificates: Days left of each in use, by its file.
     """
 
@@ -70,6 +71,7 @@ class Sample:
     log_lines_dropped: int = 0
     double_bounces: int = 0
     notifications_withheld: int = 0
+    why_records_lost: int = 0
     load: int = 0
     sessions_delayed: int = 0
     certificates: Mapping[str, float] = field(default_factory=dict)

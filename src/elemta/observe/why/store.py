@@ -21,11 +21,12 @@ import msgspec
 
 from elemta.mail.errors import SpoolError
 from elemta.mail.why import Packed, Why, unpack
-from elemta.net.side_database import open_side_database
+from elemta.net.side_database import find_inode, open_side_database
 
 FILE = "why.db"
 PRUNED_AT_ONCE = 200  # rows
 MAX_ROUNDS = 500  # of these at one call
+NOWHERE = -1  # no inode
 SPARE = 0.95  # of the largest size is left: not every call has to make room again
 
 _TABLES = """
@@ -42,7 +43,10 @@ _SIZES = f"SELECT number, length(records) FROM batches ORDER BY number LIMIT {PR
 
 
 class WhyStore:
-    """A connection, for any thread.
+    """A connection, for any thread. A file that is gone is begun anew by whoever writes next.
+
+    Attributes:
+        replaced: How often it was found malformed, and put aside.
 
     Raises:
         SpoolError: It cannot be opened, read or written.
@@ -51,8 +55,9 @@ class WhyStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self.replaced = 0
         with self._blaming():
-            self._connection = open_side_database(path, _TABLES, _LOOK)
+            self._connection, self._inode = self._open()
 
     def close(self) -> None:
         """Close it; idempotent."""
@@ -62,29 +67,59 @@ class WhyStore:
     def add(self, packs: Sequence[Packed]) -> None:
         """Write records down, all or none."""
         rows = [(pack.first_at, pack.last_at, pack.octets) for pack in packs]
-        with self._blaming(), self._connection:
-            self._connection.executemany(
-                "INSERT INTO batches (first_at, last_at, records) VALUES (?, ?, ?)", rows
-            )
+        with self._blaming():
+            if find_inode(self._path) != self._inode:
+                self._begin_anew()
+            try:
+                self._insert(rows)
+            except (apsw.CorruptError, apsw.NotADBError):
+                self._begin_anew(self._inode)
+                self._insert(rows)
 
     def prune(self, before: float, max_size: int) -> None:
         """Forget what was decided before an instant, and the oldest beyond a size in octets."""
         with self._blaming():
-            for _ in range(MAX_ROUNDS):
-                with self._connection:
-                    self._connection.execute(
-                        f"DELETE FROM batches WHERE number IN ({_OLDEST}) AND last_at < ?",  # noqa: S608
-                        (before,),
-                    )
-                    gone = self._connection.changes()
-                if gone < PRUNED_AT_ONCE:
-                    break
-            if self._size() <= max_size:
+            try:
+                self._prune(before, max_size)
+            except (apsw.CorruptError, apsw.NotADBError):
+                self._begin_anew(self._inode)
+
+    def _open(self, malformed: int = 0) -> tuple[apsw.Connection, int]:
+        before = find_inode(self._path)
+        connection = open_side_database(self._path, _TABLES, _LOOK, malformed=malformed)
+        now = find_inode(self._path)
+        self.replaced += before not in {0, now}
+        return connection, now
+
+    def _begin_anew(self, malformed: int = 0) -> None:
+        """Open what is there now instead, or a new one; perhaps another process has made it."""
+        with contextlib.suppress(apsw.Error):  # nothing of it is worth an error
+            self._connection.close()
+        self._inode = NOWHERE  # where it cannot be opened now, the next call tries again
+        self._connection, self._inode = self._open(malformed)
+
+    def _insert(self, rows: Sequence[tuple[float, float, bytes]]) -> None:
+        with self._transaction():
+            self._connection.executemany(
+                "INSERT INTO batches (first_at, last_at, records) VALUES (?, ?, ?)", rows
+            )
+
+    def _prune(self, before: float, max_size: int) -> None:
+        for _ in range(MAX_ROUNDS):
+            with self._transaction():
+                self._connection.execute(
+                    f"DELETE FROM batches WHERE number IN ({_OLDEST}) AND last_at < ?",  # noqa: S608
+                    (before,),
+                )
+                gone = self._connection.changes()
+            if gone < PRUNED_AT_ONCE:
+                break
+        if self._size() <= max_size:
+            return
+        for _ in range(MAX_ROUNDS):
+            surplus = self._size() - max_size * SPARE
+            if surplus <= 0 or not self._drop(surplus):
                 return
-            for _ in range(MAX_ROUNDS):
-                surplus = self._size() - max_size * SPARE
-                if surplus <= 0 or not self._drop(surplus):
-                    return
 
     def _drop(self, octets: float) -> int:
         """Forget the oldest rows until they have had so much, but not too many at once."""
@@ -93,7 +128,7 @@ class WhyStore:
         last = next((at for at, total in enumerate(sums) if total >= octets), len(rows) - 1)
         if not rows:
             return 0
-        with self._connection:
+        with self._transaction():
             self._connection.execute("DELETE FROM batches WHERE number <= ?", (rows[last][0],))
         return last + 1
 
@@ -133,6 +168,18 @@ class WhyStore:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return (pages - free) * size
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Do all or nothing; what went wrong is told as it was."""
+        self._connection.execute("BEGIN IMMEDIATE").fetchall()
+        try:
+            yield
+            self._connection.execute("COMMIT").fetchall()
+        except BaseException:
+            if self._connection.in_transaction:  # some errors have ended it
+                self._connection.execute("ROLLBACK").fetchall()
+            raise
 
     @contextlib.contextmanager
     def _blaming(self) -> Iterator[None]:
