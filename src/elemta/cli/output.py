@@ -4,6 +4,7 @@ Text that came from outside is cleaned of controls before it reaches a terminal.
 """
 
 import json
+import re
 from typing import NoReturn
 
 import click
@@ -18,6 +19,8 @@ ROWS_AT_ONCE = 200
 CELL_LIMIT = 400  # letters
 
 _JSON = "elemta.json"
+# what JSON lets pass: C1 controls, line ends, direction marks, invisible letters, half characters
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
 def _remember_json(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click's interface
@@ -38,7 +41,17 @@ def wants_json() -> bool:
 
 def put_json(value: object) -> None:
     """Print one JSON document."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    click.echo(_as_json(value, indent=2))
+
+
+def _as_json(value: object, *, indent: int | None = None) -> str:
+    """Write JSON that cannot harm a terminal."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return text if text.isascii() and "\x7f" not in text else _UNSAFE.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 class JsonList:
@@ -48,7 +61,7 @@ class JsonList:
         self._before = "["
 
     def add(self, item: object) -> None:
-        click.echo(f"{self._before}{json.dumps(item, ensure_ascii=False)}", nl=False)
+        click.echo(f"{self._before}{_as_json(item)}", nl=False)
         self._before = ",\n"
 
     def close(self) -> None:
