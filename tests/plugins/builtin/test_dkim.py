@@ -131,6 +131,29 @@ async def test_a_resolver_that_never_answers():
         assert found(it) == ["temperror"]
 
 
+async def test_keys_that_have_come_count_where_others_never_come():
+    """The topmost signature is asked for first, and its name server is dead."""
+    keys = [key(), key(selector="other"), key(selector="dead")]
+    content = sign(MESSAGE, *keys)
+    dns = SlowResolver({name_of(each): {"TXT": [each.key.record()]} for each in keys})
+    dns.dead = {name_of(keys[2])}
+    async with bench(dns, limit=0.05) as it:
+        await judged(it, content)
+        assert sorted(found(it)) == ["pass", "pass", "temperror"]
+        assert it.session.metadata["auth.dkim"] == "pass"
+        assert dns.most == 3
+
+
+async def test_not_all_keys_are_asked_for_at_once():
+    keys = [key("ed25519", selector=f"s{number}") for number in range(12)]
+    dns = SlowResolver({name_of(each): {"TXT": [each.key.record()]} for each in keys})
+    async with bench(dns, max_signatures=12) as it:
+        await judged(it, sign(MESSAGE, *keys))
+        assert found(it) == ["pass"] * 12
+        assert dns.most == 5
+        assert len(dns.questions) == 12
+
+
 async def test_a_large_body_is_hashed_beside_the_loop():
     form = SignSettings(canonicalization="relaxed/simple")
     content = sign(MESSAGE + b"a line that says little\r\n" * 40_000, key(), settings=form)

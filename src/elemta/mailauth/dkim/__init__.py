@@ -1,6 +1,6 @@
 """DKIM: signatures of messages, judged and made (RFC 6376, RFC 8301, RFC 8463)."""
 
-from elemta.mailauth.dkim.lookup import fetch_key
+from elemta.mailauth.dkim.lookup import fetch_key, find_key
 from elemta.mailauth.dkim.settings import DkimSettings, SignSettings
 from elemta.mailauth.dkim.signature import Signature, SignatureError, parse_name, read_signature
 from elemta.mailauth.dkim.signer import Signer, SigningError, SigningKey
@@ -16,6 +16,7 @@ __all__ = [
     "SigningKey",
     "Verifier",
     "fetch_key",
+    "find_key",
     "parse_name",
     "read_signature",
 ]

@@ -1,5 +1,6 @@
 """Where keys of signatures come from: TXT records under `_domainkey`."""
 
+from elemta.mail.errors import LookupFailed
 from elemta.mailauth.keys import KeyRecordError, PublicKey, parse_key_record
 from elemta.mailauth.resolving import Resolver
 
@@ -25,3 +26,11 @@ async def fetch_key(name: str, resolver: Resolver) -> PublicKey:
         except KeyRecordError as error:
             problem = error if number == 0 else problem
     raise problem
+
+
+async def find_key(name: str, resolver: Resolver) -> PublicKey | KeyRecordError | LookupFailed:
+    """Ask for a key, as `fetch_key`; gives what went wrong where there is none."""
+    try:
+        return await fetch_key(name, resolver)
+    except (KeyRecordError, LookupFailed) as error:
+        return error

@@ -6,7 +6,7 @@ here: most end in their first step, and only those that do not are waited for.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ def begin(coroutine: Coroutine[Any, Any, T]) -> tuple[T] | Begun[T]:
     return Begun(coroutine, waiting_for)
 
 
-async def within(seconds: float, begun: Begun[T], late: Callable[[], T]) -> T:
+async def within(seconds: float, begun: Awaitable[T], late: Callable[[], T]) -> T:
     """Wait for what has been begun, but not for ever; `late` gives what stands for it then."""
     try:
         async with asyncio.timeout(seconds):

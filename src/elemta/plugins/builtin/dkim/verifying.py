@@ -3,21 +3,28 @@
 Signatures are read at the end of the header section, and judged when the body is here.
 """
 
+import asyncio
 from collections.abc import Awaitable, Iterable
+from operator import length_hint
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from elemta.mail.errors import LookupFailed
-from elemta.mailauth import AuthStatus, DkimVerdict
-from elemta.mailauth.dkim import DkimSettings, Verifier
+from elemta.mailauth import AuthStatus, DkimVerdict, Resolver
+from elemta.mailauth.dkim import DkimSettings, Verifier, find_key
 from elemta.plugins import MessageContext, Result
 from elemta.plugins.builtin._intake import Intake, forget_intake, intake_of
 from elemta.plugins.builtin._judging import Consequence, JudgingSettings, Words, act
 from elemta.plugins.builtin._steps import Begun, begin, within
 from elemta.plugins.tools import Tools
 
+if TYPE_CHECKING:
+    from elemta.mailauth.keys import KeyRecordError, PublicKey
+
 _METADATA = "auth.dkim"
 _NAME = "dkim"
+_AT_ONCE = 5  # keys of a message that are asked for at a time
 _UNSIGNED = (DkimVerdict(AuthStatus.NONE),)
 _TROUBLE = Words("5.4.3", "4.4.3", "The key of a DKIM signature cannot be looked up")
 _ORDER = (AuthStatus.PASS, AuthStatus.TEMPERROR, AuthStatus.FAIL)  # what counts of several
@@ -119,18 +126,12 @@ class Verifying:
         await intake.hash_body(ctx)
         intake.verifiers.pop(_NAME, None)
         forget_intake(ctx)
-        begun = begin(verifier.fetch_keys(self._tools.dns))
+        search = _Search(verifier.key_names, self._tools.dns)
+        begun = begin(search.ask())
         if isinstance(begun, Begun):
-
-            def late() -> dict[str, LookupFailed]:
-                problem = LookupFailed("the look-up has taken too long")
-                return dict.fromkeys(verifier.key_names, problem)
-
-            keys = await within(self._settings.limit, begun, late)
-        else:
-            keys = begun[0]
+            await within(self._settings.limit, search.finish(begun), search.give_up)
         found = ctx.message.authentication
-        return verifier.verify(found.body_hashes, found.body_size, keys)
+        return verifier.verify(found.body_hashes, found.body_size, search.keys)
 
     def _take(self, ctx: MessageContext, verdicts: tuple[DkimVerdict, ...]) -> Result | None:
         ctx.message.authentication.dkim = verdicts
@@ -143,6 +144,38 @@ class Verifying:
             return None
         note = "; ".join(f"{each.domain}: {each.problem}" for each in verdicts if each.problem)
         return act(self._settings.on_temperror, _TROUBLE, f"dkim=temperror: {note}")
+
+
+class _Search:
+    """Asks for the keys of a message, some of them at the same time.
+
+    Attributes:
+        keys: What has come so far.
+    """
+
+    def __init__(self, names: tuple[str, ...], dns: Resolver) -> None:
+        self._names = names
+        self._left = iter(names)
+        self._dns = dns
+        self.keys: dict[str, PublicKey | KeyRecordError | LookupFailed] = {}
+
+    async def ask(self) -> None:
+        """Ask for one key after the other, until nobody has to be asked for."""
+        for name in self._left:
+            self.keys[name] = await find_key(name, self._dns)
+
+    async def finish(self, begun: Begun[None]) -> None:
+        """Wait for what has been begun, while others are asked for."""
+        others = min(_AT_ONCE - 1, length_hint(self._left))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(others):
+                group.create_task(self.ask())
+            await begun
+
+    def give_up(self) -> None:
+        """Wait no longer for what has not come."""
+        problem = LookupFailed("the look-up has taken too long")
+        self.keys = dict.fromkeys(self._names, problem) | self.keys
 
 
 def _sum_up(verdicts: Iterable[DkimVerdict]) -> AuthStatus:
