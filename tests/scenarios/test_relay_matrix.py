@@ -305,20 +305,27 @@ def test_a_login_counts_for_one_session(matrix):
         assert client.envelope(LOGIN, f"u@{FOREIGN}")[1].startswith("550 5.7.1")
 
 
+ALL_FAILED = "Server doesn't seem to be an open relay, all tests failed"
+NEEDS_LOGIN = "Server isn't an open relay, authentication needed"
+
+
 @pytest.mark.parametrize(
-    ("listener", "verdict"),
-    [
-        ("mta", "Server doesn't seem to be an open relay, all tests failed"),
-        ("submission", "Server isn't an open relay, authentication needed"),
-    ],
+    ("listener", "verdict"), [("mta", ALL_FAILED), ("submission", NEEDS_LOGIN)]
 )
 def test_nmap_finds_no_open_relay(matrix, listener, verdict):
-    nmap = program("nmap", "nmap")
     port = matrix.server.port if listener == "mta" else matrix.submission
-    done = subprocess.run(
-        [nmap, "-Pn", "-n", "-p", str(port), "--script", "+smtp-open-relay",
+    found = scan(port)
+    for _ in range(5):  # it takes 530 for a code wherever that stands, in the id of a refusal, too
+        if NEEDS_LOGIN in found and verdict != NEEDS_LOGIN:
+            found = scan(port)
+    assert verdict in found, found
+
+
+def scan(port: int) -> str:
+    """What nmap says of a port."""
+    return subprocess.run(
+        [program("nmap", "nmap"), "-Pn", "-n", "-p", str(port), "--script", "+smtp-open-relay",
          "--script-args", "smtp-open-relay.domain=other.test,smtp-open-relay.ip=127.0.0.1",
          "-vv", "127.0.0.1"],
         capture_output=True, text=True, timeout=50, check=False,
-    )  # fmt: skip
-    assert verdict in done.stdout, done.stdout
+    ).stdout  # fmt: skip
