@@ -139,6 +139,16 @@ def test_files_that_change_count_at_once_unless_a_case_breaks(tmp_path):
         )
         hits = 'elemta_plugin_rules_hits_total{plugin="rules",rule="blocked-senders"}'
         elemta.wait_for(lambda: elemta.metric(hits) >= 4, "the figures")
+        told = json.loads(elemta.cli("rules", "show", "--json", "--list", "blocked").stdout)
+        (row,) = told["lists"]
+        assert (row["kind"], row["entries"], row["unread"]) == ("wildcard", 1, 0)
+        (entry, hits) = row["most_used"][0]
+        assert (entry, row["hits"] >= hits >= 1) == ("other.example", True)
+        shown = elemta.cli("rules", "show").stdout
+        assert "blocked-senders" in shown
+        assert "list-spies" in shown
+        done = elemta.cli("rules", "show", "--list", "none", check=False)
+        assert (done.returncode, "there is no list none" in done.stderr) == (1, True)
 
 
 def test_a_reload_may_name_other_files(tmp_path):

@@ -3,29 +3,16 @@
 The server keeps no list of whom it has counted: a key has to be given to see what is used of it.
 """
 
-import asyncio
 import json
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from elemta.cli.options import config_option, load_config
-from elemta.cli.orders import ANSWER_TIMEOUT, Carried, order_workers
-from elemta.cli.output import (
-    OK,
-    PROBLEM,
-    TEMPORARY,
-    Table,
-    count,
-    fail,
-    json_option,
-    put_json,
-    warn,
-)
-from elemta.mail.errors import SpoolError
-from elemta.net.clock import SystemClock
-from elemta.plugins.loading.orders import PluginOrder, PluginVerb
+from elemta.cli.asking import ask_plugin, end_asking
+from elemta.cli.options import config_option
+from elemta.cli.orders import Carried
+from elemta.cli.output import Table, count, fail, json_option, put_json
 
 PLUGIN = "rate-limiter"
 PARTS = (
@@ -83,7 +70,7 @@ def show(
     parts: tuple[tuple[str, str], ...], *, limit: str, config_path: Path | None, as_json: bool
 ) -> None:
     """List limits: how often they were asked and refused, and what is used of a key."""
-    carried = _ask({"do": "show", "limit": limit, **dict(parts)}, config_path)
+    carried = ask_plugin(PLUGIN, {"do": "show", "limit": limit, **dict(parts)}, config_path)
     rows = _together(carried)
     if as_json:
         put_json({"limits": rows, "errors": carried.errors, "unanswered": carried.silent})
@@ -95,7 +82,7 @@ def show(
             told = [str(row[name]) for name in ("rate", "store", "asked", "refused")]
             table.add(row["limit"], row["of"], by, *told, used)
         table.close()
-    _end(carried)
+    end_asking(carried)
 
 
 @click.command("reset")
@@ -107,7 +94,7 @@ def reset(
     parts: tuple[tuple[str, str], ...], *, limit: str, config_path: Path | None, as_json: bool
 ) -> None:
     """Take it that nothing has been used of the limits of a key."""
-    carried = _ask({"do": "reset", "limit": limit, **dict(parts)}, config_path)
+    carried = ask_plugin(PLUGIN, {"do": "reset", "limit": limit, **dict(parts)}, config_path)
     names = [row["limit"] for row in _together(carried)]
     if as_json:
         put_json({"reset": names, "errors": carried.errors, "unanswered": carried.silent})
@@ -115,16 +102,7 @@ def reset(
         click.echo(f"reset: {count(len(names), 'limit')} {' '.join(names)}".rstrip())
     if carried.said and not names:
         fail("no limit has such a key: more parts may be needed")
-    _end(carried)
-
-
-def _ask(words: dict[str, str], config_path: Path | None) -> Carried:
-    order = PluginOrder(PluginVerb.ASK, PLUGIN, words)
-    config = load_config(config_path)
-    try:
-        return asyncio.run(order_workers(config, order, SystemClock(), ANSWER_TIMEOUT))
-    except SpoolError as error:
-        fail(str(error), TEMPORARY)
+    end_asking(carried)
 
 
 def _together(carried: Carried) -> list[Row]:
@@ -138,13 +116,3 @@ def _together(carried: Carried) -> list[Row]:
                     if name in row:
                         found[name] += row[name]
     return list(rows.values())
-
-
-def _end(carried: Carried) -> NoReturn:
-    for trouble in dict.fromkeys(error.partition(": ")[2] for error in carried.errors):
-        warn(trouble)
-    for silent in carried.silent:
-        warn(f"{silent} has not answered")
-    if carried.errors:
-        raise SystemExit(PROBLEM)
-    raise SystemExit(TEMPORARY if carried.silent else OK)

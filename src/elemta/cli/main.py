@@ -69,7 +69,7 @@ cli = LazyGroup(
         "why": ("elemta.cli.why:why", "Tell why mail was taken or refused."),
         "dkim": ("elemta.cli.main:dkim", "Make keys to sign mail with, and change them."),
         "dmarc": ("elemta.cli.main:dmarc", "Look at reports to other domains, send them."),
-        "rules": ("elemta.cli.main:rules", "Try rules on cases."),
+        "rules": ("elemta.cli.main:rules", "Try rules on cases, see what they do."),
         "scanners": ("elemta.cli.main:scanners", "Try the servers that scan mail."),
         "tls": ("elemta.cli.main:tls", "Make a certificate, look at TLS."),
         "dns": ("elemta.cli.main:dns", "Look at name servers, ask them, forget what they said."),
@@ -132,8 +132,11 @@ dmarc = LazyGroup(
 
 rules = LazyGroup(
     name="rules",
-    help="Try the rules of the operator.",
-    places={"test": ("elemta.cli.rules:test", "Run the cases of the rules.")},
+    help="Try the rules of the operator, and see what they do in a server that runs.",
+    places={
+        "test": ("elemta.cli.rules:test", "Run the cases of the rules."),
+        "show": ("elemta.cli.rules:show", "List rules and lists, and how often they hit."),
+    },
 )
 
 plugins = LazyGroup(

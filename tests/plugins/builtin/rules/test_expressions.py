@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -27,13 +28,16 @@ from elemta.plugins.loading.conditions import ConditionError, compile_expression
 
 BAD = NamedList("bad", ListKind.WILDCARD, "bad.txt")
 BAD.fill(["*.bad.example", "worse.example"])
-FUNCTIONS = make_functions({"bad": BAD})
+HOSTING = NamedList("hosting", ListKind.ASN, "hosting.txt")
+HOSTING.fill(["AS64496"])
+FUNCTIONS = make_functions({"bad": BAD, "hosting": HOSTING})
 
 
 def session():
     found = SessionInfo("s-1", "192.0.2.9", "192.0.2.1:25", "mta", is_trusted=False)
     found.helo, found.tls_version = "Client.example", "TLSv1.3"
     found.metadata["x.score"] = "7"
+    found.metadata["geoip.asn"] = "64496"
     return found
 
 
@@ -62,6 +66,7 @@ TRUE = [
     "tls && !authenticated && !relaying",
     'in_list("bad", sender)',
     '!in_list("bad", helo) || trusted',
+    'in_list("hosting", asn) && !in_list("hosting", recipients)',
     'in_network(client_ip, "192.0.2.0/24")',
     '!in_network(client_ip, "2001:db8::/32")',
     'sender_domain in ["x", "a.bad.example"]',
@@ -87,6 +92,7 @@ BY_LIBRARY = [
     "recipients + 1 == 2",
     'sender + "x" == "anna@a.bad.examplex"',
     '(tls ? sender : helo).matches("^anna")',
+    '!in_list("hosting", asn + 1)',
     'trusted ? true : in_list("bad", sender)',
     '(in_network(client_ip, "192.0.2.0/24") ? 1 : 2) == 1',
     "-1 < recipients",
@@ -174,7 +180,10 @@ def test_both_ways_agree(text):
         ("sender in [1]", "mail", "never the same"),
         ("sender in [1] || true", "mail", "never the same"),
         ('in_list("bad", recipients)', "mail", "in_list takes a text, not a number"),
+        ('trusted ? true : in_list("bad", recipients)', "mail", "it takes a text"),
+        ('in_list("hosting", sender)', "mail", "in_list takes a number, not a text"),
         ('in_list("bat", sender)', "mail", "there is no list 'bat': bad"),
+        ('trusted ? true : sender.matches("((a{99}){99}){99}")', "mail", "of RE2"),
         ('in_list(sender, "bad")', "mail", "has to be written out"),
         ('in_list("bad")', "mail", "does not take 1 arguments"),
         ('in_lists("bad", sender)', "mail", "no function in_lists; did you mean in_list?"),
@@ -266,3 +275,33 @@ def test_a_pattern_never_takes_long():
 def test_no_expression_does_harm(text):
     with contextlib.suppress(ConditionError):
         compile_rule(text, Moment.RCPT, FUNCTIONS)(Facts(recipient(), 0.0))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'helo.matches("PATTERN")',
+        'trusted ? true : helo.matches("PATTERN")',
+        'trusted ? true : matches(helo, "PATTERN")',
+    ],
+)
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(.*)*(.*)*x$", "(a?){500}a{500}b$"])
+def test_a_pattern_takes_no_longer_than_the_text_is_long(text, pattern):
+    """Both ways to run an expression go through RE2, where the work is bounded by both lengths."""
+    asked = []
+
+    def spy(facts, value, wanted):
+        asked.append(wanted)
+        return FUNCTIONS["matches"].call(facts, value, wanted)
+
+    spied = replace(FUNCTIONS["matches"], call=spy)
+    holds = compile_rule(
+        text.replace("PATTERN", pattern), Moment.RCPT, {**FUNCTIONS, "matches": spied}
+    )
+    ctx = recipient()
+    ctx.session.helo = "a" * 60_000 + "!"
+    asked.clear()
+    began = time.process_time()
+    assert holds(Facts(ctx, 0.0)) is False
+    assert time.process_time() - began < 5.0  # one that goes back would take years
+    assert asked == [pattern]

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from elemta.mail.errors import PluginError
 from elemta.plugins.builtin.rules.lists.matching import ListKind
-from elemta.plugins.builtin.rules.lists.named import NamedList, decode_lines, read_lines
+from elemta.plugins.builtin.rules.lists.named import (
+    MAX_COUNTED,
+    NamedList,
+    decode_lines,
+    read_lines,
+)
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 
@@ -131,6 +136,34 @@ def test_countries():
     ]
 
 
+def test_autonomous_systems():
+    found = make(
+        "asn", "AS64496", "64497 # a number will do", "as64498", "AS0", "ASx", "4294967296"
+    )
+    assert (found.size, len(found.problems)) == (3, 3)
+    for value, entry in (("64496", "AS64496"), ("64497", "AS64497"), ("AS64498", "AS64498")):
+        assert find(found, value) == entry
+    for value in ("64499", "0", "", "-1", "²"):
+        assert find(found, value) is None
+
+
+def test_hits_are_counted():
+    found = make("wildcard", "*.a.example", "b.example", "!c.a.example")
+    for value in ("x.a.example", "y.a.example", "b.example", "c.a.example", "d.example"):
+        found.find(value, NOW)
+    assert found.hits == 3
+    assert found.most_used(9) == [("*.a.example", 2), ("b.example", 1)]
+    assert found.most_used(1) == [("*.a.example", 2)]
+
+
+def test_no_more_entries_are_counted_than_tell_something():
+    found = make("domain", *(f"d{number}.example" for number in range(MAX_COUNTED + 50)))
+    for number in range(MAX_COUNTED + 50):
+        found.find(f"d{number}.example", NOW)
+    assert found.hits == MAX_COUNTED + 50
+    assert len(found.most_used(2 * MAX_COUNTED)) == MAX_COUNTED
+
+
 def test_patterns():
     found = make("regex", r"^spam\d+@", "(?i)bulk mail", "!^spam1@good")
     assert find(found, "spam12@x") == r"^spam\d+@"
@@ -173,12 +206,29 @@ def test_expiry_and_comments():
 
 
 @pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ("by=anna", "(by anna)"),
+        ("by=anna expires=2027-01-15 # a spy", "(by anna, a spy)"),
+        ("expires=2027-01-15   by=\x1b[anna", "(by  [anna)"),
+    ],
+)
+def test_who_has_put_an_entry_there(about, said):
+    found = make("address", f"192.0.2.1 {about}")
+    assert found.problems == []
+    assert str(found.find("192.0.2.1", NOW)) == f"192.0.2.1 in list it, it.txt:1 {said}"
+    assert (find(found, "192.0.2.1", NOW + 86400) is None) is ("expires" in about)
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "192.0.2.1 expires=soon",
         "! # nothing",
         "expires=2027-01-01",
         "192.0.2.1 expires=",
+        "192.0.2.1 by=anna by=berta",
+        "by=anna",
         "a" * 2000,
     ],
 )

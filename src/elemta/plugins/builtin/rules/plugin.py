@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import BaseModel
@@ -27,6 +29,8 @@ from elemta.plugins.builtin.rules.ruleset import Ruleset
 from elemta.plugins.builtin.rules.settings import RulesSettings
 from elemta.plugins.builtin.rules.specs import check_specs
 
+MOST_USED = 20  # entries of a list that an operator is told of
+
 
 class Rules(Plugin[RulesSettings]):
     """Asks the rules."""
@@ -36,7 +40,6 @@ class Rules(Plugin[RulesSettings]):
         version="1.0.0",
         description="Rules and lists: what is accepted, refused, tagged, sent elsewhere",
         after=(
-            "geoip",
             "geoip",
             "iprev",
             "spf",
@@ -63,6 +66,7 @@ class Rules(Plugin[RulesSettings]):
         self._reading = asyncio.Lock()
         self._seen: Stamp = ()
         self._told = ""
+        self._hits: dict[str, int] = {}  # of rules by name, since the plugin was loaded
         await self._read()
         self._feeds = Feeds(self.tools)
 
@@ -148,6 +152,36 @@ class Rules(Plugin[RulesSettings]):
             tell(f"{len(self._rules.rules)} rules have been read again")
             self.tools.metrics.count("reloads", result="done")
 
+    async def answer_operator(self, words: Mapping[str, str]) -> str:
+        """Tell of rules and lists, and how often each was true or has found something; JSON.
+
+        Args:
+            words: "list" may name one, of which the entries are told that are found most often.
+
+        Raises:
+            PluginError: There is no such list.
+        """
+        wanted, ruleset = words.get("list", ""), self._rules
+        if wanted and wanted not in ruleset.lists:
+            raise PluginError(f"there is no list {wanted}")
+        lists = [
+            {
+                "list": each.name,
+                "kind": each.kind.value,
+                "entries": each.size,
+                "unread": len(each.problems),
+                "hits": each.hits,
+                "most_used": each.most_used(MOST_USED) if wanted else [],
+            }
+            for each in ruleset.lists.values()
+            if wanted in {"", each.name}
+        ]
+        rules = [
+            {"rule": each.name, "place": each.place, "hits": self._hits.get(each.name, 0)}
+            for each in (*ruleset.acting, *ruleset.rules)
+        ]
+        return json.dumps({"rules": [] if wanted else rules, "lists": lists})
+
     async def _read(self) -> None:
         """Take what there is now.
 
@@ -166,7 +200,8 @@ class Rules(Plugin[RulesSettings]):
         check_specs(self._reader.find_specs(), rules, self.tools.clock.now())
 
     def _count(self, rule: Rule, note: str) -> None:
-        tools = self.tools
+        tools, hits = self.tools, self._hits
+        hits[rule.name] = hits.get(rule.name, 0) + 1
         if rule.is_observed:
             tools.metrics.count("observed", rule=rule.name)
             tell = tools.log.info

@@ -43,6 +43,7 @@ _USUAL_FACTS = {
     ListKind.WILDCARD: "sender_domain",
     ListKind.REGEX: "sender",
     ListKind.COUNTRY: "country",
+    ListKind.ASN: "asn",
 }
 
 Edit = AddHeader | AddRecipient | RemoveRecipient
@@ -60,12 +61,13 @@ def make_gate(told: ListSettings, found: NamedList, place: str) -> Gate:
     """Make a gate of a list.
 
     Raises:
-        ValueError: There is no such fact, or it is no text.
+        ValueError: There is no such fact, or none for lists of this kind.
     """
     name = told.of or _USUAL_FACTS[told.kind]
     fact = FACTS.get(name)
-    if fact is None or fact.kind is not Kind.TEXT:
-        raise ValueError(f"of: there is no fact {name} that is a text")
+    kind = Kind.NUMBER if told.kind is ListKind.ASN else Kind.TEXT
+    if fact is None or fact.kind is not kind:
+        raise ValueError(f"of: there is no fact {name} that is a {kind}")
     read = fact.read
 
     def holds(facts: Facts) -> bool:
@@ -86,6 +88,9 @@ class Ruleset:
         rules: In the order in which they are asked.
         gates: Lists that act by themselves.
         lists: All lists by name.
+
+    Attributes:
+        acting: What those lists do, as rules.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class Ruleset:
         self.rules = tuple(rules)
         self.lists = lists
         gates = tuple(gates)
+        self.acting = tuple(gate.rule for gate in gates)
         self._rules = {
             moment: tuple(rule for rule in self.rules if rule.moment is moment) for moment in Moment
         }

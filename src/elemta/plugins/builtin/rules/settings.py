@@ -60,7 +60,7 @@ class ListSettings(Settings):
     kind: ListKind = Field(
         description="What its entries are: `address` (and networks), `mail` (whole addresses), "
         "`domain`, `wildcard` (domains, and `*.example.org` for all below), `regex` (RE2), "
-        "`country` (two letters; the plugin `geoip` knows them)."
+        "`country` (two letters) and `asn` (`AS64496`), which the plugin `geoip` knows."
     )
     entries: tuple[str, ...] = Field(default=(), description="Its entries.")
     file: str = Field(
@@ -79,7 +79,7 @@ class ListSettings(Settings):
     of: str = Field(
         default="",
         description="With `use`: the fact that is looked for; by default what suits the kind: "
-        "`client_ip`, `sender`, `sender_domain` or `country`.",
+        "`client_ip`, `sender`, `sender_domain`, `country` or `asn`.",
     )
     every: Seconds = Field(
         default=60 * MINUTE,

@@ -27,6 +27,7 @@ from elemta.plugins.builtin.rules.expressions.quick import (
     Unread,
     check_function,
     read_quickly,
+    rename,
     tokenize,
 )
 from elemta.plugins.loading.conditions import (
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 Holds = Callable[[Facts], bool]
 
+# As a method the library's own one would be called, which is not RE2; as long as it was, so that
+# the expression is no longer.
+_RENAMED = {"matches": "re2find"}
 _NUMBERS = (0, 50, 1 << 40)
 
 
@@ -82,7 +86,12 @@ def _by_library(text: str, program: "Program", functions: Mapping[str, Function]
     _judge_fixed(text, functions)
     found = program.references()
     names = [name for name in found["variables"] if name in FACTS]
-    functions = {name: functions[name] for name in found["functions"] if name in functions}
+    functions = {
+        _RENAMED.get(name, name): functions[name]
+        for name in found["functions"]
+        if name in functions
+    }
+    program = compile_expression(rename(text, _RENAMED))
 
     def holds(facts: Facts) -> bool:
         values = {name: FACTS[name].read(facts.ctx) for name in names}
@@ -101,7 +110,11 @@ def _told(function: Function, said: str) -> Function:
     values: dict[Kind, Value] = {Kind.TEXT: said, Kind.TRUTH: bool(said), Kind.NUMBER: number}
     value = values[function.gives]
 
-    def call(_facts: Facts, *_given: object) -> Value:
+    def call(_facts: Facts, *given: object) -> Value:
+        judged = function.judge(*(given[at] for at in function.fixed))
+        for each, kind in zip(given, function.takes, strict=True):
+            if kind is None and (type(each) is int) is not (judged is Kind.NUMBER):
+                raise ValueError(f"it takes a {judged}")
         return value
 
     return Function(function.takes, function.gives, call, function.meaning)
@@ -177,13 +190,18 @@ def _run(
 def _call(function: Function, facts: Facts, wrong: list[str], *given: object) -> Value:
     """Call a function for the library, into which nothing may be raised."""
     problem = "a function does not go with its arguments"
-    if len(given) == len(function.takes) and all(isinstance(each, str) for each in given):
+    if len(given) == len(function.takes) and all(map(_fits, given, function.takes)):
         try:
             return function.call(facts, *given)
         except Exception as error:  # noqa: BLE001 - it is told to whoever has asked
             problem = str(error)
     wrong.append(problem)
     return "" if function.gives is Kind.TEXT else 0 if function.gives is Kind.NUMBER else False
+
+
+def _fits(given: object, kind: Kind | None) -> bool:
+    """Whether a value is of a type; functions take texts, and some a number as well."""
+    return isinstance(given, str) or (kind is None and type(given) is int)
 
 
 def _samples(text: str, names: list[str]) -> Iterator[dict[str, Value]]:

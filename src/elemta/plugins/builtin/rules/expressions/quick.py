@@ -74,6 +74,14 @@ def tokenize(text: str) -> list[Token]:
     return found
 
 
+def rename(text: str, names: Mapping[str, str]) -> str:
+    """Give an expression with other names in it; texts and comments stay as they are."""
+    return "".join(
+        names.get(match[0], match[0]) if match.lastgroup == "name" else match[0]
+        for match in _TOKEN.finditer(text)
+    )
+
+
 def _unquote(written: str) -> str:
     is_raw = written[0] in "rR"
     bare = written[1:] if is_raw else written
@@ -243,25 +251,38 @@ class _Reader:
 
     def _call(self, name: str, given: Sequence[Node]) -> Node:
         if name in _OF_TEXT:
-            gives, call = _OF_TEXT[name]
-            if len(given) != (1 if name == "size" else 2):
-                _refuse_count(name, len(given))
-            for node in given:
-                _want(node, Kind.TEXT, name)
-            return Node(gives, _bind(lambda _facts, *values: call(*values), given))
+            return _call_language(name, given)
         function = self._functions[check_function(name, self._moment, self._functions)]
         if len(given) != len(function.takes):
             _refuse_count(name, len(given))
         for node, kind in zip(given, function.takes, strict=True):
-            _want(node, kind, name)
-        for at in function.fixed:
-            if given[at].fixed is None:
-                raise TypesError(f"{name}: argument {at + 1} has to be written out, as a text")
-        try:
-            function.judge(*(given[at].fixed for at in function.fixed))
-        except ValueError as error:
-            raise TypesError(f"{name}: {error}") from error
+            if kind is not None:
+                _want(node, kind, name)
+        judged = _judge(name, function, given)
+        for node, kind in zip(given, function.takes, strict=True):
+            if kind is None and isinstance(judged, Kind):
+                _want(node, judged, name)
         return Node(function.gives, _bind(function.call, given))
+
+
+def _judge(name: str, function: Function, given: Sequence[Node]) -> object:
+    """Look at the arguments that have to be written out."""
+    for at in function.fixed:
+        if given[at].fixed is None:
+            raise TypesError(f"{name}: argument {at + 1} has to be written out, as a text")
+    try:
+        return function.judge(*(given[at].fixed for at in function.fixed))
+    except ValueError as error:
+        raise TypesError(f"{name}: {error}") from error
+
+
+def _call_language(name: str, given: Sequence[Node]) -> Node:
+    gives, call = _OF_TEXT[name]
+    if len(given) != (1 if name == "size" else 2):
+        _refuse_count(name, len(given))
+    for node in given:
+        _want(node, Kind.TEXT, name)
+    return Node(gives, _bind(lambda _facts, *values: call(*values), given))
 
 
 def check_function(name: str, moment: Moment, functions: Mapping[str, Function]) -> str:

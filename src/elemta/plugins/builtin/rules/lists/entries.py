@@ -1,8 +1,8 @@
-"""Entries of lists, as people write them: one on a line, with expiry and comment.
+"""Entries of lists, as people write them: one on a line, with expiry, author and comment.
 
     192.0.2.0/24
     !192.0.2.7                        # an exception: the most specific entry decides
-    spammer.example  expires=2027-01-31  # asked to stop
+    spammer.example  expires=2027-01-31 by=anna  # asked to stop
 
 A comment begins with "#" at the beginning of a line or after a space.
 """
@@ -16,9 +16,10 @@ from elemta.mail.reply import clean_text
 
 MAX_LINE = 1000  # characters
 MAX_COMMENT = 200  # characters that are kept
+MAX_AUTHOR = 64
 
 _COMMENT = re.compile(r"(?:^|\s)#\s*(.*)$")
-_EXPIRES = re.compile(r"(?:^|\s)expires=(\S*)$")
+_ABOUT = re.compile(r"(?:^|\s)(expires|by)=(\S*)$")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 
@@ -31,6 +32,7 @@ class Entry(NamedTuple):
         is_exception: What it names is not in the list, whatever is less specific.
         expires: Seconds since the epoch; 0 for never.
         comment: Why it is there.
+        author: Who has put it there.
     """
 
     text: str
@@ -38,6 +40,7 @@ class Entry(NamedTuple):
     is_exception: bool = False
     expires: float = 0.0
     comment: str = ""
+    author: str = ""
 
 
 class BadLine(NamedTuple):
@@ -74,15 +77,16 @@ def _read(text: str, number: int) -> Entry | None:
         comment, text = clean_text(noted[1], MAX_COMMENT), text[: noted.start()].rstrip()
     if not text:
         return None
-    expires = 0.0
-    until = _EXPIRES.search(text)
-    if until is not None:
-        expires, text = parse_expiry(until[1]), text[: until.start()].rstrip()
+    about: dict[str, str] = {}
+    while (said := _ABOUT.search(text)) is not None and said[1] not in about:
+        about[said[1]], text = said[2], text[: said.start()].rstrip()
+    expires = parse_expiry(about["expires"]) if "expires" in about else 0.0
     is_exception = text.startswith("!")
     text = text.removeprefix("!").lstrip()
     if not text:
-        raise ValueError("there is nothing before its expiry or comment")
-    return Entry(text, number, is_exception, expires, comment)
+        raise ValueError("there is nothing before its expiry, author or comment")
+    author = clean_text(about.get("by", ""), MAX_AUTHOR)
+    return Entry(text, number, is_exception, expires, comment, author)
 
 
 def parse_expiry(text: str) -> float:

@@ -35,6 +35,7 @@ class ListKind(enum.StrEnum):
     WILDCARD = "wildcard"
     REGEX = "regex"
     COUNTRY = "country"
+    ASN = "asn"
 
 
 class Matcher(Protocol):
@@ -62,8 +63,8 @@ class Matcher(Protocol):
 
 
 def _store(entry: Entry) -> Stored:
-    plain = not entry.is_exception and not entry.expires and not entry.comment
-    return entry.line if plain else entry
+    about = entry.is_exception or entry.expires or entry.comment or entry.author
+    return entry if about else entry.line
 
 
 class Networks:
@@ -225,6 +226,37 @@ class Countries:
             yield value.upper(), stored
 
 
+class Systems:
+    """Autonomous systems by their numbers: "AS64496", or without the letters."""
+
+    def __init__(self) -> None:
+        self._table: dict[int, Stored] = {}
+
+    def add(self, entry: Entry) -> None:
+        number = _read_asn(entry.text)
+        if number is None:
+            raise ValueError(
+                f"{entry.text!r} is no number of an autonomous system, such as AS64496"
+            )
+        self._table.setdefault(number, _store(entry))
+
+    def finish(self) -> None:
+        """There is nothing to do."""
+
+    def find(self, value: str) -> Iterator[tuple[str, Stored]]:
+        number = _read_asn(value)
+        stored = None if number is None else self._table.get(number)
+        if stored is not None:
+            yield f"AS{number}", stored
+
+
+def _read_asn(text: str) -> int | None:
+    """Read a number of 32 bits; 0 is nobody's (RFC 7607)."""
+    digits = text.upper().removeprefix("AS")
+    number = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else 0
+    return number if 0 < number < 1 << 32 else None
+
+
 class Patterns:
     """Regular expressions of RE2, found anywhere in the text; the first in the list first."""
 
@@ -289,4 +321,6 @@ def make_matcher(kind: ListKind) -> Matcher:
         return Patterns()
     if kind is ListKind.COUNTRY:
         return Countries()
+    if kind is ListKind.ASN:
+        return Systems()
     return Domains(has_wildcards=kind is ListKind.WILDCARD)

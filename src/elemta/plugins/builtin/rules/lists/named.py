@@ -10,6 +10,7 @@ from elemta.plugins.builtin.rules.lists.matching import MAX_VALUE, ListKind, mak
 
 MAX_ENTRIES = 1_000_000  # of a list
 MAX_FILE = 64 << 20  # octets of a file
+MAX_COUNTED = 10_000  # entries whose hits are counted each
 MAX_PROBLEMS = 10  # of a list, that are told
 
 _LEAST_BITS = {False: 8, True: 16}  # of a network in a feed: IPv4, IPv6
@@ -23,15 +24,19 @@ class Hit(NamedTuple):
         entry: What fits.
         place: Where it stands: "blocked.txt:12".
         comment: Why it is there.
+        author: Who has put it there.
     """
 
     list: str
     entry: str
     place: str
-    comment: str
+    comment: str = ""
+    author: str = ""
 
     def __str__(self) -> str:
-        why = f" ({self.comment})" if self.comment else ""
+        by = f"by {self.author}" if self.author else ""
+        why = ", ".join(filter(None, (by, self.comment)))
+        why = f" ({why})" if why else ""
         return f"{self.entry} in list {self.list}, {self.place}{why}"
 
 
@@ -42,16 +47,22 @@ class NamedList:
         name: Of it.
         kind: What its entries are.
         place: Where they stand, for people.
+
+    Attributes:
+        size: How many entries it has.
+        problems: What could not be read.
+        hits: How often something was found, since the list was read.
     """
 
-    __slots__ = ("_matcher", "_place", "kind", "name", "problems", "size")
+    __slots__ = ("_counted", "_matcher", "_place", "hits", "kind", "name", "problems", "size")
 
     def __init__(self, name: str, kind: ListKind, place: str) -> None:
         self.name = name
         self.kind = kind
-        self.size = 0
+        self.size = self.hits = 0
         self.problems: list[BadLine] = []
         self._place = place
+        self._counted: dict[str, int] = {}
         self._matcher = make_matcher(kind)
 
     def fill(self, lines: Iterable[str], *, is_foreign: bool = False) -> None:
@@ -89,13 +100,24 @@ class NamedList:
             return None
         for text, stored in self._matcher.find(value):
             if isinstance(stored, int):
-                return Hit(self.name, text, f"{self._place}:{stored}", "")
+                return self._hit(text, stored)
             if stored.expires and stored.expires <= now:
                 continue
             if stored.is_exception:
                 return None
-            return Hit(self.name, text, f"{self._place}:{stored.line}", stored.comment)
+            return self._hit(text, stored.line, stored.comment, stored.author)
         return None
+
+    def most_used(self, count: int) -> "list[tuple[str, int]]":
+        """Give the entries that are found most often, and how often."""
+        return sorted(self._counted.items(), key=lambda each: -each[1])[:count]
+
+    def _hit(self, text: str, line: int, comment: str = "", author: str = "") -> Hit:
+        self.hits += 1
+        counted = self._counted
+        if text in counted or len(counted) < MAX_COUNTED:
+            counted[text] = counted.get(text, 0) + 1
+        return Hit(self.name, text, f"{self._place}:{line}", comment, author)
 
 
 def _refuse_too_much(entry: Entry, kind: ListKind) -> None:
