@@ -318,6 +318,30 @@ async def test_letters_of_a_day_are_bounded(fake_clock, fake_resolver, tmp_path)
         assert len(bench.mail.messages) == 5
 
 
+async def test_one_domain_leaves_letters_for_others(fake_clock, fake_resolver, tmp_path):
+    greedy = ["greedy.test", *(f"d{number}.greedy.test" for number in range(9))]
+    domains = [*greedy, "notgreedy.test", "z.test"]
+    for domain in domains:
+        text = f"v=DMARC1; p=none; rua=mailto:reports@{domain}"
+        fake_resolver.zone[f"_dmarc.{domain}"] = {"TXT": [text]}
+    options = {"max_letters": 6, "max_letters_per_domain": 3}
+    async with make(fake_clock, fake_resolver, tmp_path, **options) as bench:
+        for domain in domains:
+            await bring(bench, domain=domain)
+        await bench.plugin.write_down()
+        tomorrow(bench)
+        await bench.plugin.send_due()
+        sent = {each.recipients[0].partition("@")[2] for each in bench.mail.messages}
+        assert {"notgreedy.test", "z.test"} < sent
+        assert len(sent) == 5
+        waiting = [each for each in await seen(bench) if each.state == "open"]
+        assert len(waiting) == 7
+        assert "enough reports have been sent for a day" in waiting[0].outcome
+        bench.clock.advance(DAY + 1)
+        await bench.plugin.send_due()
+        assert len(bench.mail.messages) == 8
+
+
 async def test_excluded_domains(fake_clock, fake_resolver, tmp_path):
     fake_resolver.zone |= {f"_dmarc.{each}": {"TXT": [RUA]} for each in ("a.test", "nota.test")}
     async with make(fake_clock, fake_resolver, tmp_path, exclude=("A.test.",)) as bench:

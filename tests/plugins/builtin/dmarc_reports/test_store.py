@@ -109,6 +109,8 @@ def test_what_is_finished_is_remembered_without_its_rows(store):
     assert store.claim(DUE + 10 * DAY) is None
     assert store.letters_since(DUE - 1) == 2
     assert store.letters_since(DUE + 1) == 0
+    assert store.letters_since(DUE - 1, "a.test") == store.letters_since(DUE - 1, "test") == 2
+    assert store.letters_since(DUE - 1, "aa.test") == store.letters_since(DUE - 1, ".test") == 0
     store.forget(DUE)
     assert len(store.periods()) == 1
     store.forget(DUE + 1)

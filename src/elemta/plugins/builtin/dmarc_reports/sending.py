@@ -9,6 +9,7 @@ import asyncio
 
 from elemta.mail.errors import HeaderError, LookupFailed, PluginError
 from elemta.mail.reply import clean_text
+from elemta.mailauth.dmarc.discovery import registered_domain
 from elemta.mailauth.reports import Destination, ReportFile, write_letter
 from elemta.plugins.builtin.dmarc_reports.making import Made, make_report, make_reporter
 from elemta.plugins.builtin.dmarc_reports.settings import DAY, DmarcReportsSettings
@@ -81,9 +82,7 @@ class Dispatcher:
         sent: list[str] = []
         letters = 0
         is_for_good = True
-        room = self._settings.max_letters - await asyncio.to_thread(
-            self._store.letters_since, now - DAY
-        )
+        room = await asyncio.to_thread(self._count_room, period.domain, now)
         for number, destination in enumerate(made.destinations.allowed):
             if letters + len(made.files) > room:
                 refused.append(f"{destination.address}: enough reports have been sent for a day")
@@ -105,6 +104,13 @@ class Dispatcher:
         told = [f"to {', '.join(sent)}"] if sent else []
         state = SENT if letters else NOTHING
         await self._finish(period, state, "; ".join([*told, *refused]), letters)
+
+    def _count_room(self, domain: str, now: float) -> int:
+        """Say how many letters on a domain may be sent now."""
+        settings, since = self._settings, self._store.letters_since
+        whole = registered_domain(domain) or domain
+        left = settings.max_letters - since(now - DAY)
+        return min(left, settings.max_letters_per_domain - since(now - DAY, whole))
 
     async def _submit(
         self, made: Made, file: ReportFile, destination: Destination, number: int

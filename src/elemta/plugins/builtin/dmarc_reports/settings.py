@@ -54,6 +54,12 @@ class DmarcReportsSettings(Settings):
     max_letters: int = Field(
         default=1000, ge=0, description="Letters with reports that are sent within 24 hours."
     )
+    max_letters_per_domain: int = Field(
+        default=100,
+        ge=0,
+        description="Of these, letters on one registered domain and those below it: nobody uses "
+        "up what others need.",
+    )
     exclude: tuple[str, ...] = Field(
         default=(), description="Domains that get no reports, those below them neither."
     )

@@ -301,13 +301,14 @@ class ReportStore:
                 (until, why, period.begin, period.domain),
             )
 
-    def letters_since(self, at: float) -> int:
-        """Count the letters that brought reports since then."""
+    def letters_since(self, at: float, domain: str = "") -> int:
+        """Count the letters that brought reports since then; those on a domain and below it."""
         with self._blaming():
             found = self._connection.execute(
                 "SELECT ifnull(sum(letters), 0) FROM periods"
-                " WHERE state <> 'open' AND done_at >= ?",
-                (at,),
+                " WHERE state <> 'open' AND done_at >= ?"
+                " AND (? = '' OR substr('.' || domain, -length(?) - 1) = '.' || ?)",
+                (at, domain, domain, domain),
             )
             return _one(found)
 
