@@ -107,6 +107,8 @@ EVENTS = [
     (ev.SecurityEvent("sync", "early talker"), {"elemta_security_events_total kind=sync": 1}),
     (ev.LimitReached("s", "192.0.2.1", "mta", "submission.soft: 9 messages by ann", "450 4.7.0 No"),
      {"elemta_limits_reached_total listener=mta limit=submission.soft": 1}),
+    (ev.ClientChecked("s", "192.0.2.1", "mta", "pipelining", "drop", "EHLO"),
+     {"elemta_clients_checked_total check=pipelining result=drop": 1}),
     (ev.InternalError("session", "KeyError"), {"elemta_internal_errors_total": 1}),
 ]  # fmt: skip
 

@@ -53,6 +53,8 @@ WRITERS = {
     ("server/session.py", "_reply"),  # what has gathered
     ("server/session.py", "_greet"),  # the banner
     ("server/listener.py", "_begin"),
+    ("server/screened.py", "_listen"),  # the first line of a banner
+    ("server/screened.py", "_greet"),  # its last one
 }
 """Functions that may give something to the client: in each a refusal goes into the journal."""
 
@@ -135,7 +137,7 @@ def test_rules_named_like_settings_are_settings():
     names |= {setting.full_name for table in tables() for setting in table.settings()}
     for rule in RULES:
         table = rule.rpartition(".")[0]
-        if table in {"server", "smtp", "queue", "limits", "submission"} - {""}:
+        if table in {"server", "smtp", "queue", "limits", "submission", "pregreet"} - {""}:
             assert rule in names | GROUPED, rule
 
 

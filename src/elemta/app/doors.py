@@ -4,7 +4,7 @@ from typing import Literal
 
 from elemta.app.submission import local_users
 from elemta.config import Config
-from elemta.config.models import ListenerConfig
+from elemta.config.listeners import ListenerConfig
 from elemta.server import Door
 
 TlsMode = Literal["none", "starttls", "implicit"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from elemta.app.doors import tls_mode
 from elemta.app.settings import share_or_none
 from elemta.config import Config
-from elemta.config.models import ListenerConfig
+from elemta.config.listeners import ListenerConfig
 from elemta.config.tls import CertificateConfig
 from elemta.mail import events as ev
 from elemta.mail.clock import Clock

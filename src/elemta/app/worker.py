@@ -29,6 +29,7 @@ from elemta.app.doors import make_door
 from elemta.app.handing_in import PLUGINS, PLUGINS_DOOR, PluginMail
 from elemta.app.limits import WorkerLimits
 from elemta.app.plugins import WorkerPlugins, as_problems
+from elemta.app.pregreet import WorkerPregreet
 from elemta.app.shards import Figures, Shards
 from elemta.app.submission import WorkerSubmission
 from elemta.app.tls import WorkerTls
@@ -183,6 +184,8 @@ class Worker:
         )
         self._shards.flush_names = self._resolver.cache.flush
         self._limits = WorkerLimits(config, start.counters, self._clock, self._emit)
+        state = Path(config.server.state_dir)
+        self._pregreet = WorkerPregreet(state, start.counters, self._clock, self._emit)
         self._submission = WorkerSubmission(config, start.counters, self._clock, self._emit)
         self._accounts: Authenticator | None = None
         self._around: dict[str, Surroundings] = {}
@@ -219,6 +222,7 @@ class Worker:
         await self._shards.open()
         await self._limits.start()
         self._apply(self._config)
+        await self._pregreet.start()
         self._plugins.roster.on_change = self._take_tables
         loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one may wait since the fork
@@ -290,6 +294,7 @@ class Worker:
         await self._delivery.close()
         await self._limits.stop()
         await self._why.close()
+        await self._pregreet.close()
         if self._accounts is not None:
             await self._accounts.close()
         self._shards.close()
@@ -316,6 +321,7 @@ class Worker:
         self._limits.apply(config)
         policy = RelayPolicy(derive.relay_settings(config))
         doors = {listener.address: make_door(config, listener) for listener in config.doors}
+        screens = {each.address: self._pregreet.screen(config, each) for each in config.doors}
         for address, door in {**doors, PLUGINS: PLUGINS_DOOR}.items():
             hooks = self._plugins.table(door.kind)
             self._around[address] = Surroundings(
@@ -332,6 +338,7 @@ class Worker:
                 desk=self._submission.desk,
                 tells_commands=self._log.is_debug,
                 hooks=hooks,
+                pregreet=screens.get(address),
                 journal=self._why.journal,
             )
         self._listeners.limit(self._max_connections())
@@ -443,6 +450,7 @@ class Worker:
             self._plugins.beat()
             self._tls.beat()
             self._why.beat()
+            self._pregreet.beat()
             self._metrics.plugins(self._plugins.roster.tallies(), self._plugins.roster.figures())
             self._metrics.resolver(self._resolver)
             self._sample(lag)

@@ -16,11 +16,13 @@ from elemta.config.auth import AuthConfig
 from elemta.config.authentication import AuthenticationConfig
 from elemta.config.dns import DnsConfig
 from elemta.config.limits import LimitsConfig
+from elemta.config.listeners import ListenerConfig
 from elemta.config.plugins import PluginsConfig
+from elemta.config.pregreet import PregreetConfig
 from elemta.config.rate_limiter import RateLimiterConfig
 from elemta.config.sections import Section, fixed, live
 from elemta.config.submission import SubmissionConfig
-from elemta.config.tls import ClientCertificates, TlsConfig, TlsLevelOrNone
+from elemta.config.tls import TlsConfig
 from elemta.config.units import DAY, HOUR, MINUTE
 from elemta.config.values import (
     Domain,
@@ -29,7 +31,6 @@ from elemta.config.values import (
     Folder,
     Fraction,
     Host,
-    Listen,
     ListenOrNone,
     Network,
     PathTemplate,
@@ -95,72 +96,6 @@ class ServerConfig(Section):
         if isinstance(self.workers, int):
             return self.workers
         return len(os.sched_getaffinity(0))
-
-
-class ListenerConfig(Section):
-    """A place where clients connect; one table for each."""
-
-    address: Annotated[
-        Listen,
-        fixed(
-            'IP address and port; LMTP may also listen on a unix socket: "unix:/run/elemta/lmtp".'
-        ),
-    ]
-    kind: Annotated[
-        Literal["mta", "submission", "submissions", "lmtp"],
-        fixed(
-            '"mta" takes mail by SMTP, "submission" from those who log in (RFC 6409), '
-            '"submissions" likewise with TLS from the start (RFC 8314), "lmtp" by LMTP (RFC 2033) '
-            "from a server next door."
-        ),
-    ] = "mta"
-    tls: Annotated[
-        Literal["none", "starttls", "implicit"] | None,
-        fixed(
-            '"starttls" offers it, "implicit" begins with it. Without this setting: as its kind '
-            "has it where there is a certificate, for LMTP none."
-        ),
-    ] = None
-    tls_level: Annotated[TlsLevelOrNone, fixed("Instead of `level` of `[tls]`.")] = None
-    client_certificates: Annotated[
-        ClientCertificates | None, fixed("Instead of `client_certificates` of `[tls]`.")
-    ] = None
-    strict_sni: Annotated[Switch | None, fixed("Instead of `strict_sni` of `[tls]`.")] = None
-    clear_auth: Annotated[
-        Switch,
-        fixed(
-            "Offer AUTH without TLS, too: passwords can be read on the way. For development on "
-            "one machine."
-        ),
-    ] = False
-    proxy_protocol: Annotated[
-        tuple[Network, ...],
-        fixed(
-            "Proxies in front of it: they begin with a header of the PROXY protocol (1 or 2) that "
-            "says whose connection it is, and nobody else gets in. Empty: there is none."
-        ),
-    ] = ()
-    xclient: Annotated[
-        tuple[Network, ...],
-        fixed("Who may say by XCLIENT that it speaks for another client, and who that is."),
-    ] = ()
-    xforward: Annotated[
-        tuple[Network, ...], fixed("Who may say so by XFORWARD, which only the log is told.")
-    ] = ()
-
-    @property
-    def host(self) -> str:
-        """The IP address; "" for a unix socket."""
-        return parse_endpoint(self.address).host
-
-    @property
-    def port(self) -> int:
-        return parse_endpoint(self.address).port
-
-    @property
-    def unix_path(self) -> str | None:
-        """The path of a unix socket; None for TCP."""
-        return parse_endpoint(self.address).path or None
 
 
 class RelayConfig(Section):
@@ -460,6 +395,7 @@ class Config(Section):
     auth: AuthConfig = AuthConfig()
     smtp: SmtpConfig = SmtpConfig()
     submission: SubmissionConfig = SubmissionConfig()
+    pregreet: PregreetConfig = PregreetConfig()
     limits: LimitsConfig = LimitsConfig()
     rate_limiter: RateLimiterConfig = RateLimiterConfig()
     routes: tuple[RouteConfig, ...] = ()

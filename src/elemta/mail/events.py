@@ -18,6 +18,14 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event_ty
     LEVEL: ClassVar[str] = "info"
 
 
+class SessionEvent(Event, frozen=True, omit_defaults=True):
+    """The common fields of what happens in a session."""
+
+    session_id: str
+    client_ip: str
+    listener: str
+
+
 Emit = Callable[[Event], None]
 
 
@@ -30,12 +38,9 @@ class ConnectionAccepted(Event, tag="connection_accepted", frozen=True, omit_def
     listener: str
 
 
-class ConnectionClosed(Event, tag="connection_closed", frozen=True, omit_defaults=True):
+class ConnectionClosed(SessionEvent, tag="connection_closed", frozen=True, omit_defaults=True):
     """A session ended; `reason` says why where it was not QUIT."""
 
-    session_id: str
-    client_ip: str
-    listener: str
     messages: int = 0
     reason: str = ""
 
@@ -58,26 +63,20 @@ class ClientForwarded(Event, tag="client_forwarded", frozen=True, omit_defaults=
     helo: str
 
 
-class TlsHandshake(Event, tag="tls_handshake", frozen=True, omit_defaults=True):
+class TlsHandshake(SessionEvent, tag="tls_handshake", frozen=True, omit_defaults=True):
     """A client changed to TLS. `group` is that of the key exchange, where the platform tells."""
 
     LEVEL: ClassVar[str] = "debug"
-    session_id: str
-    client_ip: str
-    listener: str
     version: str
     cipher: str
     group: str = ""
     is_resumed: bool = False
 
 
-class TlsHandshakeFailed(Event, tag="tls_handshake_failed", frozen=True, omit_defaults=True):
+class TlsHandshakeFailed(SessionEvent, tag="tls_handshake_failed", frozen=True, omit_defaults=True):
     """A client and this server did not agree on TLS; `reason` is OpenSSL's, or ours."""
 
     LEVEL: ClassVar[str] = "warning"
-    session_id: str
-    client_ip: str
-    listener: str
     reason: str
 
 
@@ -106,23 +105,17 @@ class CertificateRefused(Event, tag="certificate_refused", frozen=True, omit_def
     error: str
 
 
-class AuthSucceeded(Event, tag="auth_succeeded", frozen=True, omit_defaults=True):
+class AuthSucceeded(SessionEvent, tag="auth_succeeded", frozen=True, omit_defaults=True):
     """A client logged in."""
 
-    session_id: str
-    client_ip: str
-    listener: str
     username: str
     mechanism: str
 
 
-class AuthFailed(Event, tag="auth_failed", frozen=True, omit_defaults=True):
+class AuthFailed(SessionEvent, tag="auth_failed", frozen=True, omit_defaults=True):
     """A client did not; `reason` is more than it was told."""
 
     LEVEL: ClassVar[str] = "warning"
-    session_id: str
-    client_ip: str
-    listener: str
     username: str
     mechanism: str
     reason: str
@@ -326,15 +319,20 @@ class SecurityEvent(Event, tag="security_event", frozen=True, omit_defaults=True
     client_ip: str = ""
 
 
-class LimitReached(Event, tag="limit_reached", frozen=True, omit_defaults=True):
+class LimitReached(SessionEvent, tag="limit_reached", frozen=True, omit_defaults=True):
     """A client has done more than it may for now; `limit` is the name of the setting."""
 
     LEVEL: ClassVar[str] = "warning"
-    session_id: str
-    client_ip: str
-    listener: str
     limit: str
     reply: str
+
+
+class ClientChecked(SessionEvent, tag="client_checked", frozen=True, omit_defaults=True):
+    """A new client has passed a check of `[pregreet]`, or failed and `result` follows."""
+
+    check: str
+    result: str
+    detail: str = ""
 
 
 class LoginLocked(Event, tag="login_locked", frozen=True, omit_defaults=True):

@@ -121,6 +121,13 @@ LIMITED = _counter(
     "listener",
     "limit",
 )
+CHECKED = _counter(
+    "elemta_clients_checked",
+    'Checks of new clients (`[pregreet]`): "passed", or what followed from a failure, "ignore",'
+    ' "enforce" or "drop".',
+    "check",
+    "result",
+)
 LOCKED = _counter(
     "elemta_logins_locked", "Logins that tried to send more than they may at all, and were locked."
 )
@@ -302,6 +309,7 @@ CATALOGUE: tuple[Metric, ...] = (
     SPOOL_FREE,
     SECURITY,
     LIMITED,
+    CHECKED,
     BANS,
     QUARANTINED,
     LEFT_QUARANTINE,

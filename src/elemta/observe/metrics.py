@@ -143,6 +143,7 @@ class Metrics:
             ev.TlsHandshakeFailed: self._tls_handshake_failed,
             ev.TlsAlert: self._tls_alert,
             ev.LimitReached: self._limit_reached,
+            ev.ClientChecked: self._client_checked,
             ev.Banned: self._banned,
             ev.LoginLocked: self._login_locked,
             ev.MessageMended: self._message_mended,
@@ -288,6 +289,9 @@ class Metrics:
     def _limit_reached(self, event: ev.LimitReached) -> None:
         name = event.limit.partition(":")[0]  # behind it is whose it is, which no figure tells
         _add(self._values(cat.LIMITED), (event.listener, name))
+
+    def _client_checked(self, event: ev.ClientChecked) -> None:
+        _add(self._values(cat.CHECKED), (event.check, event.result))
 
     def _banned(self, event: ev.Banned) -> None:
         _add(self._values(cat.BANS), (event.kind,))

@@ -11,6 +11,7 @@ from elemta.net.stream import Stream
 from elemta.plugins.asking.chain import Decision
 from elemta.server.answering import REFUSALS_PER_ERROR
 from elemta.server.limits.guard import HANDSHAKES, Refusal
+from elemta.server.pregreet import Screening
 from elemta.server.proxies import Identity
 from elemta.server.session import OVERSHOOT, Handler
 from elemta.server.submitted import SubmittedSession
@@ -24,14 +25,23 @@ Waiting = Awaitable[None] | None
 
 
 class LimitedSession(SubmittedSession):
-    """A session with a gate before its commands, where its listener has one."""
+    """A session with a gate before its commands, where its listener has one.
+
+    Two of its slots are for sessions with checks (`elemta.server.screened`): their classes can have
+    none of their own.
+    """
 
     __slots__ = (
         "_gate",
         "_held",
         "_ip",
+        "_screening",
         "_surplus",
+        "_unwatched",
     )
+
+    _screening: Screening | None
+    _unwatched: Mapping[type[Any], Handler]
 
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
         super().__init__(stream, session_id, around)

@@ -19,6 +19,7 @@ from elemta.server.judged import JudgedSession
 from elemta.server.limited import LimitedSession
 from elemta.server.limits.guard import Refusal
 from elemta.server.proxies import PROXY_TIMEOUT, receive_header
+from elemta.server.screened import screened
 from elemta.server.surroundings import Surroundings
 
 TOO_BUSY = Refusal(Reply(421, "Too many connections, try again later", "4.3.2"), "connections")
@@ -170,6 +171,8 @@ class Listeners:
             stream.close()
             return
         kind = LimitedSession if around.hooks.is_empty else JudgedSession
+        if around.pregreet is not None and around.pregreet.concerns(stream.peer_ip):
+            kind = screened(kind)
         session = kind(stream, self._next_session_id(), around)
         self._sessions.add(session)
         self._idle.clear()

@@ -7,7 +7,7 @@ made here or in `elemta.smtp` has its rule in this table.
 from collections.abc import Mapping
 
 from elemta.mail.reply import Reply
-from elemta.server import listener, offers, relay, replies, secured, transaction
+from elemta.server import listener, offers, pregreet, relay, replies, secured, transaction
 from elemta.server.limited import HANDSHAKES_AT_ONCE
 from elemta.server.limits import gate, guard, shedding
 from elemta.server.submission import allowances, authors, fixes
@@ -41,6 +41,14 @@ RULES: Mapping[str, str] = {
     "defect": "a defect of the server; the log has it as `internal_error`",
     "smtp.strict_sync": "the client spoke before its turn, as spam programs do"
     " (`smtp.strict_sync`)",
+    "pregreet.early_talker": "the client, which is new here, talked before the banner was complete"
+    " (`pregreet.early_talker`)",
+    "pregreet.pipelining": "the client, which is new here, did not wait for answers"
+    " (`pregreet.pipelining`)",
+    "pregreet.bare_newline": "the client, which is new here, ended lines without CR"
+    " (`pregreet.bare_newline`)",
+    "pregreet.non_smtp_command": "the client, which is new here, sent what is no SMTP"
+    " (`pregreet.non_smtp_command`)",
     "login_required": "this listener takes mail only from those who have logged in",
     "smtp.refuse_null_mx_senders": "the sender's domain says that it has no mail, so nobody could"
     " be told of a failure (`smtp.refuse_null_mx_senders`)",
@@ -140,6 +148,11 @@ _REPLIES: Mapping[Reply, str] = {
     authors.SEVERAL_FROM: "submission.authors",
     authors.SEVERAL_SENDERS: "submission.authors",
     authors.NO_SENDER: "submission.authors",
+    **{
+        reply: f"pregreet.{check}"
+        for replies_to in (pregreet.REFUSED, pregreet.DROPPED)
+        for check, reply in replies_to.items()
+    },
 }
 
 

@@ -12,6 +12,7 @@ from elemta.plugins.asking.table import NO_HOOKS, HookTable
 from elemta.server.intake import Intake
 from elemta.server.journal import Journal
 from elemta.server.limits.gate import Gate
+from elemta.server.pregreet import Screen
 from elemta.server.relay import RelayPolicy
 from elemta.server.settings import Door, SessionSettings
 from elemta.server.submission import Desk
@@ -31,6 +32,7 @@ class Surroundings:
         hooks: The plugins of new sessions.
         gate: What keeps strangers in bounds; None where nothing does.
         desk: What those who submit mail have to do with; None where nobody does.
+        pregreet: What checks clients that are new here; None where nothing does.
         journal: Where all decisions are written down; None where nobody wants to know.
     """
 
@@ -47,6 +49,7 @@ class Surroundings:
     hooks: HookTable = NO_HOOKS
     gate: Gate | None = None
     desk: Desk | None = None
+    pregreet: Screen | None = None
     journal: Journal | None = None
 
     @property

@@ -234,9 +234,12 @@ def is_utf8(line: bytes) -> bool:
 
 def judge_unknown(verb: bytes, line: bytes) -> Fault:
     """Tell an unknown command from the words of another protocol."""
-    if verb in FOREIGN_WORDS or line.startswith(TLS_HELLO):
-        return CROSS_PROTOCOL
-    return UNKNOWN
+    return CROSS_PROTOCOL if is_foreign(verb, line) else UNKNOWN
+
+
+def is_foreign(verb: bytes, line: bytes) -> bool:
+    """Whether a line is of another protocol; `verb` is its first word in upper case."""
+    return verb in FOREIGN_WORDS or line.startswith(TLS_HELLO)
 
 
 def _address_fault(error: AddressError, syntax: Fault) -> Fault:

@@ -57,6 +57,8 @@ class ServerMachine:
 
     Attributes:
         line: The last command line, without its end; whoever has seen to it makes it None.
+        is_unsynced: There was input behind a command that ends a group, and it was let pass: see
+            `Limits.strict_sync`.
     """
 
     __slots__ = (
@@ -74,6 +76,7 @@ class ServerMachine:
         "_refusal",
         "_starved",
         "_verbs",
+        "is_unsynced",
         "line",
     )
 
@@ -100,6 +103,7 @@ class ServerMachine:
         self._due = 1  # replies to it
         self._first = b""  # what goes before them
         self.line: bytes | None = None
+        self.is_unsynced = False
 
     @property
     def hello(self) -> str:
@@ -249,6 +253,7 @@ class ServerMachine:
         """Deal with a command that should have been the last of its group, and is not."""
         if self._limits.strict_sync or verb in _NO_MORE_IN_CLEAR:
             return commands.SYNC
+        self.is_unsynced = True
         event = self._verbs[verb](self._progress, argument)
         if verb == b"DATA" and isinstance(event, Fault):
             self._mode = _UNSYNCED
@@ -290,13 +295,15 @@ class ServerMachine:
             return commands.CROSS_PROTOCOL
         size = self._overrun + len(held)
         if size >= self._limits.max_command + _LONGEST_GROWTH:
+            if not self._overrun and commands.is_foreign(held.partition(b" ")[0].upper(), held):
+                return commands.CROSS_PROTOCOL
             self._buffer = b""
             self._overrun = size
         return commands.ENDLESS if size > self._limits.max_buffer else None
 
     def _judge_line(self, line: bytes, verb: bytes, size: int, *, regular: bool) -> Fault | None:
         """Judge a line that is long, has octets beyond ASCII, or does not end with CRLF."""
-        if line.startswith(commands.TLS_HELLO) and not self._overrun:
+        if not self._overrun and commands.is_foreign(verb, line):
             return commands.CROSS_PROTOCOL
         size += self._overrun
         self._overrun = 0

@@ -2,11 +2,13 @@
 
 from elemta.net.node_rates import NodeRates
 from elemta.net.shared_table import Holds, Rates, Windows
+from elemta.server.pregreet import Passes
 
 RATES = 1 << 17  # addresses, networks and logins; 3 MB
 HOLDS = 1 << 16  # addresses and networks with sessions; 1.5 MB, and 0.5 MB for each further worker
 MET = 1 << 17  # recipients and addresses that a login has used; 3 MB
 WINDOWS = 1 << 16  # logins, 14 windows each: 4,600 of them; 2.6 MB
+PASSES = 1 << 17  # clients that have passed the checks of new ones; 6 MB
 
 
 class Counters:
@@ -25,6 +27,7 @@ class Counters:
         self.holds = Holds(HOLDS, workers)
         self.met = Rates(MET, is_shared=is_shared)
         self.windows = Windows(WINDOWS, is_shared=is_shared)
+        self.passes = Passes(PASSES, is_shared=is_shared)
         self.lent = NodeRates(is_shared=is_shared)
 
     def drop(self, worker: int) -> None:
@@ -39,6 +42,7 @@ class Counters:
             self.holds,
             self.met,
             self.windows,
+            self.passes,
             self.lent,
         ):
             table.close()
