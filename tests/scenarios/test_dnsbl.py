@@ -10,6 +10,7 @@ ZONES = {
     "bl.test": WORKS + '3.0.0.127 A 127.0.0.4\n3.0.0.127 TXT "Sent spam"\n4.0.0.127 A 127.0.0.9\n',
     "s3cret.dq.test": WORKS + "3.0.0.127 A 127.0.0.2\n4.0.0.127 A 127.0.0.2\n",
     "dbl.test": WORKS + "spammer.example A 127.0.1.2\n",
+    "urls.test": WORKS + "spammer.example A 127.0.1.2\n",
     "wl.test": WORKS + "5.0.0.127 A 127.0.9.3\n",
     "wild.test": "* A 127.0.0.2\n",
     "parked.test": "* A 192.0.2.80\n",
@@ -34,6 +35,11 @@ weight = 3
 zone = "dbl.test"
 kind = "sender"
 weight = 5
+[[plugins.dnsbl.lists]]
+zone = "urls.test"
+kind = "url"
+weight = 5
+text = "The message leads to {what}"
 [[plugins.dnsbl.lists]]
 zone = "wl.test"
 weight = -10
@@ -65,10 +71,13 @@ def server(tmp_path_factory):
             assert "s3cret" not in elemta.log_file.read_text()
 
 
-def attempt(server: Elemta, source: str, sender: str = "a@a.example") -> str:
+def attempt(
+    server: Elemta, source: str, sender: str = "a@a.example", text: bytes = b"hello"
+) -> str:
     with Dialogue(server.port, source=source) as client:
         client.hello()
-        return client.deliver(b"Subject: hello\r\n\r\nhello\r\n", sender, "box@example.test")
+        content = b"Subject: hello\r\n\r\n" + text + b"\r\n"
+        return client.deliver(content, sender, "box@example.test")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +97,22 @@ def attempt(server: Elemta, source: str, sender: str = "a@a.example") -> str:
 )
 def test_who_is_listed(server, source, sender, reply):
     assert attempt(server, source, sender).startswith(reply)
+
+
+@pytest.mark.parametrize(
+    ("source", "reply"),
+    [
+        (
+            "127.0.0.6",
+            "451 4.7.1 spammer.example is listed by urls.test; The message leads to spam",
+        ),
+        ("127.0.0.4", "550 5.7.1 127.0.0.4 is listed by dq.test. spammer.example is listed by u"),
+        ("127.0.0.5", "250 "),
+    ],
+)
+def test_what_messages_lead_to(server, source, reply):
+    text = b"See http://www.spammer.example/ and https://good.example/"
+    assert attempt(server, source, text=text).startswith(reply)
 
 
 def test_lists_that_do_not_work_are_told_of(server):

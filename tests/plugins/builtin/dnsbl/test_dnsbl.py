@@ -3,13 +3,18 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plugins.builtin.mime.bombs import many_parts
 from plugins.builtin.slow import SlowResolver
 from pydantic import ValidationError
 
 from elemta.mail.errors import LookupFailed
 from elemta.plugins import Action
+from elemta.plugins.builtin._mime import Budget, Limits
 from elemta.plugins.builtin.dnsbl import Dnsbl, DnsblVerdict, Hit
 from elemta.plugins.builtin.dnsbl.plugin import KNOWN_FOR
+from elemta.plugins.builtin.dnsbl.urls import find_domains
 from elemta.plugins.builtin.dnsbl.zone import FAILURES, RETEST
 from elemta.testing import FakeResolver, PluginBench
 
@@ -352,3 +357,106 @@ def test_settings_that_are_none(one):
     with pytest.raises(ValidationError) as error:
         PluginBench(Dnsbl, {"lists": [one]})
     assert "a b" not in str(error.value)
+
+
+# ---- what messages lead to
+
+URLS = listing("urls.test", "spam.example", "spam.co.uk", code="127.0.0.8")
+
+
+def letter(text, type_="text/plain"):
+    return f"Subject: x\r\nContent-Type: {type_}\r\n\r\n{text}\r\n"
+
+
+async def read(it, content, **about):
+    """A message with this content comes; the first refusal, or what is said of the content."""
+    answer = await said(it, **about)
+    return answer if answer.is_refused else await it.filter(content)
+
+
+URL = {"zone": "urls.test", "kind": "url"}
+
+
+async def test_what_a_message_leads_to():
+    told = {**URL, "text": "{zone} knows {what}, {client_ip}"}
+    async with bench(URLS | BAD, told, {"zone": "bad.test", "weight": 1}) as it:
+        answer = await read(it, letter("Look: https://a.b.Spam.Example:8080/x?y"), ip="192.0.2.1")
+        assert str(answer.reply) == (
+            "550 5.7.1 192.0.2.1 is listed by bad.test. "
+            "spam.example is listed by urls.test; urls.test knows spam.example, 192.0.2.1"
+        )
+        assert answer.note == "dnsbl: 6: bad.test 1 (127.0.0.2), urls.test 5 (127.0.0.8)"
+        assert it.session.metadata["dnsbl.score"] == "6"
+        assert it.session.metadata["dnsbl.lists"] == "bad.test urls.test"
+        assert it.session.message.notes["dnsbl"].startswith("6: ")
+        assert not (await read(it, letter("https://good.example/"))).is_refused
+        assert it.session.metadata["dnsbl.score"] == "1"
+
+
+async def test_a_list_counts_once_for_a_message():
+    async with bench(URLS, {**URL, "weight": 3}) as it:
+        both = letter("http://spam.example http://www.spam.co.uk http://x.spam.example")
+        assert not (await read(it, both)).is_refused
+        assert it.session.metadata["dnsbl.score"] == "3"
+        assert it.count("answers", zone="urls.test", result="listed") == 2
+
+
+async def test_without_such_lists_no_message_is_read():
+    async with bench(BAD, "bad.test") as it:
+        await it.mail_from("a@a.test")
+        assert it.plugin.on_filter(it._scene.build("on_filter", content=letter("x"))) is None
+
+
+@pytest.mark.parametrize("about", [{"is_trusted": True}, {"username": "ann"}])
+async def test_mail_of_our_own_is_not_asked_about(about):
+    async with bench(URLS, URL) as it:
+        assert not (await read(it, letter("http://spam.example"), **about)).is_refused
+
+
+async def test_lists_of_urls_that_do_not_work_hold_nothing_up():
+    async with bench({}, URL) as it:
+        assert not (await read(it, letter("http://spam.example"))).is_refused
+        assert "urls.test is set aside" in str(it.log)
+    dns = SlowResolver(URLS)
+    async with bench(dns, URL, limit=0.05, on_failure="defer") as it:
+        await it.mail_from("a@a.test")
+        dns.is_dead = True
+        assert (await it.filter(letter("http://spam.example"))).reply.code == 451
+
+
+@pytest.mark.parametrize(
+    ("text", "type_", "domains"),
+    [
+        ("http://a.example www.b.example, (HTTPS://u:p@c.example.) ftp://d.example:21", "", "abcd"),
+        ('<a href="http&#58;//a.example/">x</a><img src=//b.example>', "text/html", "ab"),
+        ("http:\\\\a.example http://%62.example http://c.ex\u00adample", "", "abc"),
+        (
+            "http://1.2.3.4/ http://[2001:db8::1]/ http://localhost/ http://com/ me@www.x.example",
+            "",
+            "",
+        ),
+        ("http://a.example", "application/octet-stream", ""),
+        ("http://a.example.\r\nhttp://" + "x" * 400, "", "a"),
+        (
+            "http=3A//a.ex=\r\nample",
+            "text/plain\r\nContent-Transfer-Encoding: quoted-printable",
+            "a",
+        ),
+    ],
+)
+def test_domains_in_texts(text, type_, domains):
+    content = letter(text, type_ or "text/plain; charset=utf-8").encode()
+    assert find_domains(content, Budget(Limits()), 9) == [f"{each}.example" for each in domains]
+
+
+def test_of_many_domains_those_at_both_ends_count():
+    content = letter(" ".join(f"http://d{number}.example" for number in range(5000))).encode()
+    found = find_domains(content, Budget(Limits()), 5)
+    assert found == ["d0.example", "d1.example", "d2.example", "d1998.example", "d1999.example"]
+    assert find_domains(many_parts(10_000), Budget(Limits()), 5) == []
+
+
+@given(st.text(), st.binary(max_size=200))
+def test_any_text_has_domains_or_none(text, octets):
+    for content in (b"\r\nhttp://" + octets, b"\r\n" + ("www." + text).encode("utf-8", "replace")):
+        assert all(find_domains(content, Budget(Limits()), 5))

@@ -1,6 +1,7 @@
-"""Asks lists in the DNS about clients and domains, and adds up what they say (RFC 5782).
+"""Asks lists in the DNS about clients, domains and what messages lead to (RFC 5782).
 
-Lists are asked at the same time, and the resolver remembers their answers. One that does not work
+Lists are asked at the same time, the resolver remembers their answers, and what they say is added
+up. One that does not work
 is set aside: an error is never a listing.
 
 Leaves behind: a `DnsblVerdict` as `dnsbl` in the notes of the session, `dnsbl.score` and
@@ -9,7 +10,8 @@ Leaves behind: a `DnsblVerdict` as `dnsbl` in the notes of the session, `dnsbl.s
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from ipaddress import ip_address
 from typing import ClassVar, NamedTuple
 
@@ -21,16 +23,19 @@ from elemta.net.tasks import spawn
 from elemta.plugins import (
     ConnectionContext,
     EnvelopeContext,
+    MessageContext,
     Metadata,
     Plugin,
     Result,
     SessionInfo,
     parse_domain,
 )
+from elemta.plugins.builtin._mime import InspectionSettings, Reader, TooMuch
 from elemta.plugins.builtin._steps import Begun, begin
 from elemta.plugins.builtin.dnsbl.codes import ListError
 from elemta.plugins.builtin.dnsbl.refusals import Answer, Refusals
 from elemta.plugins.builtin.dnsbl.settings import DnsblSettings
+from elemta.plugins.builtin.dnsbl.urls import find_domains
 from elemta.plugins.builtin.dnsbl.verdict import DnsblVerdict
 from elemta.plugins.builtin.dnsbl.zone import Zone
 
@@ -70,7 +75,10 @@ class Dnsbl(Plugin[DnsblSettings]):
             for place, settings in enumerate(self.settings.lists)
         ]
         self._refusals = Refusals(self.settings, self._zones, tools.dns)
-        self._has_names = any(each.kind != "client" for each in self.settings.lists)
+        kinds = {each.kind for each in self.settings.lists}
+        self._has_names = not kinds.isdisjoint({"helo", "sender"})
+        self._has_urls = "url" in kinds
+        self._reader = Reader(InspectionSettings())
         self._generation = 0  # of what is remembered: another when a list is set aside, or back
         self._testing: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -105,6 +113,12 @@ class Dnsbl(Plugin[DnsblSettings]):
             return None
         known = _CLIENT in session.notes
         return self._judge(ctx, ("helo", "sender") if known else ("client", "helo", "sender"))
+
+    def on_filter(self, ctx: MessageContext) -> Awaitable[Result | None] | None:
+        """Ask about the domains that a message leads to."""
+        if not self._has_urls or not self._concerns(ctx.session):
+            return None
+        return self._judge_urls(ctx)
 
     async def test_lists(self) -> None:
         """Test all lists that are due."""
@@ -143,11 +157,39 @@ class Dnsbl(Plugin[DnsblSettings]):
         return self._take(ctx, kinds, questions, found)
 
     async def _judge_later(self, ctx: ConnectionContext, kinds: Sequence[str]) -> Result | None:
-        """Ask all at the same time, and wait for no longer than the limit."""
+        """Ask as soon as it is known which lists work."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.limit):
                 await self._tested.wait()
         questions = self._questions(ctx, kinds)
+        found = await self._ask_all(questions)
+        answer = self._take(ctx, kinds, questions, found)
+        return answer if answer is None or isinstance(answer, Result) else await answer
+
+    async def _judge_urls(self, ctx: MessageContext) -> Result | None:
+        """Add what lists say of domains in the message: each list counts once."""
+        most = self.settings.max_urls
+        domains: list[str] = []
+        with contextlib.suppress(TooMuch):
+            domains = await self._reader.look(ctx, partial(find_domains, most=most))
+        asked = [zone for zone in self._zones if zone.settings.kind == "url" and not zone.problem]
+        questions = [
+            Question(zone, domain, name)
+            for zone in asked
+            for domain in domains
+            if (name := zone.name_of(domain)) is not None
+        ]
+        verdict: DnsblVerdict = ctx.session.notes.get(NOTE, DnsblVerdict())
+        for question, answer in zip(questions, await self._ask_all(questions), strict=True):
+            said = self._read(question, answer)
+            is_new = question.zone.place not in {hit.place for hit in verdict.hits}
+            verdict += said if is_new else said.without_hits()
+        self._leave(ctx, verdict)
+        result = self._refusals.act(verdict, ctx)
+        return result if result is None or isinstance(result, Result) else await result
+
+    async def _ask_all(self, questions: Sequence[Question]) -> list[DnsAnswer | None]:
+        """Ask all at the same time, and wait for no longer than the limit."""
         tasks = [spawn(self._ask(each), f"list {each.zone.settings.zone}") for each in questions]
         late: set[asyncio.Task[DnsAnswer | None]] = set()
         try:
@@ -156,9 +198,7 @@ class Dnsbl(Plugin[DnsblSettings]):
         finally:
             for task in tasks:
                 task.cancel()
-        found = [None if task in late else task.result() for task in tasks]
-        answer = self._take(ctx, kinds, questions, found)
-        return answer if answer is None or isinstance(answer, Result) else await answer
+        return [None if task in late else task.result() for task in tasks]
 
     async def _ask(self, question: Question) -> DnsAnswer | None:
         try:

@@ -28,10 +28,10 @@ class ListSettings(Settings):
     zone: Annotated[str, AfterValidator(parse_domain)] = Field(
         description="Under which name it is asked; replies and the log show it."
     )
-    kind: Literal["client", "helo", "sender"] = Field(
+    kind: Literal["client", "helo", "sender", "url"] = Field(
         default="client",
-        description="What it lists: addresses of clients, what they call themselves, or domains "
-        "of senders.",
+        description="What it lists: addresses of clients, what they call themselves, domains of "
+        "senders, or domains that messages lead to.",
     )
     weight: float = Field(
         default=5.0,
@@ -106,6 +106,13 @@ class DnsblSettings(JudgingSettings):
     )
     quarantine_at: float = Field(
         default=0.0, ge=0, description="The score from which on it is kept back; 0 for never."
+    )
+    max_urls: int = Field(
+        default=20,
+        ge=1,
+        le=200,
+        description="Domains of a message that lists of the kind `url` are asked about; of more of "
+        "them those at both its ends.",
     )
     networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         default=(), description="Networks of clients that nobody is asked about."

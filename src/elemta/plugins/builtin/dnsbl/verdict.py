@@ -41,6 +41,10 @@ class DnsblVerdict:
         """The sum of all weights."""
         return sum(hit.weight for hit in self.hits)
 
+    def without_hits(self) -> "DnsblVerdict":
+        """Give the same as if nobody were listed."""
+        return DnsblVerdict((), self.failed, self.asked)
+
     def __add__(self, other: "DnsblVerdict") -> "DnsblVerdict":
         return DnsblVerdict(
             self.hits + other.hits, self.failed + other.failed, self.asked + other.asked

@@ -19,8 +19,8 @@ from elemta.plugins.builtin.rules.expressions.templates import Template
 
 FAILURES = 5  # in a row, after which a list is set aside
 RETEST = 60.0  # seconds
-_LISTED = {"client": "2.0.0.127", "helo": "test", "sender": "test"}  # RFC 5782 §5
-_UNLISTED = {"client": "1.0.0.127", "helo": "invalid", "sender": "invalid"}
+_LISTED = {"client": "2.0.0.127", "helo": "test", "sender": "test", "url": "test"}  # RFC 5782 §5
+_UNLISTED = {"client": "1.0.0.127", "helo": "invalid", "sender": "invalid", "url": "invalid"}
 
 
 class Zone:
