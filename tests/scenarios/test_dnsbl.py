@@ -39,7 +39,7 @@ weight = 5
 zone = "urls.test"
 kind = "url"
 weight = 5
-text = "The message leads to {what}"
+text = "The message leads to {{what}}"
 [[plugins.dnsbl.lists]]
 zone = "wl.test"
 weight = -10
@@ -104,7 +104,7 @@ def test_who_is_listed(server, source, sender, reply):
     [
         (
             "127.0.0.6",
-            "451 4.7.1 spammer.example is listed by urls.test; The message leads to spam",
+            "451 4.7.1 spammer.example is listed by urls.test; The message leads to s",
         ),
         ("127.0.0.4", "550 5.7.1 127.0.0.4 is listed by dq.test. spammer.example is listed by u"),
         ("127.0.0.5", "250 "),
