@@ -1,6 +1,7 @@
 """What scanners find of each level: exactly its versions, suites and groups, and no weakness."""
 
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from servers.certificates import Authority
@@ -64,11 +65,25 @@ def test_sslyze(ports, level, mode, tmp_path):
     assert found.flaws == set()
 
 
-@pytest.mark.timeout(120)
+@pytest.fixture(scope="module")
+def scans(ports, tmp_path_factory):
+    """What testssl.sh says of each listener, when it is done: it waits most of its time."""
+    folder = tmp_path_factory.mktemp("testssl")
+    with ThreadPoolExecutor(4) as threads:
+        yield {
+            (level, mode): threads.submit(
+                flaws_by_testssl, port, folder, starttls=mode == "starttls"
+            )
+            for (level, mode), port in ports.items()
+        }
+        threads.shutdown(cancel_futures=True)
+
+
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("level", LEVELS)
-def test_testssl(ports, level, mode, tmp_path):
-    offered, flaws = flaws_by_testssl(ports[level, mode], tmp_path, starttls=mode == "starttls")
+def test_testssl(scans, level, mode):
+    offered, flaws = scans[level, mode].result()
     assert offered == ({"TLS1_3"} if level == "maximum" else {"TLS1_2", "TLS1_3"})
     # what any CBC suite is told of; OpenSSL takes the same time whatever the padding
     assert flaws == ({"LUCKY13"} if level == "minimum" else set())

@@ -72,9 +72,9 @@ def flaws_by_testssl(port: int, folder: Path, *, starttls: bool) -> tuple[set[st
     """Try every version and known attack; what is offered, and the names of what is wrong."""
     tool = program("testssl", "testssl.sh")
     output = folder / f"testssl-{port}.json"
-    options = ["--quiet", "--color", "0", "--warnings", "off", "-p", "-U", "--jsonfile", output]
-    options += ["-t", "smtp"] if starttls else []
-    _run([tool, *options, f"127.0.0.1:{port}"], within=100)
+    options = ["--quiet", "--color", "0", "--warnings", "off", "-p", "-U", "-n", "none"]
+    options += ["--jsonfile", output, *(["-t", "smtp"] if starttls else [])]
+    _run([tool, *options, f"127.0.0.1:{port}"], within=200)
     findings = {each["id"]: each for each in json.loads(output.read_text())}
     versions = {"SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3"}
     offered = {name for name in versions if findings[name]["finding"].startswith("offered")}
