@@ -16,8 +16,10 @@ from elemta.plugins import (
     InsertHeader,
     RemoveHeader,
     RemoveRecipient,
+    RenameHeader,
     ReplaceBody,
     ReplaceHeader,
+    SettleRecipient,
 )
 from elemta.plugins.asking.applying import MAX_EDITS, EditLimits, Revision
 
@@ -55,6 +57,9 @@ def revise(section, *edits, trace=TRACE, utf8=False):
         ),
         (ReplaceHeader("B", "x"), TRACE + b"A: 1\r\nB: x\r\na : 3\r\n\r\n"),
         (ReplaceHeader("Received", "x"), TRACE + SECTION[:-2] + b"Received: x\r\n\r\n"),
+        (RenameHeader("B", "Old-B"), TRACE + b"A: 1\r\nOld-B: 2\r\n folded\r\na : 3\r\n\r\n"),
+        (RenameHeader("a", "C"), TRACE + b"C: 1\r\nB: 2\r\n folded\r\nC : 3\r\n\r\n"),
+        (RenameHeader("Received", "X"), TRACE + SECTION),
         (RemoveHeader("A"), TRACE + b"B: 2\r\n folded\r\n\r\n"),
         (RemoveHeader("A", 1), TRACE + b"B: 2\r\n folded\r\na : 3\r\n\r\n"),
         (RemoveHeader("A", 2), TRACE + b"A: 1\r\nB: 2\r\n folded\r\n\r\n"),
@@ -114,10 +119,35 @@ def test_the_envelope():
     assert revise(SECTION, ChangeSender("")).sender is None
 
 
+def test_single_recipients():
+    revision = revise(SECTION, AddRecipient("v@example.org"), AddRecipient("w@example.org"))
+    aside, moved = (
+        SettleRecipient.quarantine("u@example.org"),
+        SettleRecipient.redirect("u@example.org", "x@example.org"),
+    )
+    done = revision.apply_all((aside, moved, SettleRecipient.reject("W@example.org")), "one")
+    assert done == [
+        "quarantine <u@example.org>",
+        "redirect <u@example.org> to <x@example.org>",
+        "reject <W@example.org>, who is no recipient",
+    ]
+    assert list(map(str, revision.recipients)) == [
+        "x@example.org",
+        "v@example.org",
+        "w@example.org",
+    ]
+    assert revision.settled == (("one", aside), ("one", moved))
+    with pytest.raises(PluginError):
+        revision.apply_all((SettleRecipient.discard("v@example.org"), "no edit"), "two")
+    assert len(revision.recipients) == 3
+    assert revision.settled == (("one", aside), ("one", moved))
+
+
 @pytest.mark.parametrize(
     "edits",
     [
         [AddHeader("C", "x " * 4000)] * 2,
+        [AddHeader("C", "x" * 990, verbatim=True), RenameHeader("C", "Long-Name")],
         [AddHeader("C", "x")] * 98,
         [AddRecipient(f"v{number}@example.org") for number in range(5)],
         [ReplaceBody(b"x" * 20_000)],
@@ -125,7 +155,7 @@ def test_the_envelope():
         ["no edit"],
         [type("Sly", (AddHeader,), {"encode": lambda *_args, **_options: b"\r\n\r\n"})("A", "b")],
     ],
-    ids=["size", "fields", "recipients", "body", "edits", "text", "sly"],
+    ids=["size", "line", "fields", "recipients", "body", "edits", "text", "sly"],
 )
 def test_what_goes_too_far(edits):
     revision = revise(SECTION, *edits[:-1])
@@ -147,6 +177,7 @@ EDITS = st.lists(
         st.builds(InsertHeader, NAMES, VALUES, st.integers(0, 12)),
         st.builds(ReplaceHeader, NAMES, VALUES),
         st.builds(RemoveHeader, NAMES, st.integers(0, 4)),
+        st.builds(RenameHeader, NAMES, NAMES),
         st.builds(ReplaceBody, st.sampled_from([b"", b"x\r\n", b"A: y\r\n\r\n"])),
     ),
     max_size=12,
@@ -199,6 +230,7 @@ def test_no_edits_break_any_message(data, edits, trace, utf8):
     assert end == (len(head) if has_body else -1)
     assert bare(head) <= bare(section)
     named = {edit.name.lower().encode() for edit in edits if not isinstance(edit, ReplaceBody)}
+    named |= {edit.to.lower().encode() for edit in edits if isinstance(edit, RenameHeader)}
     assert untouched(head, named) == untouched(trace + section, named)
     if trace:
         assert head.count(TRACE) == 1

@@ -201,6 +201,10 @@ class TestDefects:
         assert (await ask(links)).action == "defer"
         assert "not a Result or None" in events[0].error
 
+    async def test_a_policy_where_it_is_not_about_one_recipient(self):
+        links = chain("on_filter", plugin(on_filter=lambda _context: Result.under("strict")))
+        assert (await ask(links)).action == "defer"
+
     async def test_edits_where_there_is_no_message(self):
         edit = Result.modify(AddHeader("X-Test", "a"))
         links = chain("on_rcpt_to", plugin(on_rcpt_to=lambda _context: edit))

@@ -9,11 +9,14 @@ from elemta.plugins import (
     AddHeader,
     AddRecipient,
     ChangeSender,
+    Fate,
     InsertHeader,
     RemoveHeader,
     RemoveRecipient,
+    RenameHeader,
     ReplaceBody,
     ReplaceHeader,
+    SettleRecipient,
 )
 
 FIELDS = (AddHeader, InsertHeader, ReplaceHeader)
@@ -31,6 +34,10 @@ def test_a_value_has_no_line_end_and_no_control_character(kind, before, bad, aft
 def test_a_name_is_a_name(kind, name):
     with pytest.raises(HeaderError):
         kind(name) if kind is RemoveHeader else kind(name, "x")
+    with pytest.raises(HeaderError):
+        RenameHeader(name, "X")
+    with pytest.raises(HeaderError):
+        RenameHeader("X", name)
 
 
 @given(st.text())
@@ -61,7 +68,15 @@ def test_the_number_of_a_field_is_not_negative():
         RemoveHeader("A", -1)
 
 
-@pytest.mark.parametrize("kind", [AddRecipient, RemoveRecipient, ChangeSender])
+def settle(address):
+    return SettleRecipient.discard(address)
+
+
+def redirect(address):
+    return SettleRecipient.redirect("a@b.test", address)
+
+
+@pytest.mark.parametrize("kind", [AddRecipient, RemoveRecipient, ChangeSender, settle, redirect])
 @pytest.mark.parametrize(
     "address",
     ["nobody", "a@", "@b.test", "a@b.test\r\n", "a b@c.test", "<a@b.test>", "a\x00@b.test"],
@@ -87,11 +102,20 @@ def test_an_address_is_normalised():
         lambda: RemoveHeader("A", "1"),
         lambda: ReplaceBody("text"),
         lambda: AddRecipient(None),
+        lambda: SettleRecipient(address="a@b.test", fate="reject"),
+        lambda: SettleRecipient(address="a@b.test", fate=Fate.DISCARD, to="c@d.test"),
+        lambda: SettleRecipient(address="a@b.test", fate=Fate.QUARANTINE, text="no"),
     ],
 )
 def test_values_of_other_kinds_are_refused_at_once(make):
     with pytest.raises((TypeError, AttributeError, ValueError)):
         make()
+
+
+def test_what_the_sender_is_told_of_one_recipient_is_one_line():
+    edit = SettleRecipient.reject("a@b.test", "no\r\n250 yes\0", note="x\ny")
+    assert str(edit.reply) == "550 5.7.1 no  250 yes "
+    assert edit.note == "x y"
 
 
 SIGNATURE = "  v=1; a=rsa-sha256;\r\n\tb=abc\r\n  def"

@@ -50,6 +50,7 @@ WRITERS = {
     ("server/answering.py", "_answer"),
     ("server/answering.py", "_end"),
     ("server/answering.py", "_say_last"),
+    ("server/concluding.py", "_answer_parted"),  # each of the refusals, written down before
     ("server/session.py", "_reply"),  # what has gathered
     ("server/session.py", "_greet"),  # the banner
     ("server/listener.py", "_begin"),

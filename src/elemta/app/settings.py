@@ -82,6 +82,8 @@ def session_settings(config: Config) -> SessionSettings:
         ),
         smtputf8=smtp.smtputf8,
         prdr=smtp.prdr,
+        splits=smtp.split == "defer",
+        bounces_rejected=smtp.rejected_recipients == "bounce",
         max_hold=config.submission.future_release,
         max_recipients=server.max_recipients,
         max_errors=smtp.max_errors,

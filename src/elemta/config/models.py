@@ -135,9 +135,25 @@ class SmtpConfig(Section):
         Switch,
         live(
             "Offer PRDR (draft-hall-prdr): after the content there is an answer for each "
-            "recipient. All are the same so far: no policy tells recipients apart so late."
+            "recipient, so that plugins can refuse a message for some of them alone."
         ),
     ] = False
+    split: Annotated[
+        Literal["accept", "defer"],
+        live(
+            "What a recipient is told at RCPT that plugins treat otherwise than the first one of "
+            'the message: it is accepted, or ("defer") has to come in a message of its own (452).'
+        ),
+    ] = "accept"
+    rejected_recipients: Annotated[
+        Literal["bounce", "quarantine"],
+        live(
+            "What becomes of recipients that plugins refuse after the content, while others get "
+            'it, where there is one answer for all: "bounce" returns it to senders that have '
+            "logged in or are in a trusted network, and keeps it in quarantine for all others; "
+            '"quarantine" always keeps it.'
+        ),
+    ] = "bounce"
     refuse_null_mx_senders: Annotated[
         Switch,
         live("Refuse senders whose domain says by a null MX that it has no mail (RFC 7505)."),

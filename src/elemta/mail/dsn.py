@@ -193,6 +193,13 @@ def decode_xtext(text: str) -> str:
     return _XTEXT_PAIR.sub(lambda found: chr(int(found[1], 16)), text)
 
 
+def encode_xtext(text: str) -> str:
+    """Write ASCII text as xtext (RFC 3461 §4)."""
+    return "".join(
+        each if "!" <= each <= "~" and each not in "+=" else f"+{ord(each):02X}" for each in text
+    )
+
+
 def find_status(reply: str) -> str:
     """Find the status code in a reply as text, "450 4.2.1 try later".
 

@@ -199,6 +199,23 @@ class MessageQuarantined(Event, tag="message_quarantined", frozen=True, omit_def
     recipient: str = ""
 
 
+class RecipientSettled(Event, tag="recipient_settled", frozen=True, omit_defaults=True):
+    """A plugin has treated one recipient of a message otherwise than the rest.
+
+    `outcome` is "quarantine", "redirect", "discard", "reject" (the client was told so), or
+    "bounce" (the sender will be told).
+    """
+
+    LEVEL: ClassVar[str] = "warning"
+    session_id: str
+    queue_id: str
+    recipient: str
+    outcome: str
+    plugin: str
+    reason: str = ""
+    reply: str = ""
+
+
 class MessageModified(Event, tag="message_modified", frozen=True, omit_defaults=True):
     """A plugin has changed a message that is about to be queued, or one attempt to deliver it."""
 
@@ -239,8 +256,12 @@ class MessageEnqueued(Event, tag="message_enqueued", frozen=True, omit_defaults=
 
 
 class MessageHeld(Event, tag="message_held", frozen=True, omit_defaults=True):
-    """A message is durable in the queue, and its route holds it from the beginning."""
+    """A message is durable in the queue, and its route holds it from the beginning.
 
+    `MessageEnqueued` has said so, too: this is for those whom no other message concerns.
+    """
+
+    LEVEL: ClassVar[str] = "debug"
     queue_id: str
     message_id_header: str
     mail_from: str = ""

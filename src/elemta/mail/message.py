@@ -10,6 +10,7 @@ import msgspec
 
 from elemta.mail.address import Address
 from elemta.mail.ids import QueueId
+from elemta.mail.reply import Reply
 
 
 class State(enum.StrEnum):
@@ -120,6 +121,23 @@ class Message:
     received_at: float
     priority: Priority = Priority.NORMAL
     facts: Facts = NO_FACTS
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A recipient of a new message that may begin otherwise than the others.
+
+    Attributes:
+        address: Who.
+        state: In which it begins; `FAILED` is for one that is refused.
+        reason: Why, for the operator; "" for `ACTIVE`.
+        refused: What the sender is told of one that is refused.
+    """
+
+    address: Address
+    state: State = State.ACTIVE
+    reason: str = ""
+    refused: Reply | None = None
 
 
 @dataclass(frozen=True, slots=True)

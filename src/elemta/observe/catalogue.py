@@ -143,6 +143,12 @@ BANS = _counter(
 QUARANTINED = _counter(
     "elemta_quarantined", "Times that a plugin has put a message into quarantine.", "plugin"
 )
+SETTLED = _counter(
+    "elemta_recipients_settled",
+    'Recipients that plugins have treated otherwise than the rest of a message: "quarantine", '
+    '"redirect", "reject", "bounce" or "discard".',
+    "outcome",
+)
 LEFT_QUARANTINE = _counter(
     "elemta_quarantine_left",
     'Recipients that have left quarantine: "released", "deleted", or "expired" by their age.',
@@ -312,6 +318,7 @@ CATALOGUE: tuple[Metric, ...] = (
     CHECKED,
     BANS,
     QUARANTINED,
+    SETTLED,
     LEFT_QUARANTINE,
     LOCKED,
     MENDED,

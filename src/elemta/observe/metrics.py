@@ -137,6 +137,7 @@ class Metrics:
             ev.MessageDelayed: self._message_delayed,
             ev.MessageCorrupt: self._message_corrupt,
             ev.MessageQuarantined: self._message_quarantined,
+            ev.RecipientSettled: self._recipient_settled,
             ev.StateChanged: self._state_changed,
             ev.SecurityEvent: self._security_event,
             ev.TlsHandshake: self._tls_handshake,
@@ -276,6 +277,9 @@ class Metrics:
 
     def _message_quarantined(self, event: ev.MessageQuarantined) -> None:
         _add(self._values(cat.QUARANTINED), (event.plugin,))
+
+    def _recipient_settled(self, event: ev.RecipientSettled) -> None:
+        _add(self._values(cat.SETTLED), (event.outcome,))
 
     def _state_changed(self, event: ev.StateChanged) -> None:
         if event.before == "quarantine":

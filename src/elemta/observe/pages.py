@@ -96,6 +96,7 @@ FIELDS: Mapping[str, str] = {
     "needs_restart": "settings that changed and wait for a restart",
     "next_attempt_at": "when it is tried again, seconds since 1970 (UTC)",
     "notification": "queue id of the notification to the sender, or why there is none",
+    "outcome": "what has become of it",
     "pid": "process id",
     "plugin": "name of the plugin",
     "priority": "priority of the message",

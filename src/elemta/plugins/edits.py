@@ -5,6 +5,7 @@ learns of it in place: CR, LF and NUL are refused, what is beyond ASCII is encod
 long lines are folded (RFC 5322 §2.2.3).
 """
 
+import enum
 from functools import lru_cache
 
 import msgspec
@@ -12,7 +13,9 @@ import msgspec
 from elemta.mail.address import Address, parse_address
 from elemta.mail.errors import AddressError
 from elemta.mail.headers import build_field, build_verbatim_field
+from elemta.mail.reply import Reply, clean_text
 
+NOTE_LIMIT = 1000  # characters
 _build_field = lru_cache(16)(build_field)  # asked for when an edit is made, and soon again
 
 
@@ -109,6 +112,21 @@ class RemoveHeader(msgspec.Struct, frozen=True, tag=True):
             raise ValueError(f"not the number of a field: {self.only}")
 
 
+class RenameHeader(msgspec.Struct, frozen=True, tag=True):
+    """Give all fields of a name another one; their values stay as they are, octet by octet.
+
+    Raises:
+        HeaderError: One of the names is none.
+    """
+
+    name: str
+    to: str
+
+    def __post_init__(self) -> None:
+        build_field(self.name, "")  # raises HeaderError
+        build_field(self.to, "")
+
+
 class ReplaceBody(msgspec.Struct, frozen=True, tag=True):
     """Put another body in place of the message's, its MIME fields are yours to fit.
 
@@ -178,15 +196,99 @@ class ChangeSender(msgspec.Struct, frozen=True, tag=True):
         return _parse(self.address) if self.address else None
 
 
+class Fate(enum.StrEnum):
+    """What becomes of one recipient, whatever becomes of the others."""
+
+    QUARANTINE = "quarantine"
+    REDIRECT = "redirect"
+    REJECT = "reject"
+    DISCARD = "discard"
+
+
+class SettleRecipient(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Treat one recipient otherwise than the rest; those that no plugin names get the message.
+
+    Make one with a constructor: `SettleRecipient.quarantine("ann@example.test")`. Each leaves an
+    event and a record. To discard and to reject end a recipient; another that is said of it later
+    has no effect.
+
+    Attributes:
+        address: Whom; who is no recipient stays none.
+        fate: What becomes of that one.
+        to: Who gets the message instead, for `REDIRECT` only.
+        text: What the sender is told, for `REJECT` only.
+        note: Why, for the operator.
+
+    Raises:
+        AddressError: The address is none, or the one to redirect to.
+        ValueError: There is something that does not fit the fate.
+    """
+
+    address: str
+    fate: Fate
+    to: str = ""
+    text: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.fate, Fate):
+            raise TypeError(f"not a fate: {self.fate!r}")
+        _parse(self.address)
+        if self.fate is Fate.REDIRECT:
+            _parse(self.to)
+        elif self.to:
+            raise ValueError(f"to {self.fate} has no other address")
+        if self.text and self.fate is not Fate.REJECT:
+            raise ValueError(f"to {self.fate} has no words for the sender")
+        msgspec.structs.force_setattr(self, "text", clean_text(self.text))
+        msgspec.structs.force_setattr(self, "note", clean_text(self.note, NOTE_LIMIT))
+
+    @classmethod
+    def quarantine(cls, address: str, *, note: str = "") -> "SettleRecipient":
+        """Keep the message where an operator sees it, instead of delivering it to this one."""
+        return cls(address=address, fate=Fate.QUARANTINE, note=note)
+
+    @classmethod
+    def redirect(cls, address: str, to: str, *, note: str = "") -> "SettleRecipient":
+        """Deliver it to another address instead."""
+        return cls(address=address, fate=Fate.REDIRECT, to=to, note=note)
+
+    @classmethod
+    def reject(cls, address: str, text: str = "", *, note: str = "") -> "SettleRecipient":
+        """Refuse it for this one, for good."""
+        return cls(address=address, fate=Fate.REJECT, text=text, note=note)
+
+    @classmethod
+    def discard(cls, address: str, *, note: str = "") -> "SettleRecipient":
+        """Deliver nothing to this one, and tell nobody but the operator."""
+        return cls(address=address, fate=Fate.DISCARD, note=note)
+
+    @property
+    def recipient(self) -> Address:
+        return _parse(self.address)
+
+    @property
+    def target(self) -> Address:
+        """Who gets it instead; AddressError where it is not redirected."""
+        return _parse(self.to)
+
+    @property
+    def reply(self) -> Reply:
+        """What the sender is told of one that is refused."""
+        return Reply(550, self.text or "Refused by local policy", "5.7.1")
+
+
 Edit = (
     AddHeader
     | InsertHeader
     | ReplaceHeader
     | RemoveHeader
+    | RenameHeader
     | ReplaceBody
     | AddRecipient
     | RemoveRecipient
     | ChangeSender
+    | SettleRecipient
 )
 
 

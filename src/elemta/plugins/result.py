@@ -10,6 +10,7 @@ from elemta.mail.reply import Reply, clean_text
 from elemta.plugins.edits import Edit
 
 NOTE_LIMIT = 1000  # characters
+POLICY_LIMIT = 100  # likewise
 _ENHANCED = re.compile(r"[45]\.[0-9]{1,3}\.[0-9]{1,3}", re.ASCII).fullmatch  # RFC 3463 §2
 
 
@@ -42,6 +43,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         edits: Changes of the message, in order; they hold whatever the action is.
         delay: For `on_deferred`: seconds until the next attempt; None leaves it to the schedule.
         silent: For `on_bounced`: no notification is sent.
+        policy: For `on_rcpt_to`: the name of the policy that holds for this recipient.
     """
 
     action: Action = Action.CONTINUE
@@ -50,6 +52,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     edits: tuple[Edit, ...] = ()
     delay: float | None = None
     silent: bool = False
+    policy: str = ""
 
     def __post_init__(self) -> None:
         """Refuse, where it is made, what would be misread later.
@@ -69,6 +72,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             for edit in self.edits:
                 if not isinstance(edit, Edit):
                     raise TypeError(f"not an edit: {type(edit).__name__}")
+        if self.policy:
+            msgspec.structs.force_setattr(self, "policy", clean_text(self.policy, POLICY_LIMIT))
         if self.delay is not None and not 0 <= self.delay < math.inf:
             raise ValueError(f"not a delay: {self.delay}")
 
@@ -138,6 +143,15 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             ValueError: It is negative or no number.
         """
         return cls(delay=float(seconds), note=note)
+
+    @classmethod
+    def under(cls, policy: str, *, note: str = "") -> "Result":
+        """For `on_rcpt_to`: name the policy that holds for this recipient.
+
+        With `smtp.split = "defer"` recipients under another one than the first have to come in a
+        message of their own.
+        """
+        return cls(policy=policy, note=note)
 
     @classmethod
     def silence(cls, *, note: str = "") -> "Result":

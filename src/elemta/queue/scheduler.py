@@ -15,7 +15,10 @@ import asyncio
 from collections.abc import Sequence
 
 from elemta.mail import events as ev
+from elemta.mail.content import Content
+from elemta.mail.dsn import find_status
 from elemta.mail.errors import CorruptError, SpoolError
+from elemta.mail.ids import QueueId
 from elemta.mail.job import Job
 from elemta.mail.message import Message, Recipient, State
 from elemta.mail.outcome import Outcome, Result
@@ -28,7 +31,7 @@ from elemta.queue.notify import Notifier
 from elemta.queue.plan import BATCH, REVISIT_AFTER, Parts, Plan, internal_error
 from elemta.queue.quarantine import EXPIRED
 from elemta.queue.requests import LATE, is_late
-from elemta.queue.residents import Parcel
+from elemta.queue.residents import Parcel, Resident
 from elemta.queue.schedule import Trouble, find_trouble
 from elemta.queue.settings import HOUR, MINUTE, QueueSettings
 from elemta.queue.store import Filter
@@ -99,6 +102,36 @@ class Scheduler:
     def wake(self) -> None:
         """Look at the clock and at the store."""
         self._wakeup.set()
+
+    async def refuse(
+        self, message: Message, refused: Sequence[tuple[Recipient, Reply]], content: Content
+    ) -> None:
+        """Tell the sender of recipients that were refused after the message was taken.
+
+        They are in the store as failed. Where nobody is to be told they stay there, as after a
+        delivery that has failed.
+
+        Raises:
+            SpoolError: The store is closed, or has no room for the notification.
+        """
+        rulings = []
+        for recipient, reply in refused:
+            text = str(reply)
+            outcome = Outcome(Result.FAILED, reply)
+            rulings.append(Ruling(recipient, outcome, End.FAILED, text, find_status(text)))
+        resident = Resident(message, content, 0)
+        escort = self._escorts.begin(message, "")
+        try:
+            after = await self._clerk.work_out(resident, rulings, self._clock.now())
+            await self._settle(message.queue_id, after, may_reduce=False)
+            for event in after.events(message, 0.0):
+                self._emit(event)
+            if escort is not None:
+                for submission in after.submissions:
+                    await escort.stored(submission.message, submission.recipients)
+        finally:
+            if escort is not None:
+                escort.leave()
 
     # ---- the loop
 
@@ -329,7 +362,8 @@ class Scheduler:
         self, parcel: Parcel, rulings: Sequence[Ruling], took: float, escort: Escort | None
     ) -> None:
         """Have rulings recorded, act on them, and tell plugins."""
-        after = await self._settle(parcel, await self._work_out(parcel, rulings))
+        queue_id = parcel.resident.message.queue_id
+        after = await self._settle(queue_id, await self._work_out(parcel, rulings))
         self._follow(parcel, after, took)
         if escort is None:
             return
@@ -353,9 +387,10 @@ class Scheduler:
         rulings = postpone(recipients, outcomes, reply, now, (self._settings, self._draw))
         return await self._clerk.work_out(resident, rulings, now)
 
-    async def _settle(self, parcel: Parcel, after: Aftermath) -> Aftermath:
-        """Have it recorded; what the store refuses for good is reduced to the bare facts."""
-        queue_id = parcel.resident.message.queue_id
+    async def _settle(
+        self, queue_id: QueueId, after: Aftermath, *, may_reduce: bool = True
+    ) -> Aftermath:
+        """Have it recorded; what the store refuses for good may be reduced to the bare facts."""
         settle, apart = self._store.settle, self.plan.residents.apart
         coming = [submission.message.queue_id for submission in after.submissions]
         apart.update(coming)
@@ -366,7 +401,7 @@ class Scheduler:
                 groups, _held = self.plan.group(submission.message, to_try, is_new=True)
                 self.plan.announce(submission, groups)
         except SpoolError as error:
-            if self._is_stopping:
+            if self._is_stopping or not may_reduce:
                 raise
             self._emit(internal_error("queue", error, queue_id))
             after = bare(after, self._clock.now() + REVISIT_AFTER)

@@ -7,13 +7,14 @@ it goes to the scheduler with its content still in memory.
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from elemta.mail.address import Address
 from elemta.mail.clock import Clock
 from elemta.mail.errors import SpoolError
 from elemta.mail.events import Emit
 from elemta.mail.job import Courier
-from elemta.mail.message import Facts, Message, Priority, Recipient, State
+from elemta.mail.message import Facts, Message, Placed, Priority, Recipient, State
 from elemta.plugins.asking.delivery import no_hooks
 from elemta.plugins.asking.table import HookTable
 from elemta.queue.admin import Order, apply_order
@@ -86,14 +87,10 @@ class Shard:
             SpoolError: It is not kept: the disk is full, or the shard is closed.
         """
         content = draft.finish_inline()
-        settings, requests = self._settings, facts.requests
-        priority = Priority.NORMAL if requests is None else class_of(requests)
-        if settings.priorities:
-            priority = settings.priority_of(sender, recipients, priority)
-        message = Message(draft.queue_id, sender, draft.size, self._clock.now(), priority, facts)
+        message = self._message(draft, sender, recipients, facts)
         planned, groups = self._sort(message, recipients, state, reason)
         submission = Submission(message, planned, content or await draft.finish())
-        plan = self._plan
+        plan, requests = self._plan, facts.requests
         plan.residents.apart.add(message.queue_id)
         try:
             await self._store.add(submission)
@@ -107,6 +104,81 @@ class Shard:
         if requests is not None and requests.not_before:
             plan.expect(requests.not_before)
         return message
+
+    async def submit_parted(
+        self, draft: Draft, sender: Address | None, placed: Sequence[Placed], facts: Facts
+    ) -> Message:
+        """Make a message durable whose recipients begin in states of their own, and plan it.
+
+        The sender is told of those that are refused, under the rules for all failures. When this
+        returns, that notification is durable, too.
+
+        Raises:
+            SpoolError: As `submit`.
+        """
+        content = draft.finish_inline() or await draft.finish()
+        message = self._message(draft, sender, [each.address for each in placed], facts)
+        planned, groups = self._sort_parted(message, placed)
+        submission = Submission(message, planned, content)
+        refused = [
+            (recipient, each.refused)
+            for recipient, each in zip(planned, placed, strict=True)
+            if each.refused is not None
+        ]
+        plan, requests = self._plan, facts.requests
+        plan.residents.apart.add(message.queue_id)
+        try:
+            await self._store.add(submission)
+        except SpoolError:
+            plan.residents.apart.discard(message.queue_id)
+            raise
+        except asyncio.CancelledError:
+            plan.revisit(message.queue_id)  # it may be kept all the same
+            raise
+        try:
+            if refused:
+                await self._scheduler.refuse(message, refused, content)
+        except BaseException:
+            plan.revisit(message.queue_id)  # the others have it coming
+            raise
+        plan.announce(submission, groups)
+        if requests is not None and requests.not_before:
+            plan.expect(requests.not_before)
+        return message
+
+    def _message(
+        self, draft: Draft, sender: Address | None, recipients: Sequence[Address], facts: Facts
+    ) -> Message:
+        settings, requests = self._settings, facts.requests
+        priority = Priority.NORMAL if requests is None else class_of(requests)
+        if settings.priorities:
+            priority = settings.priority_of(sender, recipients, priority)
+        return Message(draft.queue_id, sender, draft.size, self._clock.now(), priority, facts)
+
+    def _sort_parted(
+        self, message: Message, placed: Sequence[Placed]
+    ) -> tuple[tuple[Recipient, ...], list[Group]]:
+        """As `_sort`, for recipients that begin in states of their own."""
+        now = message.received_at
+        recipients = [
+            Recipient(index, each.address, each.state, 0, now, each.reason)
+            for index, each in enumerate(placed)
+        ]
+        active = [each for each in recipients if each.state is State.ACTIVE]
+        requests = message.facts.requests
+        if requests is not None and requests.not_before > now:
+            addresses = [each.address for each in active]
+            waiting = self._scheduled(message, addresses, requests.not_before)
+            groups: list[Group] = []
+            others = [
+                replace(other, index=each.index)
+                for each, other in zip(active, waiting, strict=True)
+            ]
+        else:
+            groups, others = self._plan.group(message, active, is_new=True)
+        for other in others:
+            recipients[other.index] = other
+        return tuple(recipients), groups
 
     def _sort(
         self, message: Message, addresses: Sequence[Address], state: State, reason: str

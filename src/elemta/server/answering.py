@@ -16,14 +16,15 @@ from elemta.mail.why import Mail, Ruling, Who
 from elemta.net.stream import Stream
 from elemta.plugins.asking.chain import Decision
 from elemta.plugins.contexts import SessionInfo
-from elemta.server.journal import ACCEPTED, MAX_RECIPIENTS, SILENT, Case
+from elemta.server.journal import MAX_RECIPIENTS, SILENT, Case
 from elemta.server.replies import TOO_MANY_COMMANDS, TOO_MANY_ERRORS, banner
 from elemta.server.surroundings import Surroundings
 from elemta.smtp import ServerMachine
 from elemta.smtp import events as smtp
 
 if TYPE_CHECKING:
-    from elemta.server.transaction import Client, Transaction
+    from elemta.server.client import Client
+    from elemta.server.transaction import Transaction
 
 ATTACKS = frozenset(
     {"sync", "cross_protocol", "bare_newline", "nul", "starttls_injection"}
@@ -49,7 +50,6 @@ class Answering:
         "_errors",
         "_id",
         "_junk",
-        "_met",
         "_out",
         "_over",
         "_refused",
@@ -70,7 +70,6 @@ class Answering:
         self._settings = around.settings
         self._out: list[bytes] = []
         self._told: Reply | None = None  # the last refusal that is in the journal
-        self._met: tuple[Client | None, Who] | None = None  # the client as the journal has it
         self._over = ""  # why the session ends, once it does
         self._errors = 0
         self._refused = 0
@@ -142,11 +141,15 @@ class Answering:
         mail_from: str = "",
         rcpt_to: str = "",
         decided: Decision | None = None,
+        mail: Mail | None = None,
     ) -> Reply:
-        """Write a refusal down, and which plugin wanted it; gives the reply with its id."""
+        """Write a refusal down, and which plugin wanted it; gives the reply with its id.
+
+        `mail` is what it is about, where that is not what the command is about.
+        """
         ip = self._stream.peer_ip or "unix"
         plugin, reason = ("", "") if decided is None else (decided.plugin, decided.note)
-        told = self._tell(reply, stage, decided=decided)
+        told = self._tell(reply, stage, decided=decided, mail=mail)
         text = str(reply)
         self._around.emit(
             ev.MessageRejected(
@@ -164,6 +167,7 @@ class Answering:
         *,
         decided: Decision | None = None,
         note: str = "",
+        mail: Mail | None = None,
     ) -> Reply:
         """Put a refusal into the journal, once; gives the reply with the id of its record.
 
@@ -172,6 +176,7 @@ class Answering:
             stage: When; "" is that of the command which waits for its answer.
             decided: What a plugin has said.
             note: For the operator, where it was none.
+            mail: What it is about; None is what the command is about.
         """
         journal = self._around.journal
         if journal is None or reply is self._told:
@@ -179,7 +184,10 @@ class Answering:
         plugin = ""
         if decided is not None:
             plugin, note = decided.plugin, decided.note
-        told = journal.refuse(reply, self._case(stage or self._stage(), plugin, note))
+        case = self._case(stage or self._stage(), plugin, note)
+        if mail is not None:
+            case = msgspec.structs.replace(case, mail=mail)
+        told = journal.refuse(reply, case)
         self._told = told
         return told
 
@@ -194,21 +202,26 @@ class Answering:
 
         Args:
             mail: What it is about.
-            outcome: "accept", "discard" or "quarantine".
+            outcome: "discard", "quarantine" and so on.
             decided: What a plugin has said.
             ms: How long the message took.
         """
-        journal, client = self._around.journal, self._client
+        journal = self._around.journal
         if journal is None:
             return
-        met = self._met
-        if met is None or met[0] is not client:  # mostly it is as it was for the message before
-            met = self._met = client, self._who()
-        ruling = ACCEPTED
-        if outcome != "accept":
-            plugin, note = ("", "") if decided is None else (decided.plugin, decided.note)
-            ruling = Ruling(outcome, self._stage(), plugin=plugin, note=note)
-        journal.decide(Case(met[1], mail, "", info=self._info_of_plugins()), ruling, ms)
+        plugin, note = ("", "") if decided is None else (decided.plugin, decided.note)
+        reply = "" if decided is None or decided.reply is None else str(decided.reply)
+        ruling = Ruling(outcome, self._stage(), reply, plugin, note=note)
+        journal.decide(Case(self._who(), mail, "", info=self._info_of_plugins()), ruling, ms)
+
+    def _settle(self, mail: Mail, outcome: str, decision: Decision) -> None:
+        """Write down that a recipient, the only one of `mail`, is treated apart from the rest."""
+        reply = "" if decision.reply is None else str(decision.reply)
+        named = mail.queue_id, mail.recipients[0]
+        self._around.emit(
+            ev.RecipientSettled(self._id, *named, outcome, decision.plugin, decision.note, reply)
+        )
+        self._decide(mail, outcome, decision)
 
     def _stage(self) -> str:
         asked = self._machine.asked

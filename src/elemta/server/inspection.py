@@ -20,7 +20,7 @@ from elemta.mail.ids import QueueId
 from elemta.mail.message import Message, State
 from elemta.mail.reply import Reply, clean_text
 from elemta.net.tasks import spawn
-from elemta.plugins.asking.applying import EditLimits, Revision
+from elemta.plugins.asking.applying import EditLimits, Revision, Settled
 from elemta.plugins.asking.chain import Chain, Decision
 from elemta.plugins.asking.edited import EditedContent
 from elemta.plugins.asking.table import HookTable
@@ -28,6 +28,7 @@ from elemta.plugins.contexts import MessageContext, QueueContext, SessionInfo
 from elemta.plugins.headers import Headers
 from elemta.plugins.result import Action
 from elemta.server.intake import Draft
+from elemta.server.parting import refusal_of
 from elemta.server.settings import SessionSettings
 
 MAX_TOLD = 1000  # calls of `on_stored` under way; beyond them the sender waits for its own
@@ -99,6 +100,14 @@ class Inspection:
         self._headers = Headers(section)
         chain = self._panel.hooks.on_headers
         return None if chain is None else chain(self._context(chain, sender, recipients, None))
+
+    def settle(
+        self, sender: Address | None, recipients: Sequence[Address], settled: Sequence[Settled]
+    ) -> None:
+        """Take note of what was decided about single recipients before the message came."""
+        self.revision = self._revise(sender, recipients)
+        for plugin, edit in settled:
+            self.revision.apply_all((edit,), plugin)
 
     async def ask_all(
         self, sender: Address | None, recipients: Sequence[Address], marks: Sequence[Decision]
@@ -295,10 +304,10 @@ class Inspection:
         """Carry out edits as far as they concern those asked later; a reply ends it all."""
         revision = self.revision
         if revision is None:
-            revision = self.revision = self._revise(context)
+            revision = self.revision = self._revise(context.sender, context.recipients)
         for plugin, wishes in itertools.groupby(decision.edits, lambda wish: wish[0]):
             try:
-                done = revision.apply_all(edit for _, edit in wishes)
+                done = revision.apply_all((edit for _, edit in wishes), plugin)
             except PluginError as error:
                 reply = self.heed(chain.blame(plugin, error, context))
                 if reply is not None:
@@ -307,13 +316,16 @@ class Inspection:
                 self._changes += ((plugin, text) for text in done)
         self._headers = Headers(revision.section)
         if not revision.recipients:
+            self.decided = refusal_of(revision.settled)
+            if self.decided is not None:
+                return self.decided.refusal
             plugin = decision.edits[-1][0]
             return self._throw_away(
                 Decision(Action.DISCARD, plugin, note="no recipient is left after edits")
             )
         return None
 
-    def _revise(self, context: MessageContext) -> Revision:
+    def _revise(self, sender: Address | None, recipients: Sequence[Address]) -> Revision:
         settings = self._settings
         limits = EditLimits(
             settings.max_header_size + OUR_SIZE,
@@ -323,8 +335,8 @@ class Inspection:
         )
         return Revision(
             self._section,
-            context.sender,
-            context.recipients,
+            sender,
+            recipients,
             limits,
             trace=self._trace,
             utf8=self._utf8,

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 from elemta.mail.address import Address
 from elemta.mail.content import Content
 from elemta.mail.ids import QueueId
-from elemta.mail.message import Facts, Message, State
+from elemta.mail.message import Facts, Message, Placed, State
 
 
 class Draft(Protocol):
@@ -51,4 +51,10 @@ class Intake(Protocol[D]):
         /,
     ) -> Message:
         """Make the message durable, all recipients in a state, and why; SpoolError if it fails."""
+        ...
+
+    async def submit_parted(
+        self, draft: D, sender: Address | None, placed: Sequence[Placed], facts: Facts, /
+    ) -> Message:
+        """As `submit`, each recipient in a state of its own; the sender hears of those refused."""
         ...

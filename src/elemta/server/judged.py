@@ -29,12 +29,13 @@ from elemta.plugins.contexts import (
     SessionInfo,
 )
 from elemta.plugins.result import Action
+from elemta.server.client import Client
 from elemta.server.inspection import Panel, add_mark
 from elemta.server.limited import LimitedSession
 from elemta.server.proxies import Identity
 from elemta.server.session import Handler
 from elemta.server.surroundings import Surroundings
-from elemta.server.transaction import Client
+from elemta.server.transaction import APART
 from elemta.smtp import events as smtp
 
 _CONTENT = frozenset({smtp.Body, smtp.BodyEnd, smtp.ChunkEnd})
@@ -58,6 +59,14 @@ def _for_login(reply: Reply) -> Reply:
     enhanced = reply.enhanced or ""
     enhanced = enhanced if enhanced.startswith(prefix) else usual
     return Reply(code, reply.text, enhanced, reply.id)
+
+
+def _treatment(decision: Decision | None) -> tuple[str, str]:
+    """Say how a recipient is treated: what becomes of it, and by which policy."""
+    if decision is None:
+        return "", ""
+    is_apart = decision.action in {Action.QUARANTINE, Action.DISCARD}
+    return decision.action.value if is_apart else "", decision.policy
 
 
 class JudgedSession(LimitedSession):
@@ -348,10 +357,14 @@ class JudgedSession(LimitedSession):
             sender, recipient = str(context.sender or ""), str(context.recipient)
             self._answer_refusal(self._report("rcpt", reply, sender, recipient, decision))
             return None
+        if self._settings.splits and not transaction.is_treated(_treatment(decision)):
+            sender, recipient = str(context.sender or ""), str(context.recipient)
+            self._refuse("rcpt", APART, mail_from=sender, rcpt_to=recipient, cost=0)
+            return None
         if decision is not None and action is Action.QUARANTINE:
-            transaction.mark(decision)
-        if action is Action.DISCARD:
-            self._decide(self._mail(), "discard", decision)
+            transaction.put_one_aside(context.recipient, decision)
+        if decision is not None and action is Action.DISCARD:
+            self._settle(self._mail(), "discard", decision)
         transaction.take_recipient(context.recipient, is_kept=action is not Action.DISCARD)
         self._welcome(event, transaction)
         return None

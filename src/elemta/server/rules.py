@@ -24,6 +24,8 @@ RULES: Mapping[str, str] = {
     "queue.min_free_space": "the disk of the queue is full, or cannot be written",
     "server.max_recipients": "a message has more recipients than `server.max_recipients`",
     "server.max_message_size": "the message is larger than `server.max_message_size`",
+    "smtp.split": "a plugin treats the recipient otherwise than the first one of the message"
+    " (`smtp.split`)",
     "smtp.max_received": "the message has passed so many servers that it must be looping"
     " (`smtp.max_received`)",
     "smtp.max_header_size": "the header section is larger than `smtp.max_header_size`",
@@ -101,6 +103,7 @@ _REPLIES: Mapping[Reply, str] = {
     relay.RELAY_DENIED: "relay",
     transaction.NO_ROOM: "queue.min_free_space",
     transaction.TOO_MANY: "server.max_recipients",
+    transaction.APART: "smtp.split",
     transaction.LOOP: "smtp.max_received",
     transaction.HEADER_SIZE: "smtp.max_header_size",
     transaction.HEADER_FIELDS: "smtp.max_header_fields",

@@ -11,13 +11,11 @@ from typing import Any, ClassVar
 from elemta.mail import events as ev
 from elemta.mail.errors import LocalProtocolError
 from elemta.mail.ids import SessionId
-from elemta.mail.message import Message, Requests
+from elemta.mail.message import Requests
 from elemta.mail.reply import Reply
-from elemta.mail.why import Mail as Described
 from elemta.net.stream import Stream
-from elemta.server.answering import Answering
-from elemta.server.inspection import queued
-from elemta.server.journal import MAX_RECIPIENTS
+from elemta.server.client import Client
+from elemta.server.concluding import Concluding
 from elemta.server.offers import make_requests
 from elemta.server.replies import (
     BYE,
@@ -39,7 +37,7 @@ from elemta.server.replies import (
     hello,
 )
 from elemta.server.surroundings import Surroundings
-from elemta.server.transaction import NO_ROOM, Client, Transaction
+from elemta.server.transaction import NO_ROOM, Transaction
 from elemta.smtp import Limits, Offer, ServerMachine
 from elemta.smtp import events as smtp
 
@@ -55,13 +53,12 @@ _ANSWERS: Mapping[type[smtp.Event], Reply] = {
 }
 
 
-class Session(Answering):
+class Session(Concluding):
     """A session; `run` holds it from banner to close."""
 
     __slots__ = (
         "_client",
         "_command_ends_at",
-        "_data_began",
         "_data_from",
         "_ends_at",
         "_handlers",
@@ -69,7 +66,6 @@ class Session(Answering):
         "_is_leaving",
         "_login",
         "_machine",
-        "_messages",
         "_penalty",
         "_received",
         "_transaction",
@@ -306,6 +302,7 @@ class Session(Answering):
             self._protocol(),
             encryption,
             login,
+            is_lmtp=self._around.door.is_lmtp,
         )
 
     @property
@@ -416,42 +413,6 @@ class Session(Answering):
         result = await transaction.finish()
         self._conclude(transaction, result, is_mended=event.is_mended)
         self._transaction = None
-
-    def _conclude(
-        self, transaction: Transaction, result: Message | Reply, *, is_mended: bool
-    ) -> None:
-        """Say what has become of a message."""
-        if isinstance(result, Message):
-            if is_mended:
-                changes = ["end lines with CRLF"]
-                around, queue_id = self._around, result.queue_id
-                around.emit(ev.MessageMended(self._id, queue_id, self._login, changes))
-            self._accepted(transaction, result)
-        elif result.is_positive:  # plugins had it thrown away
-            self._messages, self._junk = self._messages + 1, 0
-            self._decide(transaction.describe(MAX_RECIPIENTS), "discard", transaction.decided)
-            self._answer(result)
-        else:
-            sender = str(transaction.sender or "")
-            self._answer(self._report("message", result, sender, "", transaction.decided))
-
-    def _accepted(self, transaction: Transaction, message: Message) -> None:
-        self._messages, self._junk = self._messages + 1, 0
-        took = round((self._around.clock.monotonic() - self._data_began) * 1000, 2)
-        sender = str(message.sender or "")
-        recipients = [str(recipient) for recipient in transaction.recipients]
-        self._around.emit(
-            ev.MessageReceived(
-                self._id, message.queue_id, sender, recipients, message.size, len(recipients), took
-            )
-        )
-        if self._around.journal is not None:
-            named = tuple(recipients[:MAX_RECIPIENTS])
-            message_id = message.facts.message_id
-            mail = Described(sender, named, message.queue_id, message_id, message.size)
-            mark = transaction.put_aside
-            self._decide(mail, "accept" if mark is None else "quarantine", mark, took)
-        self._answer(queued(message.queue_id))
 
     def _on_reset(self, _event: smtp.Reset) -> None:
         self._drop_transaction()

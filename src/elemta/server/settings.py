@@ -68,6 +68,9 @@ class SessionSettings:
             milder about bare line ends.
         max_logins: Failed ones before 421.
         prdr: An answer for each recipient is on offer (draft-hall-prdr).
+        splits: Recipients that plugins treat otherwise than the first are told to come again.
+        bounces_rejected: Recipients that plugins refuse after the content are returned to senders
+            that are known; without it they are kept in quarantine.
         max_hold: How long a submitted message may ask to be held (RFC 4865); 0: not at all.
         handshake_timeout: For TLS to come up.
         command_timeout: For a whole command line to arrive, however it trickles.
@@ -84,6 +87,8 @@ class SessionSettings:
     submission_limits: Limits = field(default_factory=lambda: Limits(bare_newlines="normalise"))
     smtputf8: bool = True
     prdr: bool = False
+    splits: bool = False
+    bounces_rejected: bool = True
     max_recipients: int = 1000
     max_errors: int = 10
     max_junk_commands: int = 100

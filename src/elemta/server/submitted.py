@@ -10,11 +10,11 @@ from dataclasses import replace
 from elemta.mail import events as ev
 from elemta.mail.ids import SessionId
 from elemta.net.stream import Stream
+from elemta.server.client import Client
 from elemta.server.secured import SecuredSession
 from elemta.server.submission import Submitter
 from elemta.server.submission.submitter import Origin
 from elemta.server.surroundings import Surroundings
-from elemta.server.transaction import Client
 from elemta.smtp import Limits
 from elemta.smtp import events as smtp
 

@@ -4,7 +4,6 @@ It promises: a positive reply to the end of data only after the queue has said t
 is durable; a refused message leaves nothing behind.
 """
 
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,12 @@ from elemta.mail.message import Facts, Message, Requests, State
 from elemta.mail.reply import Reply, clean_text
 from elemta.mail.why import Mail as Described
 from elemta.plugins.asking.chain import Decision
-from elemta.server.inspection import Inspection, Panel, add_mark
+from elemta.plugins.edits import SettleRecipient
+from elemta.server.automatic import is_automatic
+from elemta.server.client import Client
+from elemta.server.inspection import Inspection, add_mark
 from elemta.server.intake import Draft, Intake
+from elemta.server.parting import Parting, Refusing
 from elemta.server.relay import RelayPolicy
 from elemta.server.settings import SessionSettings
 from elemta.server.submission import Submitter
@@ -28,33 +31,12 @@ from elemta.smtp.events import Mail
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """Who is at the other end, as far as policy cares.
-
-    Attributes:
-        is_trusted: It may send to anyone: for where it is, or who.
-        protocol: "ESMTP" and the like, with "S" under TLS and "A" after AUTH (RFC 3848).
-        encryption: What the trace header says of TLS, "" in clear.
-        login: The account it has logged in to, or "".
-        panel: The plugins of this session; None where there are none.
-        submitter: Who submits mail; None where mail only passes through.
-    """
-
-    session_id: str
-    ip: str
-    is_trusted: bool
-    helo: str
-    protocol: str
-    encryption: str = ""
-    login: str = ""
-    panel: Panel | None = None
-    submitter: Submitter | None = None
+    from elemta.plugins.asking.applying import Settled
 
 
 NO_ROOM = Reply(452, "Insufficient system storage, try again later", "4.3.1")
 TOO_MANY = Reply(452, "Too many recipients", "4.5.3")
+APART = Reply(452, "Send to this recipient in a message of its own", "4.5.3")
 LOOP = Reply(554, "Too many hops: this message is looping", "5.4.6")
 HEADER_SIZE = Reply(552, "Header section too large", "5.3.4")
 HEADER_FIELDS = Reply(552, "Too many header fields", "5.3.4")
@@ -89,9 +71,13 @@ class Transaction:
         "_message_id",
         "_requests",
         "_settings",
+        "_settled",
         "_smtputf8",
+        "_treatment",
         "accepted",
+        "named",
         "overshoot",
+        "parting",
         "recipients",
         "sender",
     )
@@ -108,6 +94,11 @@ class Transaction:
         self.sender = mail.sender
         self.recipients: dict[Address, None] = {}
         self.accepted = self.overshoot = 0
+        is_each_told = client.is_lmtp or (mail.extras is not None and mail.extras.prdr)
+        self.named: list[Address] | None = [] if is_each_told else None
+        self.parting: Parting | None = None
+        self._settled: tuple[Settled, ...] = ()
+        self._treatment: tuple[str, str] | None = None
         self._body, self._smtputf8 = mail.body, mail.smtputf8
         self._requests = requests
         self._dsn: dict[Address, tuple[str, str]] | None = None
@@ -149,6 +140,8 @@ class Transaction:
     def take_recipient(self, recipient: Address, *, is_kept: bool = True) -> None:
         """Accept a recipient that somebody vouches for; without `is_kept` it gets no copy."""
         self.accepted += 1
+        if self.named is not None:
+            self.named.append(recipient)
         if is_kept:
             self.recipients[recipient] = None
 
@@ -162,6 +155,17 @@ class Transaction:
     def mark(self, decision: Decision) -> None:
         """Remember that plugins want this message discarded, or put into quarantine."""
         add_mark(self._marks, decision)
+
+    def put_one_aside(self, recipient: Address, decision: Decision) -> None:
+        """Remember that a plugin wants the message in quarantine for one recipient."""
+        edit = SettleRecipient.quarantine(str(recipient), note=decision.note)
+        self._settled = (*self._settled, (decision.plugin, edit))
+
+    def is_treated(self, treatment: tuple[str, str]) -> bool:
+        """Whether the first recipient is treated like this; the one that asks first is it."""
+        if self._treatment is None:
+            self._treatment = treatment
+        return self._treatment == treatment
 
     def begin_data(self, now: float) -> Reply | None:
         """Open the draft and put the trace header on top; a reply says why that cannot be."""
@@ -233,11 +237,7 @@ class Transaction:
         """Make the message durable; or say why it is refused, or that it was thrown away (250)."""
         draft, inspection = self._draft, self._inspection
         if not self._header_done and self._fault is None:
-            self._judge_header(bytes(self._head))
-            if self._kept is not None and draft is not None and self._fault is None:
-                draft.add(self._keep_back(self._kept, b""))
-            if self._asking is not None:
-                await self._hear()
+            await self._end_header(draft)
         if self._client.submitter is not None and self._fault is None and draft is not None:
             self._fault = await self._client.submitter.take(tuple(self.recipients), draft.size)
         try:
@@ -248,6 +248,8 @@ class Transaction:
             state, reason = State.ACTIVE, ""
             if inspection is not None:
                 state, reason = inspection.state, inspection.reason
+            if self.parting is not None:
+                return await self._part(self.parting, draft, state, reason)
             recipients = tuple(self.recipients)
             message = await self._intake.submit(
                 draft, self.sender, recipients, self._facts(), state, reason
@@ -338,9 +340,15 @@ class Transaction:
 
     async def _inspect(self, inspection: Inspection) -> None:
         """Ask about the whole message, and take over what edits have made of it."""
+        if self._settled:
+            inspection.settle(self.sender, tuple(self.recipients), self._settled)
         self._fault = await inspection.ask_all(self.sender, tuple(self.recipients), self._marks)
         revision = inspection.revision
-        if self._fault is not None or revision is None:
+        if revision is None:
+            return
+        if revision.settled and (self._fault is None or not revision.recipients):
+            self.parting = Parting(revision.settled, self._refusing())
+        if self._fault is not None:
             return
         self.sender, self.recipients = revision.sender, revision.recipients
         self._has_8bit = await inspection.has_8bit(before=self._has_8bit)
@@ -349,7 +357,38 @@ class Transaction:
             self._learn(revision.section, revision.section.lower())
         await inspection.carry_out()
 
+    def _refusing(self) -> Refusing:
+        """Say how the sender is to learn of recipients that are refused now."""
+        if self.named is not None and (self._client.is_lmtp or self.accepted > 1):
+            return "reply"
+        is_known = self._client.is_trusted and self.sender is not None
+        return "bounce" if is_known and self._settings.bounces_rejected else "quarantine"
+
+    async def _part(self, parting: Parting, draft: Draft, state: State, reason: str) -> Message:
+        """Make a message durable whose recipients are treated differently.
+
+        Raises:
+            SpoolError: It cannot be kept.
+        """
+        placed = parting.place(self.recipients, state, reason)
+        self._dsn = parting.hand_on(self._dsn)
+        self.recipients = dict.fromkeys(each.address for each in placed)
+        message = await self._intake.submit_parted(draft, self.sender, placed, self._facts())
+        if self._inspection is not None:
+            if state is State.ACTIVE:
+                self._inspection.heed(parting.find_mark(placed))
+            await self._inspection.stored(message, tuple(self.recipients))
+        return message
+
     # ---- the header section
+
+    async def _end_header(self, draft: Draft | None) -> None:
+        """Take all that has come for the header section: nothing has ended it."""
+        self._judge_header(bytes(self._head))
+        if self._kept is not None and draft is not None and self._fault is None:
+            draft.add(self._keep_back(self._kept, b""))
+        if self._asking is not None:
+            await self._hear()
 
     def _keep_back(self, kept: bytearray, chunk: bytes) -> bytes:
         """Give what may go into the draft: nothing before the header section is whole and mended.
@@ -440,17 +479,3 @@ class Transaction:
         if b"tls-required" in lowered:  # RFC 8689 §5
             wish = find_field(section, b"tls-required")
             self._is_tls_optional = wish is not None and wish.strip().lower() == b"no"
-
-
-def is_automatic(section: bytes, lowered: bytes) -> bool:
-    """Whether no person waits for word of this message (RFC 3834 §2, RFC 2919)."""
-    if b"list-id" in lowered and find_field(section, b"list-id") is not None:
-        return True
-    if b"auto-submitted" in lowered:
-        value = find_field(section, b"auto-submitted")
-        if value is not None and value.strip().lower() != b"no":
-            return True
-    if b"precedence" in lowered:
-        value = find_field(section, b"precedence")
-        return value is not None and value.strip().lower() in {b"bulk", b"list", b"junk"}
-    return False

@@ -190,11 +190,16 @@ class ServerMachine:
         return reply.encode() if due == 1 else first + reply.encode() * due
 
     def replies(self, replies: Sequence[Reply]) -> bytes:
-        """Answer the end of content in LMTP, for each accepted recipient in order."""
-        if not self._lmtp or not isinstance(self._asked, BodyEnd) or len(replies) != self._due:
+        """Answer the end of content for each accepted recipient in order.
+
+        It is for LMTP and PRDR; with PRDR one more follows, for all.
+        """
+        is_each = self._lmtp or self._first
+        if not is_each or not isinstance(self._asked, BodyEnd) or len(replies) != self._due:
             raise LocalProtocolError("one reply is due for each accepted recipient")
-        self._settle(replies[0])
-        return b"".join(reply.encode() for reply in replies)
+        first = self._first
+        self._settle(replies[-1])
+        return first + b"".join(reply.encode() for reply in replies)
 
     def _settle(self, reply: Reply) -> None:
         event = self._asked

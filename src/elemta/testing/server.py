@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from elemta.mail.address import Address
 from elemta.mail.content import Content
 from elemta.mail.ids import QueueId, SessionId
-from elemta.mail.message import Facts, Message, State
+from elemta.mail.message import Facts, Message, Placed, State
 from elemta.net.clock import SystemClock
 from elemta.net.stream import Stream
 from elemta.net.tasks import spawn
@@ -52,6 +52,7 @@ class Accepted:
         recipients: As texts, in order.
         content: As it would be delivered: with our trace fields, and all edits carried out.
         state: ACTIVE, QUARANTINE...
+        apart: The states of those recipients that begin in another one.
     """
 
     queue_id: str
@@ -59,6 +60,7 @@ class Accepted:
     recipients: tuple[str, ...]
     content: bytes
     state: State
+    apart: Mapping[str, State] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -115,6 +117,20 @@ class _Queue:
         names = tuple(str(each) for each in recipients)
         path = "" if sender is None else str(sender)
         self.messages.append(Accepted(draft.queue_id, path, names, bytes(draft.data), state))
+        return Message(draft.queue_id, sender, draft.size, SystemClock().now(), facts=facts)
+
+    async def submit_parted(
+        self,
+        draft: _Draft,
+        sender: Address | None,
+        placed: Sequence[Placed],
+        facts: Facts,
+        /,
+    ) -> Message:
+        names = tuple(str(each.address) for each in placed)
+        path, content = "" if sender is None else str(sender), bytes(draft.data)
+        apart = {str(each.address): each.state for each in placed if each.state is not State.ACTIVE}
+        self.messages.append(Accepted(draft.queue_id, path, names, content, State.ACTIVE, apart))
         return Message(draft.queue_id, sender, draft.size, SystemClock().now(), facts=facts)
 
 

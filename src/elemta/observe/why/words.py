@@ -13,6 +13,8 @@ OUTCOMES = {
     "discard": "thrown away",
     "quarantine": "put into quarantine",
     "hold": "held",
+    "redirect": "sent elsewhere",
+    "bounce": "taken, and then returned to the sender,",
 }
 STAGES = {
     "connect": "as the client connected",

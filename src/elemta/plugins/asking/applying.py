@@ -18,13 +18,17 @@ from elemta.plugins.edits import (
     AddRecipient,
     ChangeSender,
     Edit,
+    Fate,
     InsertHeader,
     RemoveHeader,
     RemoveRecipient,
+    RenameHeader,
     ReplaceBody,
     ReplaceHeader,
+    SettleRecipient,
 )
 
+MAX_LINE = 998  # octets, CRLF not counted (RFC 5322 §2.1.1)
 MAX_EDITS = 1000  # of one message: each may walk through the whole section
 
 
@@ -53,6 +57,9 @@ class _Line:
     octets: bytes
 
 
+Settled = tuple[str, SettleRecipient]
+"""A plugin, and what it wants for one recipient."""
+
 _State = tuple[
     tuple[bytes, ...],
     list[_Line] | None,
@@ -61,6 +68,7 @@ _State = tuple[
     Address | None,
     dict[Address, None],
     bytes | None,
+    tuple[Settled, ...],
 ]
 
 
@@ -82,6 +90,7 @@ class Revision:
         sender, recipients: As they are now.
         names: Fields that edits have been about, in lower case.
         body: What takes the place of the message's; None: it stays.
+        settled: What became of single recipients, in order, and by whom.
     """
 
     def __init__(
@@ -98,6 +107,8 @@ class Revision:
         self.recipients = dict.fromkeys(recipients)
         self.names: set[str] = set()
         self.body: bytes | None = None
+        self.settled: tuple[Settled, ...] = ()
+        self._plugin = ""
         self._limits = limits
         self._utf8 = utf8
         self._received = section
@@ -135,12 +146,13 @@ class Revision:
             self._parted = [*above, *([self._trace] if self._trace is not None else ()), *lines]
         return self._parted
 
-    def apply_all(self, edits: Iterable[Edit]) -> list[str]:
+    def apply_all(self, edits: Iterable[Edit], plugin: str = "") -> list[str]:
         """Carry out what one plugin wants, all of it or nothing; as `apply`.
 
         Raises:
             PluginError: One of them is no edit, or goes beyond a limit.
         """
+        self._plugin = plugin
         before, count = self._state(), self._count
         try:
             return [self.apply(edit) for edit in edits]
@@ -179,11 +191,12 @@ class Revision:
             self.sender,
             dict(self.recipients),
             self.body,
+            self.settled,
         )
 
     def _restore(self, before: _State) -> None:
         self._on_top, self._parted, self._size, self._end = before[:4]
-        self.sender, self.recipients, self.body = before[4:]
+        self.sender, self.recipients, self.body, self.settled = before[4:]
 
     def _check(self) -> None:
         limits = self._limits
@@ -239,6 +252,18 @@ class Revision:
             return f"remove header {edit.name} number {edit.only}"
         self._drop(found)
         return f"remove header {edit.name}"
+
+    def _rename(self, edit: RenameHeader) -> str:
+        name, length = edit.to.encode(), len(edit.name)
+        renamed = {
+            line: _Line(name.lower(), name + line.octets[length:]) for line in self._find(edit.name)
+        }
+        if any(line.octets.find(b"\r\n") > MAX_LINE for line in renamed.values()):
+            raise PluginError(f"with the name {edit.to} a line would be too long")
+        self.names.add(edit.to.lower())
+        self._parted = [renamed.get(line, line) for line in self._lines]
+        self._size += len(renamed) * (len(name) - length)
+        return f"rename header {edit.name} to {edit.to}"
 
     def _find(self, name: str) -> list[_Line]:
         self.names.add(name.lower())
@@ -303,6 +328,21 @@ class Revision:
         self.recipients.pop(edit.recipient, None)
         return f"remove recipient <{edit.recipient}>"
 
+    def _settle(self, edit: SettleRecipient) -> str:
+        address, fate = edit.recipient, edit.fate
+        if address not in self.recipients:
+            return f"{fate} <{address}>, who is no recipient"
+        self.settled = (*self.settled, (self._plugin, edit))
+        if fate is Fate.REDIRECT:
+            target = edit.target
+            self.recipients = dict.fromkeys(
+                target if each == address else each for each in self.recipients
+            )
+            return f"redirect <{address}> to <{target}>"
+        if fate is not Fate.QUARANTINE:
+            del self.recipients[address]
+        return f"{fate} <{address}>"
+
     def _change_sender(self, edit: ChangeSender) -> str:
         self.sender = edit.sender
         return f"change sender to <{edit.sender or ''}>"
@@ -312,8 +352,10 @@ class Revision:
         InsertHeader: _insert,
         ReplaceHeader: _replace,
         RemoveHeader: _remove,
+        RenameHeader: _rename,
         ReplaceBody: _replace_body,
         AddRecipient: _add_recipient,
         RemoveRecipient: _remove_recipient,
         ChangeSender: _change_sender,
+        SettleRecipient: _settle,
     }

@@ -50,6 +50,7 @@ class Decision:
         note: For the operator.
         edits: Changes of the message with the names of those who want them, in order.
         delay, silent: As in `Result`.
+        policy: That of `Result`, joined where several plugins name one.
     """
 
     action: Action = Action.CONTINUE
@@ -59,6 +60,7 @@ class Decision:
     edits: tuple[tuple[str, Edit], ...] = ()
     delay: float | None = None
     silent: bool = False
+    policy: str = ""
 
     @property
     def refusal(self) -> Reply | None:
@@ -236,6 +238,8 @@ class Chain:
             raise TypeError(f"{hook.name} cannot change the message")
         if answer.action is not Action.CONTINUE and not hook.may & (May.DECIDE | May.REFUSE):
             raise TypeError(f"{hook.name} cannot decide anything: {answer.action}")
+        if answer.policy and hook.name != "on_rcpt_to":
+            raise TypeError(f"{hook.name} is not about one recipient: it cannot name a policy")
         return answer
 
     def _fail(self, link: Link, error: BaseException, context: Context) -> Result | None:
@@ -259,7 +263,9 @@ class Chain:
 
     def _note(self, link: Link, result: Result, context: Context, took: float) -> Result | None:
         """Count an answer, and keep it with the session; one from a shadow ends here."""
-        what = "edit" if result.action is Action.CONTINUE else result.action.value
+        what = result.action.value
+        if result.action is Action.CONTINUE:
+            what = "policy" if result.policy else "edit"
         said = f"shadow_{what}" if link.is_shadow else what
         link.tally.said(said)
         session = getattr(context, "session", None)
@@ -307,16 +313,19 @@ class _Asking:
 class _Gathered:
     """Answers on the way to a decision."""
 
-    __slots__ = ("_edits", "_plugin", "_result")
+    __slots__ = ("_edits", "_plugin", "_policies", "_result")
 
     def __init__(self) -> None:
         self._edits: list[tuple[str, Edit]] = []
         self._plugin = ""
+        self._policies: list[str] = []
         self._result: Result | None = None
 
     def add(self, plugin: str, result: Result) -> bool:
         """Take an answer; True when nobody needs to be asked any more."""
         self._edits += ((plugin, edit) for edit in result.edits)
+        if result.policy:
+            self._policies.append(result.policy)
         before = self._result
         if result.action in _FINAL:
             # what was put into quarantine stays there, unless the message is refused
@@ -330,9 +339,10 @@ class _Gathered:
         return False
 
     def decision(self) -> Decision | None:
-        result = self._result
+        result, policy = self._result, ", ".join(self._policies)
         if result is None:
-            return Decision(edits=tuple(self._edits)) if self._edits else None
+            is_anything = self._edits or policy
+            return Decision(edits=tuple(self._edits), policy=policy) if is_anything else None
         return Decision(
             result.action,
             self._plugin,
@@ -341,6 +351,7 @@ class _Gathered:
             tuple(self._edits),
             result.delay,
             result.silent,
+            policy,
         )
 
 
@@ -363,6 +374,7 @@ def _has_effect(result: Result) -> bool:
         or bool(result.edits)
         or result.delay is not None
         or result.silent
+        or result.policy != ""
     )
 
 

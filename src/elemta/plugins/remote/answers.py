@@ -13,13 +13,14 @@ from elemta.mail.errors import PluginError
 from elemta.mail.reply import clean_text
 from elemta.plugins import edits as ed
 from elemta.plugins.remote.proto import elemta_plugin_v1_pb2 as pb
-from elemta.plugins.result import Action, Result
+from elemta.plugins.result import POLICY_LIMIT, Action, Result
 from elemta.plugins.settings import Limits, PluginsSettings
 
 MAX_ANSWER = Limits().reply_size  # octets, unless the operator says otherwise
 MAX_BODY = PluginsSettings().max_message_size  # likewise
 MAX_EDITS = 1000
 
+_FATES = {pb.Edit.Settle.Fate.Value(fate.name): fate for fate in ed.Fate}
 _ACTIONS = {pb.Answer.Action.Value(action.name): action for action in Action}
 
 
@@ -51,13 +52,15 @@ def from_answer(
         result = _read_action(answer)
     except ValueError as error:
         raise AnswerError(f"the answer makes no sense: {error}") from error
-    if result is None and not edits and not answer.HasField("delay") and not answer.silent:
+    is_mute = result is None and not edits and not answer.HasField("delay")
+    if is_mute and not answer.silent and not answer.policy:
         return None
     return msgspec.structs.replace(
         result or Result(note=clean_text(answer.note)),
         edits=edits,
         delay=_read_delay(answer),
         silent=answer.silent,
+        policy=clean_text(answer.policy, POLICY_LIMIT),
     )
 
 
@@ -113,6 +116,15 @@ def _read_edit(edit: pb.Edit) -> ed.Edit:
     return _EDITS[what](getattr(edit, what))
 
 
+def _read_settle(settle: pb.Edit.Settle) -> ed.SettleRecipient:
+    fate = _FATES.get(settle.fate)
+    if fate is None:
+        raise AnswerError(f"nothing can become of a recipient by {settle.fate}")
+    return ed.SettleRecipient(
+        address=settle.address, fate=fate, to=settle.to, text=settle.text, note=settle.note
+    )
+
+
 _EDITS: Mapping[str, Callable[[Any], ed.Edit]] = {
     "add_header": lambda field: ed.AddHeader(field.name, field.value),
     "insert_header": lambda field: ed.InsertHeader(field.name, field.value, field.index),
@@ -122,6 +134,8 @@ _EDITS: Mapping[str, Callable[[Any], ed.Edit]] = {
     "add_recipient": ed.AddRecipient,
     "remove_recipient": ed.RemoveRecipient,
     "change_sender": ed.ChangeSender,
+    "settle_recipient": _read_settle,
+    "rename_header": lambda field: ed.RenameHeader(field.name, field.value),
 }
 
 
@@ -136,6 +150,7 @@ def to_answer(
     answer.action = pb.Answer.Action.Value(result.action.name)
     answer.note = result.note
     answer.silent = result.silent
+    answer.policy = result.policy
     if result.reply is not None:
         answer.code = result.reply.code
         answer.enhanced = result.reply.enhanced or ""
@@ -155,6 +170,8 @@ _KINDS: Mapping[type, str] = {
     ed.AddRecipient: "add_recipient",
     ed.RemoveRecipient: "remove_recipient",
     ed.ChangeSender: "change_sender",
+    ed.SettleRecipient: "settle_recipient",
+    ed.RenameHeader: "rename_header",
 }
 
 
@@ -169,7 +186,15 @@ def _write_edit(edit: ed.Edit) -> pb.Edit:
             value = pb.Edit.Field(name=name, index=only)
         case ed.InsertHeader(name, text, index) | ed.ReplaceHeader(name, text, index):
             value = pb.Edit.Field(name=name, value=text, index=index)
-        case ed.AddHeader(name, text):
+        case ed.AddHeader(name, text) | ed.RenameHeader(name, text):
             value = pb.Edit.Field(name=name, value=text)
+        case ed.SettleRecipient():
+            value = pb.Edit.Settle(
+                address=edit.address,
+                fate=pb.Edit.Settle.Fate.Value(edit.fate.name),
+                to=edit.to,
+                text=edit.text,
+                note=edit.note,
+            )
     what: dict[str, Any] = {_KINDS[type(edit)]: value}
     return pb.Edit(**what)

@@ -345,7 +345,7 @@ class Chunk(_message.Message):
     def __init__(self, id: _Optional[int] = ..., reading: _Optional[int] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ..., error: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("id", "action", "code", "enhanced", "text", "note", "edits", "metadata", "delay", "silent", "error", "notes", "dropped_notes", "message_notes", "dropped_message_notes")
+    __slots__ = ("id", "action", "code", "enhanced", "text", "note", "edits", "metadata", "delay", "silent", "error", "notes", "dropped_notes", "message_notes", "dropped_message_notes", "policy")
     class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         CONTINUE: _ClassVar[Answer.Action]
@@ -396,6 +396,7 @@ class Answer(_message.Message):
     DROPPED_NOTES_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_NOTES_FIELD_NUMBER: _ClassVar[int]
     DROPPED_MESSAGE_NOTES_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     id: int
     action: Answer.Action
     code: int
@@ -411,10 +412,11 @@ class Answer(_message.Message):
     dropped_notes: _containers.RepeatedScalarFieldContainer[str]
     message_notes: _containers.ScalarMap[str, str]
     dropped_message_notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[int] = ..., action: _Optional[_Union[Answer.Action, str]] = ..., code: _Optional[int] = ..., enhanced: _Optional[str] = ..., text: _Optional[str] = ..., note: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., delay: _Optional[float] = ..., silent: _Optional[bool] = ..., error: _Optional[str] = ..., notes: _Optional[_Mapping[str, bytes]] = ..., dropped_notes: _Optional[_Iterable[str]] = ..., message_notes: _Optional[_Mapping[str, str]] = ..., dropped_message_notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    policy: str
+    def __init__(self, id: _Optional[int] = ..., action: _Optional[_Union[Answer.Action, str]] = ..., code: _Optional[int] = ..., enhanced: _Optional[str] = ..., text: _Optional[str] = ..., note: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., metadata: _Optional[_Mapping[str, str]] = ..., delay: _Optional[float] = ..., silent: _Optional[bool] = ..., error: _Optional[str] = ..., notes: _Optional[_Mapping[str, bytes]] = ..., dropped_notes: _Optional[_Iterable[str]] = ..., message_notes: _Optional[_Mapping[str, str]] = ..., dropped_message_notes: _Optional[_Iterable[str]] = ..., policy: _Optional[str] = ...) -> None: ...
 
 class Edit(_message.Message):
-    __slots__ = ("add_header", "insert_header", "replace_header", "remove_header", "replace_body", "add_recipient", "remove_recipient", "change_sender")
+    __slots__ = ("add_header", "insert_header", "replace_header", "remove_header", "replace_body", "add_recipient", "remove_recipient", "change_sender", "settle_recipient", "rename_header")
     class Field(_message.Message):
         __slots__ = ("name", "value", "index")
         NAME_FIELD_NUMBER: _ClassVar[int]
@@ -424,6 +426,31 @@ class Edit(_message.Message):
         value: str
         index: int
         def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ..., index: _Optional[int] = ...) -> None: ...
+    class Settle(_message.Message):
+        __slots__ = ("address", "fate", "to", "text", "note")
+        class Fate(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+            __slots__ = ()
+            NONE: _ClassVar[Edit.Settle.Fate]
+            QUARANTINE: _ClassVar[Edit.Settle.Fate]
+            REDIRECT: _ClassVar[Edit.Settle.Fate]
+            REJECT: _ClassVar[Edit.Settle.Fate]
+            DISCARD: _ClassVar[Edit.Settle.Fate]
+        NONE: Edit.Settle.Fate
+        QUARANTINE: Edit.Settle.Fate
+        REDIRECT: Edit.Settle.Fate
+        REJECT: Edit.Settle.Fate
+        DISCARD: Edit.Settle.Fate
+        ADDRESS_FIELD_NUMBER: _ClassVar[int]
+        FATE_FIELD_NUMBER: _ClassVar[int]
+        TO_FIELD_NUMBER: _ClassVar[int]
+        TEXT_FIELD_NUMBER: _ClassVar[int]
+        NOTE_FIELD_NUMBER: _ClassVar[int]
+        address: str
+        fate: Edit.Settle.Fate
+        to: str
+        text: str
+        note: str
+        def __init__(self, address: _Optional[str] = ..., fate: _Optional[_Union[Edit.Settle.Fate, str]] = ..., to: _Optional[str] = ..., text: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
     ADD_HEADER_FIELD_NUMBER: _ClassVar[int]
     INSERT_HEADER_FIELD_NUMBER: _ClassVar[int]
     REPLACE_HEADER_FIELD_NUMBER: _ClassVar[int]
@@ -432,6 +459,8 @@ class Edit(_message.Message):
     ADD_RECIPIENT_FIELD_NUMBER: _ClassVar[int]
     REMOVE_RECIPIENT_FIELD_NUMBER: _ClassVar[int]
     CHANGE_SENDER_FIELD_NUMBER: _ClassVar[int]
+    SETTLE_RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    RENAME_HEADER_FIELD_NUMBER: _ClassVar[int]
     add_header: Edit.Field
     insert_header: Edit.Field
     replace_header: Edit.Field
@@ -440,7 +469,9 @@ class Edit(_message.Message):
     add_recipient: str
     remove_recipient: str
     change_sender: str
-    def __init__(self, add_header: _Optional[_Union[Edit.Field, _Mapping]] = ..., insert_header: _Optional[_Union[Edit.Field, _Mapping]] = ..., replace_header: _Optional[_Union[Edit.Field, _Mapping]] = ..., remove_header: _Optional[_Union[Edit.Field, _Mapping]] = ..., replace_body: _Optional[bytes] = ..., add_recipient: _Optional[str] = ..., remove_recipient: _Optional[str] = ..., change_sender: _Optional[str] = ...) -> None: ...
+    settle_recipient: Edit.Settle
+    rename_header: Edit.Field
+    def __init__(self, add_header: _Optional[_Union[Edit.Field, _Mapping]] = ..., insert_header: _Optional[_Union[Edit.Field, _Mapping]] = ..., replace_header: _Optional[_Union[Edit.Field, _Mapping]] = ..., remove_header: _Optional[_Union[Edit.Field, _Mapping]] = ..., replace_body: _Optional[bytes] = ..., add_recipient: _Optional[str] = ..., remove_recipient: _Optional[str] = ..., change_sender: _Optional[str] = ..., settle_recipient: _Optional[_Union[Edit.Settle, _Mapping]] = ..., rename_header: _Optional[_Union[Edit.Field, _Mapping]] = ...) -> None: ...
 
 class Order(_message.Message):
     __slots__ = ("id", "kind", "state")
