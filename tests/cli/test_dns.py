@@ -16,10 +16,11 @@ from elemta.cli.main import cli
 RECORDS = """
 @ MX 10 mx
 @ MX 20 mx2
+_25._tcp.mx TLSA 3 1 1 {digest}
 word TXT "v=spf1 " "-all" "\\255\\027"
 mx A 192.0.2.1
 xn--bcher-kva A 192.0.2.2
-"""
+""".replace("{digest}", "ab" * 32)
 ZONES = {"signed.test": RECORDS, "plain.test": RECORDS, "bogus.test": RECORDS}
 DNSSEC = ("--dnssec", "--signed", "signed.test", "--bogus", "word.bogus.test")
 
@@ -126,6 +127,7 @@ def test_a_name_that_is_none(tmp_path, names):
     [
         ("signed.test", "MX", "10 mx.signed.test\n20 mx2.signed.test\n", "secure"),
         ("Word.Signed.TEST.", "txt", "v=spf1 -all\\xff \n", "secure"),
+        ("_25._tcp.mx.signed.test", "TLSA", f"3 1 1 {'ab' * 32}\n", "secure"),
         ("mx.plain.test", "A", "192.0.2.1\n", "not secure"),
         ("bücher.plain.test", "A", "192.0.2.2\n", "not secure"),
     ],
@@ -153,6 +155,14 @@ def test_what_there_is_for_programs(tmp_path, names):
             {"preference": 20, "host": "mx2.signed.test"},
         ],
     }
+
+
+def test_a_certificate_for_programs(tmp_path, names):
+    done = Site(tmp_path, names.validating).run(
+        "query", "_25._tcp.mx.signed.test", "tlsa", "--json"
+    )
+    (record,) = json.loads(done.stdout)["records"]
+    assert record == {"usage": 3, "selector": 1, "matching_type": 1, "data": "ab" * 32}
 
 
 def test_what_there_is_not(tmp_path, names):

@@ -8,6 +8,7 @@ from servers.unbound import Names, run_unbound
 
 from elemta.mail.errors import LookupFailed
 from elemta.net import DnsResolver, DnsSettings, MxAnswer, Resolver, SystemClock
+from elemta.net.dns.cache import RDTYPES
 from elemta.testing import FakeResolver
 
 LONG = 90
@@ -28,6 +29,9 @@ ZONE: dict[str, Mapping[str, list[Any]] | None] = {
     "broken.test": None,
     "word.plain.test": {"TXT": [b"v=spf1 -all", b"x" * 700, b'\xc3\xa4;"\\', b""]},
     "alias.word.plain.test": {"CNAME": ["word.plain.test"]},
+    "_25._tcp.mx.silent.test": {
+        "TLSA": [(3, 1, 1, bytes(range(32))), (2, 0, 0, b"x" * 900), (3, 1, 1, b"too short")]
+    },
     "9.plain.test": {"PTR": ["host.example.test", "mx1.example.test"]},
     "word.silent.test": {"TXT": [b"signed"], "A": ["192.0.2.7"]},
     "alias.silent.test": {"CNAME": ["word.silent.test"]},
@@ -51,6 +55,11 @@ def _text(rdtype: str, value: Any) -> str:
     """A record as zone files have it."""
     if rdtype == "MX":
         return f"{value[0]} {value[1].rstrip('.')}."
+    if rdtype == "TLSA":
+        octets = (
+            bytes(value[:3]) + value[3]
+        )  # as of a type that is not known (RFC 3597): Knot would
+        return f"\\# {len(octets)} {octets.hex()}"  # else not take what is too short
     if rdtype == "TXT":  # in strings of 255 octets at most
         octets = [f"\\{octet:03}" for octet in value]
         strings = ["".join(octets[at : at + 255]) for at in range(0, max(len(octets), 1), 255)]
@@ -182,7 +191,18 @@ async def test_addresses_and_exchangers_as_records(resolver: Resolver) -> None:
     assert (await resolver.query("silent.test", "MX")).records == ((0, "."),)
 
 
-@pytest.mark.parametrize("rdtype", ["A", "AAAA", "MX", "PTR", "TXT"])
+async def test_certificates_are_told_of_as_they_stand_there(resolver: Resolver) -> None:
+    answer = await resolver.query("_25._tcp.mx.silent.test", "TLSA")
+    assert set(answer.records) == set(ZONE["_25._tcp.mx.silent.test"]["TLSA"])
+
+
+async def test_certificates_are_as_secure_as_their_zone(validating: Resolver) -> None:
+    assert (await validating.query("_25._tcp.mx.silent.test", "TLSA")).is_secure
+    absent = await validating.query("nobody.silent.test", "TLSA")
+    assert (absent.records, absent.is_secure) == ((), True)
+
+
+@pytest.mark.parametrize("rdtype", sorted(RDTYPES))
 async def test_absence_of_records_is_not_that_of_a_name(resolver: Resolver, rdtype: str) -> None:
     empty = await resolver.query("broken.plain.test", rdtype)
     assert (empty.records, empty.exists) == ((), False)

@@ -9,6 +9,7 @@ from servers.knot import run_knot
 
 ZONE = """
 word TXT "spoken, " "and joined"
+word TLSA 3 0 0 414243
 crowd MX 20 b.a.test.
 crowd MX 10 a.a.test.
 alias CNAME word
@@ -74,6 +75,7 @@ def test_a_plugin_asks_the_dns(server):
         assert ask("alias.a.test.txt") == "([b'spoken, and joined'], True, False, True)"
         crowd = "([(10, 'a.a.test'), (20, 'b.a.test')], True, False, True)"
         assert ask("crowd.a.test.mx") == crowd
+        assert ask("word.a.test.tlsa") == "([(3, 0, 0, b'ABC')], True, False, True)"
         assert ask("word.a.test.mx") == "([], True, False, True)"
         assert ask("nobody.a.test.txt") == "([], False, False, True)"
         assert ask("elsewhere.test.txt").startswith("LookupFailed: elsewhere.test/TXT: REFUSED")

@@ -97,8 +97,8 @@ def _probe_json(each: Probe) -> dict[str, Any]:
 def query(name: str, rdtype: str, *, config_path: Path | None, as_json: bool) -> None:
     """Look a name up as the server does, without what it has in its cache.
 
-    TYPE is one of A, AAAA, MX, PTR and TXT. The exit status is 1 where there are no records, and 75
-    where nobody can tell.
+    TYPE is one of A, AAAA, MX, PTR, TLSA and TXT. The exit status is 1 where there are no records,
+    and 75 where nobody can tell.
     """
     settings = derive.dns_settings(load_config(config_path))
     resolver = DnsResolver(settings, SystemClock())
@@ -139,9 +139,9 @@ def _summary(answer: Answer) -> str:
     return f"{'no such records' if answer.exists else 'no such name'}, {what}"
 
 
-def _record_text(record: bytes | str | tuple[int, str]) -> str:
+def _record_text(record: Any) -> str:  # noqa: ANN401 - as `Answer` has them
     if isinstance(record, tuple):
-        return f"{record[0]} {record[1]}"
+        return " ".join(each.hex() if isinstance(each, bytes) else str(each) for each in record)
     return record.decode("utf-8", "backslashreplace") if isinstance(record, bytes) else record
 
 
@@ -152,10 +152,15 @@ def _answer_json(name: str, rdtype: str, answer: Answer) -> dict[str, Any]:
         "exists": answer.exists,
         "ttl": answer.ttl,
         "secure": answer.is_secure,
-        "records": [
-            {"preference": record[0], "host": record[1]}
-            if isinstance(record, tuple)
-            else _record_text(record)
-            for record in answer.records
-        ],
+        "records": [_record_json(rdtype.upper(), record) for record in answer.records],
     }
+
+
+def _record_json(rdtype: str, record: Any) -> dict[str, Any] | str:  # noqa: ANN401
+    if rdtype == "MX":
+        return {"preference": record[0], "host": record[1]}
+    if rdtype == "TLSA":
+        usage, selector, matching_type, octets = record
+        numbers = {"usage": usage, "selector": selector, "matching_type": matching_type}
+        return numbers | {"data": octets.hex()}
+    return _record_text(record)

@@ -9,7 +9,8 @@ class Answer(Protocol):
     Attributes:
         records: In the order received. TXT: octets, the strings of a record joined. MX:
             `(preference, host)`. A, AAAA: an address as text. PTR: a host name. Host names are in
-            lower case without a final dot, and "." is the root.
+            lower case without a final dot, and "." is the root. TLSA: `(usage, selector, matching
+            type, octets)`, as they stand there.
         ttl: Seconds for which it may be believed.
         exists: Whether there is such a name at all.
         is_secure: Whether a validating resolver that we trust vouches for it (DNSSEC).
@@ -32,7 +33,7 @@ class Resolver(Protocol):
     """Looks names up."""
 
     async def query(self, name: str, rdtype: str) -> Answer:
-        """Ask for the TXT, MX, A, AAAA or PTR records of a name; aliases (CNAME) are followed.
+        """Ask for TXT, MX, A, AAAA, PTR or TLSA records of a name; aliases (CNAME) are followed.
 
         Args:
             name: In lower-case A-label form, without a final dot.

@@ -214,9 +214,14 @@ async def test_an_answer_larger_than_the_cache_is_given_all_the_same(
     assert len(cache) == 1
 
 
-async def test_long_texts_take_more_room(cache: DnsCache, zone: Zone) -> None:
+@pytest.mark.parametrize(
+    "records",
+    [(b"x" * TEXT_UNIT * 4, b"y" * TEXT_UNIT), ((3, 0, 0, b"x" * TEXT_UNIT * 5),)],
+    ids=["TXT", "TLSA"],
+)
+async def test_long_texts_take_more_room(cache: DnsCache, zone: Zone, records: tuple) -> None:
     await cache.query("old.test", "A")
-    zone.answer = Answer((b"x" * TEXT_UNIT * 4, b"y" * TEXT_UNIT), ttl=300.0)
+    zone.answer = Answer(records, ttl=300.0)
     for number in range(2):
         await cache.query(f"n{number}.test", "TXT")
     assert (len(cache), cache.evicted) == (2, 1)

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
-from dns.rdatatype import AAAA, CNAME, MX, NS, OPT, PTR, SOA, TXT, A, RdataType
+from dns.rdatatype import AAAA, CNAME, MX, NS, OPT, PTR, SOA, TLSA, TXT, A, RdataType
 from hypothesis import given
 from hypothesis import strategies as st
 from servers.nameserver import lying, over_tcp
@@ -98,9 +98,9 @@ RDATA = st.one_of(
     st.tuples(NAME, NAME).map(lambda names: b"".join(names) + bytes(20)),
     st.lists(OPTION, max_size=4).map(b"".join),
 )
-TYPE = st.sampled_from([A, AAAA, MX, PTR, TXT, CNAME, NS, SOA, OPT, 250, 55, 64]) | st.integers(
-    0, 65_535
-)
+TYPE = st.sampled_from(
+    [A, AAAA, MX, PTR, TLSA, TXT, CNAME, NS, SOA, OPT, 250, 55, 64]
+) | st.integers(0, 65_535)
 RECORD = st.builds(record, NAME, TYPE, RDATA, st.sampled_from([1, 1, 1, 3, 255, 1232]))
 BODY = st.lists(RECORD, max_size=8).map(b"".join) | st.binary(max_size=200)
 COUNT = st.integers(0, 4) | st.integers(0, 65_535)

@@ -8,7 +8,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
-from dns.rdatatype import AAAA, CNAME, MX, PTR, SOA, TXT, A, RdataType
+from dns.rdatatype import AAAA, CNAME, MX, PTR, SOA, TLSA, TXT, A, RdataType
 
 from elemta.net.dns.messages import MessageError, parse, rcode_text
 from elemta.net.dns.names import to_labels
@@ -36,6 +36,11 @@ def answer(question: Question, *lines: str, section: str = "answer", **more) -> 
         ("AAAA", ["2001:DB8:0::1", "::ffff:192.0.2.1"], ["2001:db8::1", "::ffff:192.0.2.1"]),
         ("MX", ["10 Mail.Example.TEST.", "0 ."], [(10, "mail.example.test"), (0, ".")]),
         ("PTR", ["Host.www.example.test."], ["host.www.example.test"]),
+        (
+            "TLSA",
+            [f"3 1 1 {'ab' * 32}", "0 0 0 ff", f"9 9 2 {'cd' * 64}"],
+            [(3, 1, 1, b"\xab" * 32), (0, 0, 0, b"\xff"), (9, 9, 2, b"\xcd" * 64)],
+        ),
         ("TXT", ['"one" " two"', '""', '"\\255\\000"'], [b"one two", b"", b"\xff\0"]),
     ],
 )
@@ -118,6 +123,17 @@ def headed(question: Question, body: bytes, answers: int = 1) -> bytes:
 def record(rdata: bytes, rdtype: int = A, length: int | None = None) -> bytes:
     size = len(rdata) if length is None else length
     return b"\xc0\x0c" + struct.pack(">HHIH", rdtype, 1, 60, size) + rdata
+
+
+def test_a_digest_of_a_wrong_length_spoils_no_other_record() -> None:
+    question = Question(NAME, TLSA)
+    body = record(b"\3\1\1short", TLSA) + record(b"\3\1\1" + bytes(32), TLSA)
+    message = parse(headed(question, body, 2), question)
+    assert [each.value for each in message.answer] == [(3, 1, 1, b"short"), (3, 1, 1, bytes(32))]
+    with pytest.raises(MessageError):
+        parse(headed(question, record(b"\3\1", TLSA)), question)
+    other_class = b"\xc0\x0c" + struct.pack(">HHIH", TLSA, 3, 60, 1) + b"x"
+    assert parse(headed(question, other_class), question).answer == []
 
 
 HERE = 12 + len(Question(NAME, A).section)

@@ -23,9 +23,9 @@ NEGATIVE_TTL_LIMIT = 3 * 3600.0  # RFC 2308 §5: one to three hours work well, m
 STALE_FOR = 24 * 3600.0  # RFC 8767 §5 suggests one to three days
 QUESTIONS_AT_ONCE = 100  # each holds a socket
 MAX_NAME = 254  # characters of a name that can exist, with a final dot
-TEXT_UNIT = 256  # octets of text that take as much room as another record
+TEXT_UNIT = 256  # octets of text, or of a certificate, that take as much room as another record
 
-RDTYPES = frozenset({"A", "AAAA", "MX", "PTR", "TXT"})
+RDTYPES = frozenset({"A", "AAAA", "MX", "PTR", "TLSA", "TXT"})
 """The types of records that can be asked for."""
 
 TrustAd = Literal["loopback", "always", "never"]
@@ -59,7 +59,7 @@ class Answer:
 
     Attributes:
         records: In the order received: `(preference, host)` for MX, an address for A and AAAA, a
-            host for PTR, octets for TXT.
+            host for PTR, octets for TXT, `(usage, selector, matching type, octets)` for TLSA.
         ttl: Seconds, as received; of a negative answer the one that RFC 2308 §5 derives.
         exists: Whether there is such a name at all.
         is_secure: Whether a validating resolver that we trust vouches for it (RFC 4035 §3.2.3).
@@ -222,5 +222,6 @@ def _weight(entry: _Entry) -> int:
     if entry.answer is None:
         return 1
     records = entry.answer.records
-    octets = sum(len(record) for record in records if isinstance(record, bytes))
+    texts = (record[-1] if isinstance(record, tuple) else record for record in records)
+    octets = sum(len(text) for text in texts if isinstance(text, bytes))
     return max(1, len(records), octets // TEXT_UNIT)

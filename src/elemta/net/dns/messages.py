@@ -23,7 +23,7 @@ import dns.rcode
 import dns.rdata
 import dns.wire
 from dns.rdataclass import IN
-from dns.rdatatype import AAAA, CNAME, MX, OPT, PTR, SOA, TXT, A
+from dns.rdatatype import AAAA, CNAME, MX, OPT, PTR, SOA, TLSA, TXT, A
 
 from elemta.net.dns.names import Labels, labels_of, to_text
 from elemta.net.dns.question import Question
@@ -122,7 +122,9 @@ def _parse(parser: _Parser, question: Question) -> Message:
             rdtype, rdclass, ttl, length = parser.get_struct("!HHIH")
             rdata: Any = None
             with parser.restrict_to(length):
-                if rdtype in to_read and (rdclass == IN or rdtype == OPT):
+                if rdtype == TLSA == question.rdtype and rdclass == IN:
+                    rdata = parser.get_struct("!BBB"), parser.get_remaining()
+                elif rdtype in to_read and (rdclass == IN or rdtype == OPT):
                     rdata = dns.rdata.from_wire_parser(IN, rdtype, parser)
                 else:
                     parser.get_remaining()
@@ -146,9 +148,12 @@ _READERS: dict[int, Callable[[Any], Any]] = {
     TXT: lambda rdata: b"".join(rdata.strings),  # RFC 7208 §3.3, RFC 6376 §3.6.2.2
     CNAME: lambda rdata: labels_of(rdata.target),
     SOA: lambda rdata: rdata.minimum,
+    # RFC 6698 §2.1: what is of no use is for whoever uses it to tell (RFC 7671 §5), and dnspython
+    # would take no answer with a digest of another length
+    TLSA: lambda rdata: (*rdata[0], rdata[1]),
 }
 """How the records of a type become values; a new type needs a line here and in `RDTYPES`."""
 
-for _rdtype in (*_READERS, OPT):
+for _rdtype in (*_READERS.keys() - {TLSA}, OPT):
     # else it is imported when the first answer has come, and all mail waits
     dns.rdata.get_rdata_class(IN, _rdtype)  # type: ignore[no-untyped-call]

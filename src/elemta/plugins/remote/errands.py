@@ -116,7 +116,11 @@ class Errands:
         await self._send(pb.FromServer(found=found))
 
 
-def _to_record(record: bytes | str | tuple[int, str]) -> pb.Found.Record:
+def _to_record(
+    record: bytes | str | tuple[int, str] | tuple[int, int, int, bytes],
+) -> pb.Found.Record:
     if isinstance(record, tuple):
+        if len(record) == 4:  # TLSA, as the DNS has it
+            return pb.Found.Record(data=bytes(record[:3]) + record[3])
         return pb.Found.Record(preference=record[0], data=record[1].encode())
     return pb.Found.Record(data=record if isinstance(record, bytes) else record.encode())

@@ -149,5 +149,6 @@ _READERS: dict[str, Callable[[pb.Found.Record], Any]] = {
     "AAAA": _text,
     "MX": lambda record: (record.preference, record.data.decode()),
     "PTR": _text,
+    "TLSA": lambda record: (*record.data[:3], record.data[3:]),
     "TXT": lambda record: record.data,
 }
