@@ -56,10 +56,9 @@ def _text(rdtype: str, value: Any) -> str:
     if rdtype == "MX":
         return f"{value[0]} {value[1].rstrip('.')}."
     if rdtype == "TLSA":
-        octets = (
-            bytes(value[:3]) + value[3]
-        )  # as of a type that is not known (RFC 3597): Knot would
-        return f"\\# {len(octets)} {octets.hex()}"  # else not take what is too short
+        # as of a type that is not known (RFC 3597): Knot would not take what is too short
+        octets = bytes(value[:3]) + value[3]
+        return f"\\# {len(octets)} {octets.hex()}"
     if rdtype == "TXT":  # in strings of 255 octets at most
         octets = [f"\\{octet:03}" for octet in value]
         strings = ["".join(octets[at : at + 255]) for at in range(0, max(len(octets), 1), 255)]
