@@ -40,6 +40,7 @@ from elemta.net import steps
 from elemta.queue.spool.content import SpooledContent
 from elemta.queue.sqlite.copier import LogCopier
 from elemta.queue.sqlite.edits import Settlement, Statement, insertion, settle
+from elemta.queue.sqlite.log_ahead import LogAhead
 from elemta.queue.sqlite.salvage import DAMAGE
 from elemta.queue.sqlite.schema import PAGE_SIZE
 from elemta.queue.store import Submission
@@ -88,6 +89,7 @@ class Writer:
     Args:
         connection: Used by this object alone from now on, and closed with it.
         copier: As well.
+        ahead: As well.
         discard: Told in the writer's thread, after a commit, whose content files may go.
         notify: Told in the loop what an operator should know: subject and detail.
         has_room: Asked in the writer's thread, before a commit, whether new mail may come in;
@@ -99,6 +101,7 @@ class Writer:
         self,
         connection: apsw.Connection,
         copier: LogCopier,
+        ahead: LogAhead,
         discard: Callable[[Iterable[QueueId]], None],
         notify: Callable[[str, str], None],
         has_room: Callable[[int], bool],
@@ -106,6 +109,7 @@ class Writer:
     ):
         self._connection = connection
         self._copier = copier
+        self._ahead = ahead
         self._discard = discard
         self._notify = notify
         self._has_room = has_room
@@ -203,10 +207,13 @@ class Writer:
             if self._unsettled and (not is_open or time.monotonic() >= self._retry_at):
                 self._retry()
             self._send_back()
+            if not self._is_tight:
+                self._ahead.see_to()
             self._checkpoint()
         self._refuse(self._unsettled, SpoolError("the store was closed before this was written"))
         self._send_back()
         self._copier.close()
+        self._ahead.close()
         self._connection.close()
 
     def _next(self) -> tuple[list[_Work], bool]:
