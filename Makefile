@@ -21,7 +21,8 @@ run: install
 test: $(VENV)/.installed-dev $(VENV)/scan/.installed $(VENV)/reports/.installed
 	.ci/install-servers
 	.ci/install-judges
-	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m compileall -q src tests/servers  # for hundreds of servers
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
