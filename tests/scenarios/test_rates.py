@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -124,6 +126,14 @@ def test_what_was_counted_is_kept_by_a_reload(server):
     server.reload('rate = "30/h"', 'rate = "32/h"')
     assert codes(server, 5, "k@client.test", "u@example.test") == {"250": 2, "450": 3}
     server.reload('rate = "32/h"', 'rate = "30/h"')
+
+
+def test_what_was_counted_is_kept_when_a_worker_dies(server):
+    assert codes(server, 25, "d@client.test", "u@example.test") == {"250": 25}
+    started = len(server.events("worker_started"))
+    os.kill(server.events("worker_started")[-1]["pid"], signal.SIGKILL)
+    server.wait_event("worker_started", started + 1)
+    assert codes(server, 20, "d@client.test", "u@example.test") == {"250": 5, "450": 15}
 
 
 def test_what_operators_may_get_wrong(server):

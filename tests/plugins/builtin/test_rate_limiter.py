@@ -6,6 +6,7 @@ import timeit
 
 import pytest
 from pydantic import ValidationError
+from servers.nonsense import answering
 from servers.redis import run_redis
 
 from elemta.mail.errors import PluginError
@@ -420,6 +421,33 @@ async def test_a_store_that_is_lost_and_found(redis, way, allowed):
         assert await mails(plugin, 9) == 6
         words = [text for _, text in plugin.log]
         assert [text.split(":")[0] for text in words] == ["the store fails", "the store is back"]
+
+
+@pytest.mark.parametrize(("burst", "room"), [(0, 0), (10, 10)])
+async def test_a_clock_of_the_store_that_was_set_back_frees_nobody_and_holds_nobody_for_long(
+    redis, burst, room
+):
+    async with sharing(redis, limit(rate="10/h", burst=burst)) as plugin:
+        assert await mails(plugin, 15) == 10
+        key = redis.command("KEYS", "*").split(b"\r\n")[2].decode()
+        kept = redis.command("GET", key).split(b"\r\n")[1].decode()
+        began, *rest = kept.split()
+        redis.command("SET", key, " ".join([str(int(began) + 86_400_000_000), *rest]))
+        assert await mails(plugin, 5) == 0
+        if burst:  # what is used is never more than all of it
+            rows = json.loads(await plugin.plugin.answer_operator({"address": "192.0.2.1"}))
+            assert rows[0]["used"] == room
+
+
+@pytest.mark.parametrize(
+    "said", [b"+OK\r\n", b"$-1\r\n", b"*1\r\n:0\r\n", b"*2\r\n$1\r\nx\r\n:0\r\n"]
+)
+async def test_a_store_that_answers_something_else_lets_nobody_in(said):
+    async with answering(said) as port:
+        url = f"redis://127.0.0.1:{port}/0"
+        one = limit(store="valkey", on_store_failure="closed")
+        async with bench(one, valkey={"url": url}) as plugin:
+            assert await mails(plugin, 3) == 0
 
 
 async def test_without_the_store_logins_are_not_taken_unless_that_is_said(redis):

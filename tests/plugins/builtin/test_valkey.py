@@ -6,6 +6,7 @@ import time
 import pytest
 from pydantic import ValidationError
 from servers.certificates import Authority
+from servers.nonsense import answering
 from servers.process import free_port
 from servers.redis import run_redis
 
@@ -181,6 +182,34 @@ async def test_an_error_of_a_script_is_the_store_failing(redis):
     with pytest.raises(Unavailable, match="WRONGTYPE"):
         await store.run(COUNT, ["list"], [1])
     await store.close(told)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"*2\r\n:0\r\n",
+        b"$100\r\nabc",
+        b":x\r\n",
+        b"*x\r\n",
+        b"*4000000000\r\n:1\r\n",
+        b"\x16\x03\x01\0\x01\x01",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"-LOADING the data set\r\n",
+        b"_\r\n" * 3,
+    ],
+)
+@pytest.mark.parametrize("closes", [True, False])
+async def test_a_store_that_dies_in_the_middle_of_an_answer_has_failed(said, closes):
+    told = Told()
+    async with answering(said, closes=closes) as port:
+        settings = ValkeySettings(url=f"redis://127.0.0.1:{port}/0", timeout=0.1)
+        store = await Valkey.open(settings, SystemClock(), told)
+        for _ in range(FAILURES):
+            with pytest.raises(Unavailable, match="the store fails"):
+                await store.run(COUNT, ["a"], [1])
+        assert len(told.lines) == 1
+        await store.close(told)
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:6379", "http://127.0.0.1", "redis:"])

@@ -200,6 +200,8 @@ class Valkey:
             return await self._evaluate(script, keys, values)
         except (TimeoutError, OSError, self._errors.ValkeyError) as error:
             return error
+        except (ValueError, RecursionError) as error:  # of what is no answer at all
+            return error
 
     async def _evaluate(
         self, script: Script, keys: Sequence[str | bytes], values: Sequence[str | bytes | int]

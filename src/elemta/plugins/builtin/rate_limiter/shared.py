@@ -20,7 +20,8 @@ end
 local function window(kept, period)
   local began = math.floor(now / period) * period
   local b, c, p = string.match(kept or '', '^(%d+) (%d+) (%d+)$')
-  if b and tonumber(b) == began then return began, tonumber(c), tonumber(p) end
+  -- a clock that was set back frees nobody
+  if b and tonumber(b) >= began then return began, tonumber(c), tonumber(p) end
   if b and tonumber(b) + period == began then return began, 0, tonumber(c) end
   return began, 0, 0
 end

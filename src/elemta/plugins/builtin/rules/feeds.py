@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import math
 import os
 import random
 from collections.abc import Iterator, Sequence
@@ -37,13 +38,13 @@ class Feeds:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
         self._random = random.Random()  # noqa: S311 - so that not all ask at the same instant
-        self._due: dict[str, float] = {}
+        self._due: dict[str, float] = {}  # by the monotonic clock: the other may be set back
         self._troubles: dict[str, str] = {}
 
     async def fetch_due(self, lists: Sequence[ListSettings]) -> None:
         """Fetch those whose time has come."""
         for told in lists:
-            if self._tools.clock.now() >= self._due.get(told.name, 0.0):
+            if self._tools.clock.monotonic() >= self._due.get(told.name, -math.inf):
                 await self._fetch(told)
 
     async def _fetch(self, told: ListSettings) -> None:
@@ -59,7 +60,7 @@ class Feeds:
         if what == "busy":  # another worker is at it
             wait = RETRY
         vary = 1 + JITTER * (2 * self._random.random() - 1)
-        self._due[told.name] = self._tools.clock.now() + wait * vary
+        self._due[told.name] = self._tools.clock.monotonic() + wait * vary
         if what not in {"busy", "fresh"}:
             self._tools.metrics.count("fetches", list=told.name, result=what)
         if trouble and trouble != self._troubles.get(told.name):
