@@ -99,11 +99,13 @@ class WorkerPregreet:
             store = self._store or await self._open()
             if news:
                 await asyncio.to_thread(store.write, news)
+                news = []
             if is_pruning:
                 self._prune_at = self._clock.monotonic() + PRUNE_EVERY
                 await asyncio.to_thread(store.prune, self._clock.now())
             self._trouble = ""
         except SpoolError as error:
+            self._register.give_back(news)
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 self._emit(ev.Notice("pregreet", self._trouble))

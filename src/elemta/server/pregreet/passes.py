@@ -106,6 +106,10 @@ class Register:
         news, self._news = self._news, []
         return news
 
+    def give_back(self, news: list[Change]) -> None:
+        """Take what could not be written, to be given again; without room the newest go."""
+        self._news = (news + self._news)[:MAX_NEWS]
+
     def _note(self, change: Change) -> None:
         if len(self._news) < MAX_NEWS:
             self._news.append(change)
