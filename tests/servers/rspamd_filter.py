@@ -37,6 +37,7 @@ rspamd_config:register_symbol({ name = 'ASKED_FOR', type = 'prefilter', callback
     'host=' .. tostring(task:get_hostname()), 'size=' .. tostring(task:get_size()),
     'mta=' .. tostring(task:get_request_header('MTA-Name')),
     'settings=' .. tostring(task:get_request_header('Settings-ID')),
+    'for=' .. tostring((task:get_principal_recipient() or '')),
     'tls=' .. tostring(task:get_request_header('TLS-Version')),
     'cipher=' .. tostring(task:get_request_header('TLS-Cipher')),
     'password=' .. tostring(task:get_request_header('Password')),

@@ -324,3 +324,17 @@ async def test_connections_have_a_limit():
 def test_settings_that_are_none(settings):
     with pytest.raises(ValueError):  # noqa: PT011 - of pydantic
         PluginBench(PolicyDelegation, settings)
+
+
+async def test_more_than_was_asked_for_answers_no_other_question():
+    """What comes twice is not taken for the answer to what is asked next."""
+
+    def say(question):
+        action = "OK" if question["recipient"] == "r1@example.test" else "REJECT"
+        return f"action={action}\n\n".encode() * 2
+
+    async with policy_puppet(say) as policy, bench(server(policy.port)) as it:
+        await it.mail_from()
+        assert (await it.rcpt_to("r1@example.test")).action is Action.CONTINUE
+        assert (await it.rcpt_to("r2@example.test")).action is Action.REJECT
+        assert policy.connections == 2

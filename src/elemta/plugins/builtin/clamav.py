@@ -12,17 +12,16 @@ from pydantic import BaseModel, Field, model_validator
 
 from elemta.net import Stream
 from elemta.plugins import Metadata, RemoveHeader, ReplaceHeader, ScanResult, ScanStatus
+from elemta.plugins.builtin._elsewhere import Incoming, PlaceText, Trouble
 from elemta.plugins.builtin._scanning import (
     Consequence,
     Finding,
-    Incoming,
     Mail,
-    ScanFailed,
     Scanner,
     ScanningSettings,
     pour,
+    servers_field,
 )
-from elemta.plugins.builtin._scanning.settings import Place
 from elemta.plugins.edits import Edit
 
 HEADER = "X-Virus-Status"
@@ -35,13 +34,7 @@ _EICAR = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR" + "-STANDARD-ANTIVIRUS-TEST-FILE!$
 class ClamavSettings(ScanningSettings):
     """Where clamd is, and what becomes of infected mail."""
 
-    servers: tuple[Place, ...] = Field(
-        default=("/var/run/clamav/clamd.ctl",),
-        min_length=1,
-        max_length=16,
-        description='Where clamd listens: "/path/of/socket" or "host:port". The first that works '
-        "is asked, the others when it does not.",
-    )
+    servers: tuple[PlaceText, ...] = servers_field("/var/run/clamav/clamd.ctl", "clamd listens")
     max_size: int = Field(
         default=25 * 1024 * 1024,
         ge=1,
@@ -96,14 +89,14 @@ class Clamav(Scanner[ClamavSettings]):
             return self._infected(verdict.removeprefix("stream: ").removesuffix(" FOUND"))
         if verdict == _LIMIT_EXCEEDED:
             return self.too_big(mail, "more than StreamMaxLength of clamd")
-        raise ScanFailed(f"clamd says: {verdict[:200]}")
+        raise Trouble(f"clamd says: {verdict[:200]}")
 
     async def ping(self, stream: Stream) -> None:
         """PING."""
         stream.write(b"zPING\0")
         answer = await _read(stream)
         if answer != "PONG":
-            raise ScanFailed(f"clamd says: {answer[:200]}")
+            raise Trouble(f"clamd says: {answer[:200]}")
 
     def mark_unscanned(self, mail: Mail, why: str) -> tuple[Edit, ...]:
         """Say so in the field that would have the verdict."""

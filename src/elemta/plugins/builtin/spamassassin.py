@@ -14,39 +14,31 @@ from elemta.mail.headers import iter_fields
 from elemta.mail.reply import clean_text
 from elemta.net import Stream
 from elemta.plugins import Metadata, RemoveHeader, ReplaceHeader, ScanResult, ScanStatus
+from elemta.plugins.builtin._elsewhere import Incoming, OnFailure, PlaceText, Trouble
 from elemta.plugins.builtin._scanning import (
     Consequence,
     Finding,
-    Incoming,
     Mail,
-    ScanFailed,
-    Scanner,
-    ScanningSettings,
+    SpamScanner,
+    SpamSettings,
     pour,
+    servers_field,
 )
-from elemta.plugins.builtin._scanning.settings import OnFailure, Place
+from elemta.plugins.builtin._scanning.spam import FLAG, STATUS
 from elemta.plugins.edits import Edit
 from elemta.plugins.headers import decode_value
 
-STATUS, FLAG = "X-Spam-Status", "X-Spam-Flag"
 MAX_ANSWER = 4 * 1024 * 1024  # octets; with `headers` the header section comes back
 MAX_TESTS = 900  # characters of their names
 MAX_FIELDS = 50  # that are taken over
 _STATUS_LINE = re.compile(rb"SPAMD/[0-9.]+ ([0-9]+) ?(.*)")
 _SCORE = re.compile(r"(True|False|Yes|No) *; *(-?[0-9.]+) */ *(-?[0-9.]+)", re.ASCII)
-_GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE" + "-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 
 
-class SpamassassinSettings(ScanningSettings):
+class SpamassassinSettings(SpamSettings):
     """Where spamd is, and what becomes of spam."""
 
-    servers: tuple[Place, ...] = Field(
-        default=("127.0.0.1:783",),
-        min_length=1,
-        max_length=16,
-        description='Where spamd listens: "/path/of/socket" or "host:port". The first that works '
-        "is asked, the others when it does not.",
-    )
+    servers: tuple[PlaceText, ...] = servers_field("127.0.0.1:783", "spamd listens")
     scan_trusted: bool = Field(
         default=False,
         description="Also scan mail of clients in `relay.trusted_networks`, and of those that "
@@ -68,17 +60,6 @@ class SpamassassinSettings(ScanningSettings):
         description="What spamd is asked for: the score; also the names of the tests; or the "
         "header section, whose X-Spam fields are taken over.",
     )
-    user: str = Field(
-        default="",
-        max_length=200,
-        pattern=r"^[\x21-\x7e]*$",
-        description='Whose preferences hold: a name, "" for those of spamd itself.',
-    )
-    user_from: Literal["setting", "recipient", "login"] = Field(
-        default="setting",
-        description="Whose they are instead where that is known: of the recipient, if it is only "
-        "one, or of who has logged in.",
-    )
     spam_score: float | None = Field(
         default=None,
         description="From which score on a message is spam; without, spamd says so.",
@@ -93,7 +74,7 @@ class SpamassassinSettings(ScanningSettings):
     )
 
 
-class Spamassassin(Scanner[SpamassassinSettings]):
+class Spamassassin(SpamScanner[SpamassassinSettings]):
     """Tells spam."""
 
     metadata = Metadata(
@@ -104,16 +85,11 @@ class Spamassassin(Scanner[SpamassassinSettings]):
         network=("*",),
     )
     Settings: ClassVar[type[BaseModel]] = SpamassassinSettings
-    family = "antispam"
-    sample = (
-        "From: <self-test@localhost>\r\nTo: <postmaster@localhost>\r\nSubject: self-test\r\n"
-        f"Message-ID: <self-test@localhost>\r\n\r\n{_GTUBE}\r\n"
-    ).encode()
 
     async def scan(self, stream: Stream, mail: Mail) -> Finding:
         """Send the message, and read the score."""
         head = f"{self.settings.command.upper()} SPAMC/1.5\r\nContent-length: {mail.size}\r\n"
-        user = self._user(mail)
+        user = self.user(mail)
         if user:
             head += f"User: {user}\r\n"
         stream.write(f"{head}\r\n".encode())
@@ -121,11 +97,11 @@ class Spamassassin(Scanner[SpamassassinSettings]):
         spam, body = await _read(stream)
         found = _SCORE.fullmatch(spam)
         if found is None:
-            raise ScanFailed(f"no score is in its answer: {spam[:100]}")
+            raise Trouble(f"no score is in its answer: {spam[:100]}")
         try:
             score, threshold = float(found[2]), float(found[3])
         except ValueError as error:
-            raise ScanFailed(f"no score is in its answer: {spam[:100]}") from error
+            raise Trouble(f"no score is in its answer: {spam[:100]}") from error
         if self.settings.spam_score is not None:
             threshold = self.settings.spam_score
             is_spam = score >= threshold
@@ -138,26 +114,7 @@ class Spamassassin(Scanner[SpamassassinSettings]):
         stream.write(b"PING SPAMC/1.5\r\n\r\n")
         line = await Incoming(stream, MAX_ANSWER).until(b"\r\n")
         if not line.endswith(b" 0 PONG"):
-            raise ScanFailed(f"it says: {clean_text(line[:200].decode('utf-8', 'replace'))}")
-
-    def mark_unscanned(self, mail: Mail, why: str) -> tuple[Edit, ...]:
-        """Say so in the field that would have the verdict."""
-        del mail
-        if not self.settings.tag:
-            return ()
-        return (ReplaceHeader(STATUS, f"No, not scanned ({why})"), RemoveHeader(FLAG))
-
-    def key(self, mail: Mail) -> str:
-        """Users may have preferences of their own."""
-        return f"{mail.queue_id} {self._user(mail)}"
-
-    def _user(self, mail: Mail) -> str:
-        settings, found = self.settings, ""
-        if settings.user_from == "recipient" and len(mail.recipients) == 1:
-            found = mail.recipients[0]
-        elif settings.user_from == "login":
-            found = mail.session.get("user", "")
-        return clean_text(found).strip() or settings.user
+            raise Trouble(f"it says: {clean_text(line[:200].decode('utf-8', 'replace'))}")
 
     def _judge(self, score: float, threshold: float, body: bytes, *, is_spam: bool) -> Finding:
         settings = self.settings
@@ -168,7 +125,9 @@ class Spamassassin(Scanner[SpamassassinSettings]):
         asked = settings.command
         text = body.decode("utf-8", "replace") if asked == "symbols" else ""
         tests = clean_text(" ".join(text.split()), MAX_TESTS)
-        edits = self._tags(score, threshold, tests, is_spam=is_spam)
+        shown = f"score={score:g} required={threshold:g}"
+        shown = f"{shown} tests=[{tests}]" if tests else shown
+        edits = self.mark(shown, is_spam=is_spam)
         if asked == "headers" and settings.tag:
             edits = _take_over(body) or edits
         scan = ScanResult(ScanStatus.SPAM if is_spam else ScanStatus.CLEAN, tests, score)
@@ -183,15 +142,6 @@ class Spamassassin(Scanner[SpamassassinSettings]):
                 "spamassassin.tests": tests,
             },
         )
-
-    def _tags(
-        self, score: float, threshold: float, tests: str, *, is_spam: bool
-    ) -> tuple[Edit, ...]:
-        if not self.settings.tag:
-            return ()
-        text = f"{'Yes' if is_spam else 'No'}, score={score:g} required={threshold:g}"
-        status = ReplaceHeader(STATUS, f"{text} tests=[{tests}]" if tests else text)
-        return status, ReplaceHeader(FLAG, "YES") if is_spam else RemoveHeader(FLAG)
 
 
 def _take_over(section: bytes) -> tuple[Edit, ...]:
@@ -212,7 +162,7 @@ async def _read(stream: Stream) -> tuple[str, bytes]:
     status = await incoming.until(b"\r\n")
     match = _STATUS_LINE.fullmatch(status)
     if match is None or match[1] != b"0":
-        raise ScanFailed(f"it says: {clean_text(status[:200].decode('utf-8', 'replace'))}")
+        raise Trouble(f"it says: {clean_text(status[:200].decode('utf-8', 'replace'))}")
     fields: dict[str, str] = {}
     while line := await incoming.until(b"\r\n"):
         name, _, value = line.decode("utf-8", "replace").partition(":")
@@ -220,5 +170,5 @@ async def _read(stream: Stream) -> tuple[str, bytes]:
     body = await incoming.rest()
     length = fields.get("content-length", "")
     if length.isascii() and length.isdecimal() and len(body) < int(length[:12]):
-        raise ScanFailed("it hung up in the middle of its answer")
+        raise Trouble("it hung up in the middle of its answer")
     return fields.get("spam", ""), body

@@ -141,10 +141,31 @@ async def test_it_is_told_all_that_is_known(rspamd):
             "size": str(len(content)),
             "mta": "mx.example.test",
             "settings": "inbound",
+            "for": "one@example.test",
             "tls": "TLSv1.3",
             "cipher": "TLS_AES_128_GCM_SHA256",
             "password": "secret",
         }
+
+
+@pytest.mark.parametrize(
+    ("settings", "listener", "told"),
+    [
+        ({"user_from": "login"}, "submission", "settings=all for=ann@example.test"),
+        ({"user": "sales"}, "mta", "settings=all for=sales"),
+        ({"user_from": "recipient"}, "mta", "settings=all for=one@example.test"),
+        ({"settings_ids": {"submission": "out"}, "user": "a"}, "submission", "settings=out for=a"),
+        ({"settings_ids": {"submission": "out"}, "user": "a"}, "mta", "settings=all for=a"),
+    ],
+)
+async def test_whose_data_and_which_settings_hold(rspamd, settings, listener, told):
+    async with bench(rspamd, tag=False, settings_id="all", **settings) as it:
+        login = "ann@example.test" if listener == "submission" else ""
+        await it.connect("192.0.2.77", listener=listener, username=login)
+        await it.mail_from("sender@example.org")
+        await it.rcpt_to("one@example.test")
+        (facts,) = (await it.filter(mail("facts"))).edits
+        assert told in facts.value
 
 
 async def test_what_a_client_says_cannot_become_a_field(rspamd):

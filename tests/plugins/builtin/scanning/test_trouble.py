@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 
 import pytest
 from servers.clamd import EICAR, run_clamd
@@ -63,6 +64,27 @@ async def test_what_becomes_of_mail_when_nobody_answers(what):
         assert place in it.session.message.notes["clamav.error"]
         assert it.count("scans", result="error") == 1
         assert it.count("failures", server=place) == 2  # it is tried twice
+
+
+@pytest.mark.parametrize("where", ["dialogue", "queue"])
+@pytest.mark.parametrize(
+    ("listener", "seconds", "action", "large"),
+    [("mta", 0.4, "defer", "quarantine"), ("submission", 0.1, "continue", "reject")],
+)
+async def test_listeners_have_patience_of_their_own(where, listener, seconds, action, large):
+    own = {"server_timeout": 0.1, "on_failure": "continue", "on_too_big": "reject"}
+    settings = {"server_timeout": 0.4, "listeners": {"submission": own}, "max_size": len(CLEAN)}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with bench(Clamav, place, where=where, tries=1, **settings) as it:
+            await it.connect("192.0.2.1", listener=listener)
+            for content, wanted in ((CLEAN, action), (LARGE, large)):
+                answer = await ask(it, content)
+                if where == "queue":
+                    answer = await it.pre_delivery(content, queue_id=str(len(content)))
+                is_too_late = where == "queue" and wanted == "reject"
+                assert answer.action == ("quarantine" if is_too_late else wanted)
+            assert f"no answer within {seconds} s" in it.log[0][1]
 
 
 @pytest.mark.parametrize("kind", [Rspamd, Spamassassin])

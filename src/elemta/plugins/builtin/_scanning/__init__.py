@@ -6,21 +6,26 @@ answers; and when that is done, while the client waits or once the message is in
 """
 
 from elemta.plugins.builtin._scanning.finding import Consequence, Finding
-from elemta.plugins.builtin._scanning.incoming import Incoming
 from elemta.plugins.builtin._scanning.mail import Mail, pour
-from elemta.plugins.builtin._scanning.panel import ScanFailed
 from elemta.plugins.builtin._scanning.probing import Check
 from elemta.plugins.builtin._scanning.scanner import Scanner
-from elemta.plugins.builtin._scanning.settings import ScanningSettings
+from elemta.plugins.builtin._scanning.settings import (
+    Listener,
+    ScanningSettings,
+    servers_field,
+)
+from elemta.plugins.builtin._scanning.spam import SpamScanner, SpamSettings
 
 __all__ = [
     "Check",
     "Consequence",
     "Finding",
-    "Incoming",
+    "Listener",
     "Mail",
-    "ScanFailed",
     "Scanner",
     "ScanningSettings",
+    "SpamScanner",
+    "SpamSettings",
     "pour",
+    "servers_field",
 ]

@@ -24,8 +24,8 @@ class Mail:
         headers: Its header section.
         chunks: Gives it piece by piece, from the beginning at each call.
         session: What is known of the client: "ip", "helo", "host" (its name, where that leads
-            back to the address), "user", "tls" and "cipher"; what is not known is
-            not there.
+            back to the address), "user", "tls" and "cipher", and by what "listener" it came;
+            what is not known is not there.
         is_late: It is in the queue: the client has been told that it is taken.
     """
 
@@ -114,6 +114,7 @@ def session_facts(ctx: MessageContext) -> dict[str, str]:
         "user": session.username,
         "tls": session.tls_version,
         "cipher": session.tls_cipher,
+        "listener": session.listener,
     }
     return {name: value[:512] for name, value in facts.items() if value}
 

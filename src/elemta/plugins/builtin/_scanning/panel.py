@@ -9,18 +9,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from elemta.mail.errors import ElemtaError
 from elemta.net import Stream
+from elemta.plugins.builtin._elsewhere import Trouble, reach
 from elemta.plugins.builtin._scanning.servers import Server
-from elemta.plugins.builtin._scanning.settings import ScanningSettings
+from elemta.plugins.builtin._scanning.settings import ScanningSettings, Terms
 from elemta.plugins.tools import Tools
+
+SHORTEST = 0.01  # seconds: a server that is given less has not failed when it does not answer
 
 T = TypeVar("T")
 Exchange = Callable[[Stream], Awaitable[T]]
-
-
-class ScanFailed(ElemtaError):  # noqa: N818 - what it is
-    """No server has an answer; the text says which, and why."""
 
 
 class Panel:
@@ -33,100 +31,83 @@ class Panel:
 
     def __init__(self, settings: ScanningSettings, tools: Tools) -> None:
         self.servers = [
-            Server(name, settings.failures, settings.pause) for name in settings.servers
+            Server(name, settings.failures, settings.pause, tools) for name in settings.servers
         ]
         self._settings = settings
-        self._tools = tools
         self._turns = asyncio.Semaphore(settings.max_scans)
 
-    async def ask(self, exchange: Exchange[T]) -> T:
+    async def ask(self, exchange: Exchange[T], terms: Terms) -> T:
         """Ask until there is an answer, or no time or try is left.
 
         Args:
             exchange: Says what is to be said on a new connection, and reads the answer; it may be
                 called again for another.
+            terms: How long that may take.
 
         Raises:
-            ScanFailed: There is none.
+            Trouble: There is none.
             Exception: What else `exchange` raises: it is not the server's fault.
         """
-        end = _now() + self._settings.limit
+        end = _now() + terms.limit
         try:
-            async with asyncio.timeout(self._settings.limit):
+            async with asyncio.timeout(terms.limit):
                 await self._turns.acquire()
         except TimeoutError:
-            raise ScanFailed(self._busy()) from None
+            raise Trouble(self._busy(terms)) from None
         try:
-            return await self._ask(exchange, end)
+            return await self._ask(exchange, terms, end)
         finally:
             self._turns.release()
 
-    async def _ask(self, exchange: Exchange[T], end: float) -> T:
+    async def _ask(self, exchange: Exchange[T], terms: Terms, end: float) -> T:
         tried: list[Server] = []
         problems: list[str] = []
-        while len(tried) < self._settings.tries and _now() < end:
+        while len(tried) < self._settings.tries and end - _now() > SHORTEST:
             server = self._choose(tried)
             if server is None:
                 break
             tried.append(server)
             try:
-                return await self.ask_one(server, exchange, end - _now())
-            except ScanFailed as error:
+                seconds = min(end - _now(), terms.server_timeout)
+                return await self.ask_one(server, exchange, seconds)
+            except Trouble as error:
                 problems.append(str(error))
-        if not tried and _now() >= end:
-            raise ScanFailed(self._busy())
+        if not tried and end - _now() <= SHORTEST:
+            raise Trouble(self._busy(terms))
         names = ", ".join(self._settings.servers)
-        raise ScanFailed("; ".join(problems) or f"left alone after failures: {names}")
+        raise Trouble("; ".join(problems) or f"left alone after failures: {names}")
 
-    def _busy(self) -> str:
-        settings = self._settings
-        return f"all {settings.max_scans} connections were busy for {settings.limit:g} s"
+    def _busy(self, terms: Terms) -> str:
+        return f"all {self._settings.max_scans} connections were busy for {terms.limit:g} s"
 
     def _choose(self, tried: list[Server]) -> Server | None:
         """Give the first of those that were asked least."""
-        now = self._tools.clock.monotonic()
-        ready = [server for server in self.servers if server.is_ready(now)]
+        ready = [server for server in self.servers if server.is_ready]
         return min(ready, key=tried.count, default=None)
 
     async def ask_one(self, server: Server, exchange: Exchange[T], seconds: float) -> T:
-        """Ask one server, within that time and `server_timeout`; as `ask`."""
-        server.begin(self._tools.clock.monotonic())
-        seconds = min(seconds, self._settings.server_timeout)
-        until_connected = min(seconds, self._settings.connect_timeout)
+        """Ask one server, within that time; as `ask`."""
+        server.breaker.begin()
+        end = _now() + seconds
         stream: Stream | None = None
         try:
-            async with asyncio.timeout(seconds):
-                stream = await server.connect(until_connected)
+            stream = await reach(server.place, min(seconds, self._settings.connect_timeout))
+            async with asyncio.timeout_at(end):
                 result = await exchange(stream)
         except TimeoutError:
-            what = ("no connection", until_connected) if stream is None else ("no answer", seconds)
-            problem = f"{what[0]} within {what[1]:g} s"
-        except ScanFailed as error:
+            problem = f"no answer within {seconds:g} s"
+        except Trouble as error:
             problem = str(error)
         except OSError as error:
             problem = error.strerror or f"{type(error).__name__}: {error}"
         else:
-            self._succeed(server)
+            server.breaker.succeeded()
             return result
         finally:
             if stream is not None:
                 stream.abort()
-        self._fail(server, problem)
-        raise ScanFailed(f"{server.name}: {problem}")
-
-    def _succeed(self, server: Server) -> None:
-        if server.succeed():
-            text = f"{server.name} answers again"
-            self._tools.log.info(text)
-
-    def _fail(self, server: Server, problem: str) -> None:
-        self._tools.metrics.count("failures", server=server.name)
-        text = f"{server.name}: {problem}"
-        self._tools.log.warning(text)
-        if server.fail(self._tools.clock.monotonic()):
-            pause, count = self._settings.pause, self._settings.failures
-            text = f"{server.name} is left alone for {pause:g} s: {count} failures in a row"
-            self._tools.log.error(text)
+        server.breaker.failed(problem)
+        raise Trouble(f"{server.name}: {problem}")
 
 
 def _now() -> float:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from elemta.net import Stream
 from elemta.plugins import ScanStatus
+from elemta.plugins.builtin._elsewhere import Trouble
 from elemta.plugins.builtin._scanning.finding import Finding
 from elemta.plugins.builtin._scanning.mail import Mail, from_octets
-from elemta.plugins.builtin._scanning.panel import Panel, ScanFailed
+from elemta.plugins.builtin._scanning.panel import Panel
 from elemta.plugins.builtin._scanning.servers import Server
 from elemta.plugins.builtin._scanning.settings import ScanningSettings
 from elemta.plugins.tools import Tools
@@ -88,13 +89,14 @@ class Prober:
         began = loop.time()
         try:
             result, details = await self._try(server)
-        except ScanFailed as error:
+        except Trouble as error:
             result, details = "down", str(error)
         took = (loop.time() - began) * 1000
         return Check(server.name, result, details, round(took, 3))
 
     async def _try(self, server: Server) -> tuple[str, str]:
-        panel, trial, seconds = self._panel, self._trial, self._settings.limit
+        panel, trial = self._panel, self._trial
+        seconds = min(self._settings.limit, self._settings.server_timeout)
         await panel.ask_one(server, trial.ping, seconds)
         if self._settings.self_test == "off":
             return "ok", "it answers"

@@ -22,6 +22,7 @@ from elemta.plugins import (
     ScanResult,
     ScanStatus,
 )
+from elemta.plugins.builtin._elsewhere import OnFailure, Trouble
 from elemta.plugins.builtin._scanning.finding import Finding, answer, late_answer
 from elemta.plugins.builtin._scanning.mail import (
     Mail,
@@ -31,9 +32,9 @@ from elemta.plugins.builtin._scanning.mail import (
     session_facts,
     write_facts,
 )
-from elemta.plugins.builtin._scanning.panel import Panel, ScanFailed
+from elemta.plugins.builtin._scanning.panel import Panel
 from elemta.plugins.builtin._scanning.probing import Check, Prober, Trial
-from elemta.plugins.builtin._scanning.settings import OnFailure, ScanningSettings
+from elemta.plugins.builtin._scanning.settings import ScanningSettings, Terms
 from elemta.plugins.edits import Edit
 
 S = TypeVar("S", bound=ScanningSettings)
@@ -64,7 +65,7 @@ class Scanner(Plugin[S], abc.ABC):
         """Show a message on a new connection, and say what comes of the answer.
 
         Raises:
-            ScanFailed: It cannot be understood, or is none.
+            Trouble: It cannot be understood, or is none.
             OSError: The connection broke.
         """
 
@@ -188,17 +189,17 @@ class Scanner(Plugin[S], abc.ABC):
         return finding
 
     async def _examine(self, mail: Mail) -> Finding:
-        settings, metrics = self.settings, self.tools.metrics
+        settings, metrics, terms = self.settings, self.tools.metrics, self._terms(mail)
         if mail.size > settings.max_size:
             return self.too_big(mail, f"more than {settings.max_size} octets")
         began = self.tools.clock.monotonic()
         try:
-            finding = await self._panel.ask(lambda stream: self.scan(stream, mail))
-        except ScanFailed as error:
+            finding = await self._panel.ask(lambda stream: self.scan(stream, mail), terms)
+        except Trouble as error:
             metrics.count("scans", result=ScanStatus.ERROR.value)
             note = f"{self.metadata.name} has not scanned it: {error}"
             text = "The message cannot be scanned at the moment"
-            return self._unscanned(mail, settings.on_failure, text, note)
+            return self._unscanned(mail, terms.on_failure, text, note)
         metrics.count("scans", result=finding.scan.status.value)
         metrics.observe("scan_seconds", self.tools.clock.monotonic() - began)
         return finding
@@ -208,7 +209,10 @@ class Scanner(Plugin[S], abc.ABC):
         self.tools.metrics.count("scans", result="too_big")
         note = f"{self.metadata.name} has not scanned it: {why}"
         text = "The message is too large to be scanned"
-        return self._unscanned(mail, self.settings.on_too_big, text, note, is_big=True)
+        return self._unscanned(mail, self._terms(mail).on_too_big, text, note, is_big=True)
+
+    def _terms(self, mail: Mail) -> Terms:
+        return self.settings.terms(mail.session.get("listener", ""))
 
     def _unscanned(
         self, mail: Mail, what: OnFailure, text: str, note: str, *, is_big: bool = False

@@ -1,33 +1,57 @@
 """The settings that all scanners have."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field
+from pydantic import Field, StringConstraints
 
 from elemta.plugins import SessionInfo, Settings
-from elemta.plugins.builtin._scanning.servers import parse_place
+from elemta.plugins.builtin._elsewhere import OnFailure, PlaceText
 
-OnFailure = Literal["defer", "continue", "quarantine", "reject"]
-
-
-def _check_place(text: str) -> str:
-    parse_place(text)
-    return text
+Listener = Annotated[str, StringConstraints(pattern="^(mta|submission|submissions|lmtp)$")]
 
 
-Place = Annotated[str, AfterValidator(_check_place)]
+class Terms(NamedTuple):
+    """What holds for one message: seconds in all and for one server, and what if it is not scanned.
+
+    Attributes: as in `ScanningSettings`.
+    """
+
+    limit: float
+    server_timeout: float
+    on_failure: OnFailure
+    on_too_big: OnFailure
+
+
+class ListenerSettings(Settings):
+    """What is otherwise for mail that comes in by one kind of listener."""
+
+    limit: float | None = Field(default=None, gt=0, le=600, description="Instead of `limit`.")
+    server_timeout: float | None = Field(
+        default=None, gt=0, le=600, description="Instead of `server_timeout`."
+    )
+    on_failure: OnFailure | None = Field(default=None, description="Instead of `on_failure`.")
+    on_too_big: OnFailure | None = Field(default=None, description="Instead of `on_too_big`.")
+
+
+_AS_FOR_ALL = ListenerSettings()
+
+
+def servers_field(place: str, who: str) -> Any:  # noqa: ANN401 - as pydantic's own
+    """Make the setting that says where servers of a kind are."""
+    return Field(
+        default=(place,),
+        min_length=1,
+        max_length=16,
+        description=f'Where {who}: "/path/of/socket" or "host:port". The first that works is '
+        "asked, the others when it does not.",
+    )
 
 
 class ScanningSettings(Settings):
     """Where scanners are, whose mail they see, and what happens when they do not answer."""
 
-    servers: tuple[Place, ...] = Field(
-        default=("127.0.0.1:783",),
-        min_length=1,
-        max_length=16,
-        description='Where it listens: "/path/of/socket" or "host:port". The first that works is '
-        "asked, the others when it does not.",
-    )
+    servers: tuple[PlaceText, ...] = servers_field("127.0.0.1:783", "it listens")
     where: Literal["dialogue", "queue"] = Field(
         default="dialogue",
         description='"dialogue": while the client waits for the reply to its message. "queue": '
@@ -95,6 +119,11 @@ class ScanningSettings(Settings):
         description="What stands for `reject` once a message is in the queue: whoever is named as "
         "its sender gets no notification.",
     )
+    listeners: Mapping[Listener, ListenerSettings] = Field(
+        default={},
+        description="Tables for kinds of listeners, `mta`, `submission`, `submissions` or `lmtp`: "
+        "what is otherwise there.",
+    )
     tag: bool = Field(
         default=True,
         description="Write what was found into a header field, in place of one that came with "
@@ -117,3 +146,13 @@ class ScanningSettings(Settings):
         if session.username or session.listener.startswith("submission"):
             return self.scan_logged_in
         return self.scan_trusted or (session.listener == "mta" and not session.is_trusted)
+
+    def terms(self, listener: str) -> Terms:
+        """What holds for mail that came in by a kind of listener; "" where that is not known."""
+        own = self.listeners.get(listener, _AS_FOR_ALL)
+        return Terms(
+            self.limit if own.limit is None else own.limit,
+            self.server_timeout if own.server_timeout is None else own.server_timeout,
+            own.on_failure or self.on_failure,
+            own.on_too_big or self.on_too_big,
+        )

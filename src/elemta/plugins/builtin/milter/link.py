@@ -1,15 +1,16 @@
 """A connection to a milter: packets out and in, each within its time."""
 
 import asyncio
-import struct
 import weakref
-from collections.abc import Callable
 
-from elemta.plugins.builtin._elsewhere import Breaker, Trouble, open_stream, parse_place
+from elemta.net import Stream
+from elemta.plugins.builtin._elsewhere import Breaker, Incoming, Trouble, parse_place, reach
 from elemta.plugins.builtin.milter import packets
 from elemta.plugins.builtin.milter.packets import Command, Packet, Terms
 from elemta.plugins.builtin.milter.settings import MilterServer
+from elemta.plugins.tools import Tools
 
+LAST_WORDS = 5.0  # seconds that a milter has to read them
 MAX_IDLE_FOR = 60.0  # seconds after which a connection that nobody uses is not used again
 _FLUSH_AT = 65536  # octets that are gathered before they are written
 _LENGTH = 4
@@ -19,6 +20,7 @@ class Link:
     """A connection; what is said is gathered until an answer is waited for.
 
     Attributes:
+        is_open: We have not closed it.
         terms: What has been negotiated.
         idle_since: When it was last given back.
         was_used: It has served another client before.
@@ -27,35 +29,30 @@ class Link:
     __slots__ = (
         "__weakref__",
         "_gathered",
-        "_reader",
+        "_incoming",
         "_size",
-        "_writer",
+        "_stream",
         "idle_since",
+        "is_open",
         "terms",
         "was_used",
     )
 
     terms: Terms
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._incoming = Incoming(stream)
         self._gathered: list[bytes] = []
         self._size = 0
         self.idle_since = 0.0
+        self.is_open = True
         self.was_used = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it has not been closed by us."""
-        return not self._writer.is_closing()
 
     @property
     def is_usable(self) -> bool:
         """Whether nothing has come that was not asked for, an end included."""
-        # there is no public way to see what waits unread
-        waits = bool(self._reader._buffer)  # type: ignore[attr-defined] # noqa: SLF001
-        return not (waits or self._reader.at_eof() or self._writer.is_closing())
+        return self.is_open and self._incoming.is_empty and self._stream.is_usable
 
     def say(self, octets: bytes) -> None:
         """Gather a packet."""
@@ -77,7 +74,7 @@ class Link:
         self._write()
         try:
             async with asyncio.timeout(seconds):
-                await self._writer.drain()
+                await self._stream.drain()
         except TimeoutError:
             raise Trouble(f"it has read nothing for {seconds:g} s") from None
         except OSError as error:
@@ -92,13 +89,11 @@ class Link:
         await self.flush(seconds)
         try:
             async with asyncio.timeout(seconds):
-                length = packets.read_length(await self._reader.readexactly(_LENGTH))
-                octets = await self._reader.readexactly(length)
+                length = packets.read_length(await self._incoming.exactly(_LENGTH))
+                octets = await self._incoming.exactly(length)
         except TimeoutError:
             raise Trouble(f"no answer within {seconds:g} s") from None
-        except asyncio.IncompleteReadError:
-            raise Trouble("it has closed the connection") from None
-        except (OSError, struct.error) as error:
+        except OSError as error:
             raise Trouble(f"the connection is lost: {error}") from None
         return Packet(octets[:1], octets[1:])
 
@@ -109,17 +104,20 @@ class Link:
 
     def close(self) -> None:
         """Close it, what is on the way included; idempotent."""
-        self._writer.transport.abort()
+        self.is_open = False
+        self._stream.abort()
 
     def leave(self, *octets: bytes) -> None:
         """Say last words without waiting, and close."""
-        if not self._writer.is_closing():
+        if self.is_open:
             self.part(*octets)
-            self._writer.close()
+            self.is_open = False
+            self._stream.deadline = asyncio.get_running_loop().time() + LAST_WORDS
+            self._stream.close()
 
     def _write(self) -> None:
         if self._gathered:
-            self._writer.write(b"".join(self._gathered))
+            self._stream.write(b"".join(self._gathered))
             self._gathered.clear()
             self._size = 0
 
@@ -129,18 +127,24 @@ class Server:
 
     Args:
         settings: Where it is, and how long it may take.
-        monotonic: Tells the time.
+        tools: Those of the plugin.
 
     Attributes:
         settings: As given.
         breaker: Leaves it alone when it fails.
     """
 
-    def __init__(self, settings: MilterServer, monotonic: Callable[[], float]) -> None:
+    def __init__(self, settings: MilterServer, tools: Tools) -> None:
         self.settings = settings
-        self.breaker = Breaker(settings.breaker_failures, settings.breaker_pause, monotonic)
+        self.breaker = Breaker(
+            settings.title,
+            settings.breaker_failures,
+            settings.breaker_pause,
+            tools,
+            kind="milter",
+        )
         self._place = parse_place(settings.address)
-        self._monotonic = monotonic
+        self._monotonic = tools.clock.monotonic
         self._idle: list[Link] = []
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._is_closed = False
@@ -162,7 +166,7 @@ class Server:
                 return link
             link.close()
         seconds = self.settings.connect_timeout
-        link = Link(*await open_stream(self._place, seconds, packets.MAX_PACKET))
+        link = Link(await reach(self._place, seconds))
         self._links.add(link)
         try:
             link.say(packets.offer())

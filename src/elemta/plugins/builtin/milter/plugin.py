@@ -1,6 +1,5 @@
 """The plugin: asks each milter in turn, and does what the operator wants where one fails."""
 
-import contextlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
@@ -20,7 +19,7 @@ from elemta.plugins import (
     Result,
     SessionInfo,
 )
-from elemta.plugins.builtin._elsewhere import LeftAlone, Trouble, give_up
+from elemta.plugins.builtin._elsewhere import LeftAlone, Trouble, add_to_note, give_up
 from elemta.plugins.builtin.milter import answers
 from elemta.plugins.builtin.milter.draft import Draft
 from elemta.plugins.builtin.milter.link import Server
@@ -72,7 +71,7 @@ class Milter(Plugin[MilterSettings]):
         """Know the milters; nobody is connected to before a client comes."""
         tools, settings = self.tools, self.settings
         self._us = Ourselves(tools.hostname, settings.daemon_name)
-        self._servers = [Server(each, tools.clock.monotonic) for each in settings.milters]
+        self._servers = [Server(each, tools) for each in settings.milters]
 
     async def close(self) -> None:
         """Say goodbye."""
@@ -225,17 +224,13 @@ class Milter(Plugin[MilterSettings]):
         return result
 
     def _note_failure(self, talk: Talk, error: Trouble) -> None:
-        if not isinstance(error, LeftAlone):
-            talk.server.breaker.failed()
-        title = talk.server.settings.title
-        self.tools.metrics.count("failures", milter=title)
-        text = f"milter {title}: {error}"
-        self.tools.log.warning(text)
+        breaker = talk.server.breaker
+        if isinstance(error, LeftAlone):
+            breaker.complain(error)
+        else:
+            breaker.failed(error)
 
     def _give_up(self, ctx: EnvelopeContext, talk: Talk, why: str) -> Result | None:
         settings = talk.server.settings
-        failed = ctx.message.notes.get(FAILED, "")
-        if settings.title not in failed.split():
-            with contextlib.suppress(ValueError):  # others have left too much
-                ctx.message.notes[FAILED] = f"{failed} {settings.title}".strip()
+        add_to_note(ctx.message.notes, FAILED, settings.title)
         return give_up(settings.on_failure, _WORDS, f"milter {settings.title}: {why}")

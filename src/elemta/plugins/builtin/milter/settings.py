@@ -1,14 +1,12 @@
 """What an operator can set of milters."""
 
-import re
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from elemta.plugins import Settings
-from elemta.plugins.builtin._elsewhere import OnFailure, parse_place
+from elemta.plugins.builtin._elsewhere import NamedServer, OnFailure, PlaceText, check_titles
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", re.ASCII)
 Moment = Literal["on_data", "on_validated", "on_filter", "on_enqueue"]
 
 
@@ -16,14 +14,13 @@ def _seconds(default: float, description: str) -> float:
     return Field(default=default, gt=0, le=3600, description=description)
 
 
-class MilterServer(Settings):
+class MilterServer(NamedServer):
     """One milter."""
 
-    address: str = Field(
+    address: PlaceText = Field(
         description='Where it listens: "unix:/run/opendkim/opendkim.sock", "127.0.0.1:8891", or '
         'as milters write it, "inet:8891@127.0.0.1".'
     )
-    name: str = Field(default="", description="Its name in log and figures; empty: its address.")
     on_failure: OnFailure = Field(
         default="defer",
         description="What becomes of mail when it cannot be asked, is late or answers nonsense: "
@@ -59,31 +56,6 @@ class MilterServer(Settings):
         le=1 << 30,
         description="Octets that it may send about one message, a new body included.",
     )
-    breaker_failures: int = Field(
-        default=5,
-        ge=0,
-        le=1000,
-        description="After so many failures in a row it is left alone for a while; 0: never.",
-    )
-    breaker_pause: float = _seconds(30.0, "Seconds for which it is left alone then.")
-
-    @field_validator("address")
-    @classmethod
-    def _check_address(cls, value: str) -> str:
-        parse_place(value)
-        return value
-
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, value: str) -> str:
-        if value and not _NAME.fullmatch(value):
-            raise ValueError("a name has at most 32 letters, digits, dots, - and _")
-        return value
-
-    @property
-    def title(self) -> str:
-        """What it is called."""
-        return self.name or self.address
 
 
 class MilterSettings(Settings):
@@ -106,7 +78,5 @@ class MilterSettings(Settings):
     @field_validator("milters")
     @classmethod
     def _check_names(cls, value: tuple[MilterServer, ...]) -> tuple[MilterServer, ...]:
-        titles = [each.title for each in value]
-        if len(set(titles)) < len(titles):
-            raise ValueError("two milters have the same name")
+        check_titles(value)
         return value

@@ -5,10 +5,19 @@ A question is lines `name=value` and an empty line; so is the answer, of which `
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from elemta.plugins.builtin._elsewhere import Breaker, Trouble, open_stream, parse_place
+from elemta.net import Stream
+from elemta.plugins.builtin._elsewhere import (
+    Breaker,
+    Incoming,
+    LeftAlone,
+    Trouble,
+    parse_place,
+    reach,
+)
 from elemta.plugins.builtin.policy_delegation.settings import PolicyServer
+from elemta.plugins.tools import Tools
 
 MAX_ANSWER = 16 * 1024  # octets; an action is a line
 MAX_IDLE_FOR = 60.0  # seconds after which a connection that nobody uses is not used again
@@ -37,17 +46,22 @@ def read_action(octets: bytes) -> str:
 class _Wire:
     """A connection."""
 
-    __slots__ = ("idle_since", "is_new", "questions", "reader", "writer")
+    __slots__ = ("idle_since", "incoming", "is_new", "questions", "stream")
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.incoming = Incoming(stream)
         self.is_new = True
         self.questions = 0
         self.idle_since = 0.0
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether nothing has come that was not asked for, an end included."""
+        return self.incoming.is_empty and self.stream.is_usable
+
     def close(self) -> None:
-        self.writer.transport.abort()
+        self.stream.abort()
 
 
 class Client:
@@ -55,17 +69,24 @@ class Client:
 
     Args:
         settings: Where it is, and how long it may take.
-        monotonic: Tells the time.
+        tools: Those of the plugin.
 
     Attributes:
         settings: As given.
+        breaker: Leaves it alone when it fails.
     """
 
-    def __init__(self, settings: PolicyServer, monotonic: Callable[[], float]) -> None:
+    def __init__(self, settings: PolicyServer, tools: Tools) -> None:
         self.settings = settings
+        self.breaker = Breaker(
+            settings.title,
+            settings.breaker_failures,
+            settings.breaker_pause,
+            tools,
+            kind="policy server",
+        )
         self._place = parse_place(settings.address)
-        self._breaker = Breaker(settings.breaker_failures, settings.breaker_pause, monotonic)
-        self._monotonic = monotonic
+        self._monotonic = tools.clock.monotonic
         self._free = asyncio.Semaphore(settings.max_connections)
         self._idle: list[_Wire] = []
         self._is_closed = False
@@ -74,25 +95,29 @@ class Client:
         """Ask, several times if need be.
 
         Returns:
-            The answer, its empty line included.
+            The answer, without its empty line.
 
         Raises:
-            Trouble: There is none.
+            Trouble: There is none; the breaker has noted it.
         """
-        self._breaker.check()
+        try:
+            self.breaker.check()
+        except LeftAlone as error:
+            self.breaker.complain(error)
+            raise
         question, left = encode(attributes), self.settings.tries
         while True:
             try:
                 answer = await self._try(question)
             except _Stale:
                 continue  # the server has closed a connection that nobody used
-            except Trouble:
+            except Trouble as error:
                 left -= 1
                 if not left:
-                    self._breaker.failed()
+                    self.breaker.failed(error)
                     raise
             else:
-                self._breaker.succeeded()
+                self.breaker.succeeded()
                 return answer
 
     def close(self) -> None:
@@ -119,19 +144,18 @@ class Client:
     async def _take(self) -> _Wire:
         while self._idle:
             wire = self._idle.pop()
-            is_fresh = self._monotonic() - wire.idle_since <= MAX_IDLE_FOR
-            if is_fresh and not wire.reader.at_eof() and not wire.writer.is_closing():
+            if wire.is_usable and self._monotonic() - wire.idle_since <= MAX_IDLE_FOR:
                 wire.is_new = False
                 return wire
             wire.close()
-        return _Wire(*await open_stream(self._place, self.settings.timeout, MAX_ANSWER))
+        return _Wire(await reach(self._place, self.settings.timeout))
 
     def _give_back(self, wire: _Wire) -> None:
         wire.questions += 1
         wire.idle_since = self._monotonic()
         most = self.settings.max_requests
         if self._is_closed or (most and wire.questions >= most):
-            wire.writer.close()
+            wire.close()
         else:
             self._idle.append(wire)
 
@@ -142,12 +166,12 @@ class _Stale(Trouble):
 
 async def _exchange(wire: _Wire, question: bytes) -> bytes:
     try:
-        wire.writer.write(question)
-        await wire.writer.drain()
-        return await wire.reader.readuntil(b"\n\n")
-    except asyncio.LimitOverrunError:
-        raise Trouble(f"an answer of more than {MAX_ANSWER} octets") from None
-    except (asyncio.IncompleteReadError, OSError) as error:
-        if not wire.is_new and not getattr(error, "partial", b""):
+        wire.stream.write(question)
+        await wire.stream.drain()
+        return await wire.incoming.until(b"\n\n", MAX_ANSWER)
+    except (Trouble, OSError) as error:
+        if not wire.is_new and wire.incoming.is_empty:
             raise _Stale("the connection has ended") from None
-        raise Trouble("it has closed the connection") from None
+        if isinstance(error, OSError):
+            raise Trouble(f"the connection is lost: {error.strerror or error}") from None
+        raise

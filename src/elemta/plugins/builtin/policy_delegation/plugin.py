@@ -1,12 +1,12 @@
 """The plugin: tells servers what it knows at each moment, and does what they say."""
 
-import contextlib
 import re
 from collections.abc import Awaitable, Iterator, Mapping
 from typing import ClassVar
 
 from pydantic import BaseModel
 
+from elemta.mail.errors import PluginError
 from elemta.mailauth import IprevVerdict
 from elemta.plugins import (
     Address,
@@ -22,7 +22,7 @@ from elemta.plugins import (
     Result,
     SessionInfo,
 )
-from elemta.plugins.builtin._elsewhere import Trouble, give_up
+from elemta.plugins.builtin._elsewhere import Trouble, add_to_note, give_up
 from elemta.plugins.builtin.policy_delegation import actions
 from elemta.plugins.builtin.policy_delegation.actions import Unknown, Wishes
 from elemta.plugins.builtin.policy_delegation.client import Client, read_action
@@ -68,8 +68,7 @@ class PolicyDelegation(Plugin[PolicySettings]):
 
     async def setup(self) -> None:
         """Know the servers; nobody is connected to before there is something to ask."""
-        monotonic = self.tools.clock.monotonic
-        self._clients = [Client(each, monotonic) for each in self.settings.servers]
+        self._clients = [Client(each, self.tools) for each in self.settings.servers]
         self._states = {state for each in self.settings.servers for state in each.states}
 
     async def close(self) -> None:
@@ -108,6 +107,7 @@ class PolicyDelegation(Plugin[PolicySettings]):
 
     def on_rcpt_to(self, ctx: RecipientContext) -> Awaitable[Result | None] | None:
         """Ask about a recipient."""
+        self._of_message(ctx)
         return self._ask(ctx, "RCPT", _sender(ctx.sender) | {"recipient": str(ctx.recipient)})
 
     def on_headers(self, ctx: MessageContext) -> Awaitable[Result | None] | None:
@@ -116,7 +116,7 @@ class PolicyDelegation(Plugin[PolicySettings]):
 
     def on_filter(self, ctx: MessageContext) -> Awaitable[Result | None] | Result | None:
         """Ask about a whole message, and do what is to be done with it."""
-        known = self._of(ctx.session)
+        known = self._of_message(ctx)
         if "END-OF-MESSAGE" not in self._states:
             return known.wishes.carry_out(ctx)
         return self._finish(ctx)
@@ -133,13 +133,26 @@ class PolicyDelegation(Plugin[PolicySettings]):
             return done
         return Result.quarantine(note=result.note, edits=done.edits)
 
-    # ---- asking
+    # ---- what is remembered
 
     def _of(self, session: SessionInfo) -> Memory:
         known = session.notes.get(NOTE)
         if not isinstance(known, Memory):
             known = session.notes[NOTE] = Memory()
         return known
+
+    def _of_message(self, ctx: EnvelopeContext) -> Memory:
+        """As `_of`, for a message of whose sender we have been told.
+
+        Raises:
+            PluginError: We have not: what servers want of the message would be lost.
+        """
+        known = self._of(ctx.session)
+        if not known.messages:
+            raise PluginError("it was not told of the sender")
+        return known
+
+    # ---- asking
 
     def _ask(
         self, ctx: ConnectionContext, state: str, about: Mapping[str, str]
@@ -177,7 +190,7 @@ class PolicyDelegation(Plugin[PolicySettings]):
             is_rcpt = attributes["protocol_state"] == "RCPT"
             reading = actions.read(read_action(answer), wishes, note, is_rcpt=is_rcpt)
         except (Unknown, ValueError) as error:
-            self._note_failure(settings, f"{note}: {error}")
+            client.breaker.complain(error)
             text = "Server configuration problem"
             return Result.defer(text, enhanced="4.3.5", note=f"{note}: {error}")
         if reading.warning:
@@ -188,18 +201,9 @@ class PolicyDelegation(Plugin[PolicySettings]):
         return reading.result
 
     def _give_up(self, ctx: ConnectionContext, settings: PolicyServer, note: str) -> Result | None:
-        self._note_failure(settings, note)
         if isinstance(ctx, EnvelopeContext):
-            notes = ctx.message.notes
-            failed = notes.get(FAILED, "")
-            if settings.title not in failed.split():
-                with contextlib.suppress(ValueError):  # others have left too much
-                    notes[FAILED] = f"{failed} {settings.title}".strip()
+            add_to_note(ctx.message.notes, FAILED, settings.title)
         return give_up(settings.on_failure, _WORDS, note)
-
-    def _note_failure(self, settings: PolicyServer, note: str) -> None:
-        self.tools.metrics.count("failures", server=settings.title)
-        self.tools.log.warning(note)
 
 
 def _session(session: SessionInfo, known: Memory) -> Iterator[tuple[str, str]]:

@@ -1,25 +1,22 @@
 """What an operator can set of policy servers."""
 
-import re
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from elemta.plugins import Settings
-from elemta.plugins.builtin._elsewhere import OnFailure, parse_place
+from elemta.plugins.builtin._elsewhere import NamedServer, OnFailure, PlaceText, check_titles
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", re.ASCII)
 State = Literal["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "END-OF-MESSAGE"]
 
 
-class PolicyServer(Settings):
+class PolicyServer(NamedServer):
     """One policy server."""
 
-    address: str = Field(
+    address: PlaceText = Field(
         description='Where it listens: "127.0.0.1:10023", "unix:/run/policyd", or as Postfix '
         'writes it, "inet:127.0.0.1:10023".'
     )
-    name: str = Field(default="", description="Its name in log and figures; empty: its address.")
     states: tuple[State, ...] = Field(
         default=("RCPT",),
         min_length=1,
@@ -54,33 +51,6 @@ class PolicyServer(Settings):
     policy_context: str = Field(
         default="", max_length=200, description="What it is told as `policy_context`."
     )
-    breaker_failures: int = Field(
-        default=5,
-        ge=0,
-        le=1000,
-        description="After so many failures in a row it is left alone for a while; 0: never.",
-    )
-    breaker_pause: float = Field(
-        default=30.0, gt=0, le=3600, description="Seconds for which it is left alone then."
-    )
-
-    @field_validator("address")
-    @classmethod
-    def _check_address(cls, value: str) -> str:
-        parse_place(value)
-        return value
-
-    @field_validator("name")
-    @classmethod
-    def _check_name(cls, value: str) -> str:
-        if value and not _NAME.fullmatch(value):
-            raise ValueError("a name has at most 32 letters, digits, dots, - and _")
-        return value
-
-    @property
-    def title(self) -> str:
-        """What it is called."""
-        return self.name or self.address
 
 
 class PolicySettings(Settings):
@@ -93,7 +63,5 @@ class PolicySettings(Settings):
     @field_validator("servers")
     @classmethod
     def _check_names(cls, value: tuple[PolicyServer, ...]) -> tuple[PolicyServer, ...]:
-        titles = [each.title for each in value]
-        if len(set(titles)) < len(titles):
-            raise ValueError("two servers have the same name")
+        check_titles(value)
         return value

@@ -88,9 +88,7 @@ class RecipientVerification(Plugin[VerificationSettings]):
                     settings.max_probes,
                     settings.probe_timeout,
                     Breaker(
-                        settings.breaker_failures,
-                        settings.breaker_pause,
-                        self.tools.clock.monotonic,
+                        each.server, settings.breaker_failures, settings.breaker_pause, self.tools
                     ),
                 )
             self._probers[each] = prober

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from elemta.mail.errors import ElemtaError, LocalProtocolError, RemoteProtocolError
 from elemta.mail.reply import Reply, clean_text
-from elemta.net.stream import Stream, connect, connect_unix
+from elemta.net import Stream
 from elemta.net.tls import unverified_context
 from elemta.plugins import Address
-from elemta.plugins.builtin._elsewhere import Breaker, LeftAlone, Place, parse_place
+from elemta.plugins.builtin._elsewhere import Breaker, LeftAlone, Place, Trouble, parse_place, reach
 from elemta.plugins.builtin.recipient_verification.settings import Destination
 from elemta.smtp.client import ClientMachine
 
@@ -96,17 +96,20 @@ class Prober:
         except LeftAlone as error:
             raise Unclear(f"{self._server}: {error}", "4.4.1") from error
         except TimeoutError:
-            self._breaker.failed()
-            text = f"{self._server}: no answer within {self._patience:g} s"
-            raise Unclear(text, "4.4.2") from None
+            raise self._failed(f"no answer within {self._patience:g} s", "4.4.2") from None
+        except Trouble as error:
+            raise self._failed(str(error), "4.4.1") from error
         except OSError as error:
-            self._breaker.failed()
             what = error.strerror or str(error) or type(error).__name__
-            raise Unclear(clean_text(f"{self._server}: {what}"), "4.4.1") from error
+            raise self._failed(what, "4.4.1") from error
         except (LocalProtocolError, RemoteProtocolError) as error:
             raise Unclear(clean_text(f"{self._server}: {error}"), "4.4.2") from error
         self._breaker.succeeded()
         return finding
+
+    def _failed(self, what: str, enhanced: str) -> Unclear:
+        self._breaker.failed(what)
+        return Unclear(clean_text(f"{self._server}: {what}"), enhanced)
 
     async def _ask(self, recipient: Address, and_nobody: bool) -> Finding:  # noqa: FBT001 - as `ask` has it
         try:
@@ -115,7 +118,7 @@ class Prober:
             return await self._converse(recipient, and_nobody, with_tls=False)
 
     async def _converse(self, recipient: Address, and_nobody: bool, *, with_tls: bool) -> Finding:  # noqa: FBT001 - as `ask` has it
-        stream = await self._connect()
+        stream = await reach(self._place, self._patience)
         try:
             dialogue = _Dialogue(stream, self._server, lmtp=self._is_lmtp)
             await dialogue.begin(self._hostname)
@@ -128,12 +131,6 @@ class Prober:
             stream.abort()
             raise
         return finding
-
-    async def _connect(self) -> Stream:
-        place = self._place
-        if place.path:
-            return await connect_unix(place.path, timeout=self._patience)
-        return await connect(place.host, place.port, timeout=self._patience)
 
     async def _change_to_tls(self, dialogue: "_Dialogue") -> None:
         """Change to TLS; a refusal of it is fine.

@@ -6,7 +6,7 @@ import h11
 
 from elemta.mail.reply import clean_text
 from elemta.net import Stream
-from elemta.plugins.builtin._scanning import ScanFailed
+from elemta.plugins.builtin._elsewhere import Trouble
 
 MAX_ANSWER = 4 * 1024 * 1024  # octets: thousands of symbols
 _MAX_HEADER = 64 * 1024  # octets
@@ -28,7 +28,7 @@ async def request(
         send: Is given what writes a piece of the body, and writes it; False where that was not all.
 
     Raises:
-        ScanFailed: The answer is none, or no success.
+        Trouble: The answer is none, or no success.
         OSError: The connection broke.
     """
     talk = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEADER)
@@ -39,7 +39,7 @@ async def request(
             _write(stream, talk, h11.EndOfMessage())
         return await _read(stream, talk)
     except h11.ProtocolError as error:
-        raise ScanFailed(f"that is not HTTP: {error}") from error
+        raise Trouble(f"that is not HTTP: {error}") from error
 
 
 def _encode(fields: Fields) -> list[tuple[bytes, bytes]]:
@@ -65,13 +65,13 @@ async def _read(stream: Stream, talk: h11.Connection) -> bytes:
         elif isinstance(event, h11.Data):
             size += len(event.data)
             if size > MAX_ANSWER:
-                raise ScanFailed("its answer is too long")
+                raise Trouble("its answer is too long")
             pieces.append(bytes(event.data))
         elif isinstance(event, h11.EndOfMessage):
             body = b"".join(pieces)
             if status != 200:
                 text = clean_text(body[:200].decode("utf-8", "replace"))
-                raise ScanFailed(f"it says {status}: {text}")
+                raise Trouble(f"it says {status}: {text}")
             return body
         elif not isinstance(event, h11.InformationalResponse):
-            raise ScanFailed("it hung up before it had answered")
+            raise Trouble("it hung up before it had answered")

@@ -12,19 +12,17 @@ from pydantic import BaseModel
 from elemta.mail.reply import clean_text
 from elemta.net import Stream
 from elemta.net.addresses import network_of
-from elemta.plugins import Metadata, RemoveHeader, ReplaceHeader, ScanResult, ScanStatus
-from elemta.plugins.builtin._scanning import Consequence, Finding, Mail, ScanFailed, Scanner, pour
+from elemta.plugins import Metadata, ReplaceHeader, ScanResult, ScanStatus
+from elemta.plugins.builtin._elsewhere import Trouble
+from elemta.plugins.builtin._scanning import Consequence, Finding, Mail, SpamScanner, pour
 from elemta.plugins.builtin.rspamd.exchange import request
 from elemta.plugins.builtin.rspamd.settings import RspamdSettings
 from elemta.plugins.builtin.rspamd.verdict import Verdict, header_edits, read_verdict
 from elemta.plugins.edits import Edit
 
-STATUS, FLAG = "X-Spam-Status", "X-Spam-Flag"
 MAX_RECIPIENTS = 1000  # that are told
 _GREYLISTED = 86_400.0  # seconds for which it is known who was sent away
 _SPAM = frozenset({"reject", "add header", "rewrite subject", "quarantine", "discard"})
-# in two parts: no scanner is to find it here
-_GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE" + "-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 _LATER, _SPAM_TEXT = "Try again later", "The message looks like spam"
 _SENT = {"ip": "IP", "helo": "Helo", "host": "Hostname", "user": "User"} | {
     "tls": "TLS-Version",
@@ -32,7 +30,7 @@ _SENT = {"ip": "IP", "helo": "Helo", "host": "Hostname", "user": "User"} | {
 }
 
 
-class Rspamd(Scanner[RspamdSettings]):
+class Rspamd(SpamScanner[RspamdSettings]):
     """Tells spam."""
 
     metadata = Metadata(
@@ -43,11 +41,6 @@ class Rspamd(Scanner[RspamdSettings]):
         network=("*",),
     )
     Settings: ClassVar[type[BaseModel]] = RspamdSettings
-    family = "antispam"
-    sample = (
-        "From: <self-test@localhost>\r\nTo: <postmaster@localhost>\r\nSubject: self-test\r\n"
-        f"Message-ID: <self-test@localhost>\r\n\r\n{_GTUBE}\r\n"
-    ).encode()
 
     async def scan(self, stream: Stream, mail: Mail) -> Finding:
         """POST the message with what is known of its envelope."""
@@ -64,14 +57,7 @@ class Rspamd(Scanner[RspamdSettings]):
         """GET /ping."""
         answer = await request(stream, "GET", "/ping", (("Host", "localhost"),))
         if answer.strip() != b"pong":
-            raise ScanFailed("it does not answer to ping")
-
-    def mark_unscanned(self, mail: Mail, why: str) -> tuple[Edit, ...]:
-        """Say so in the field that would have the verdict."""
-        del mail
-        if not self.settings.tag:
-            return ()
-        return (ReplaceHeader(STATUS, f"No, not scanned ({why})"), RemoveHeader(FLAG))
+            raise Trouble("it does not answer to ping")
 
     def _fields(self, mail: Mail) -> list[tuple[str, str]]:
         fields = [
@@ -83,8 +69,9 @@ class Rspamd(Scanner[RspamdSettings]):
         ]
         fields += (("Rcpt", each) for each in mail.recipients[:MAX_RECIPIENTS])
         fields += ((_SENT[name], value) for name, value in mail.session.items() if name in _SENT)
-        if self.settings.settings_id:
-            fields.append(("Settings-ID", self.settings.settings_id))
+        settings_id = self.settings.settings_id_for(mail.session.get("listener", ""))
+        optional = {"Settings-ID": settings_id, "Deliver-To": self.user(mail)}
+        fields += ((name, value) for name, value in optional.items() if value)
         if self.settings.password.get_secret_value():
             fields.append(("Password", self.settings.password.get_secret_value()))
         return fields
@@ -116,7 +103,7 @@ class Rspamd(Scanner[RspamdSettings]):
         """Give what is done, and the words for the client.
 
         Raises:
-            ScanFailed: Nobody knows what Rspamd wants.
+            Trouble: Nobody knows what Rspamd wants.
         """
         settings, words = self.settings, verdict.smtp_message
         if verdict.action == "greylist":
@@ -132,7 +119,7 @@ class Rspamd(Scanner[RspamdSettings]):
         }
         found = consequences.get(verdict.action)
         if found is None:
-            raise ScanFailed(f"an action that is not known: {verdict.action[:100]}")
+            raise Trouble(f"an action that is not known: {verdict.action[:100]}")
         return found, words or (_LATER if found == "defer" else _SPAM_TEXT)
 
     async def _greylist(self, mail: Mail) -> Consequence:
@@ -154,13 +141,9 @@ class Rspamd(Scanner[RspamdSettings]):
         return "defer" if now < int(since) + self.settings.greylist_delay else "continue"
 
     def _edits(self, verdict: Verdict, mail: Mail, *, is_spam: bool) -> tuple[Edit, ...]:
-        edits: list[Edit] = []
-        if self.settings.tag:
-            answer = "Yes" if is_spam else "No"
-            text = f"{answer}, score={verdict.score:.2f} required={verdict.required_score:.2f}"
-            named = verdict.name_symbols()
-            edits.append(ReplaceHeader(STATUS, clean_text(f"{text} tests=[{named}]", 900)))
-            edits.append(ReplaceHeader(FLAG, "YES") if is_spam else RemoveHeader(FLAG))
+        text = f"score={verdict.score:.2f} required={verdict.required_score:.2f}"
+        text = clean_text(f"{text} tests=[{verdict.name_symbols()}]", 900)
+        edits = list(self.mark(text, is_spam=is_spam))
         if self.settings.edit_headers:
             edits += header_edits(verdict, mail.headers, self.tools.log.warning)
             if verdict.action == "rewrite subject" and verdict.subject:

@@ -1,22 +1,21 @@
 """The settings of the plugin."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, StringConstraints
 
-from elemta.plugins.builtin._scanning import ScanningSettings
-from elemta.plugins.builtin._scanning.settings import Place
+from elemta.plugins.builtin._elsewhere import PlaceText
+from elemta.plugins.builtin._scanning import Listener, SpamSettings, servers_field
+
+SettingsId = Annotated[str, StringConstraints(max_length=200, pattern=r"^[\x21-\x7e]*$")]
 
 
-class RspamdSettings(ScanningSettings):
+class RspamdSettings(SpamSettings):
     """Where Rspamd is, and what becomes of its wishes."""
 
-    servers: tuple[Place, ...] = Field(
-        default=("127.0.0.1:11333",),
-        min_length=1,
-        max_length=16,
-        description='Where its workers of type "normal" listen: "/path/of/socket" or "host:port". '
-        "The first that works is asked, the others when it does not.",
+    servers: tuple[PlaceText, ...] = servers_field(
+        "127.0.0.1:11333", 'its workers of type "normal" listen'
     )
     max_size: int = Field(
         default=50 * 1024 * 1024,
@@ -26,11 +25,11 @@ class RspamdSettings(ScanningSettings):
     password: SecretStr = Field(
         default=SecretStr(""), description="The password of the worker, where it wants one."
     )
-    settings_id: str = Field(
-        default="",
-        max_length=200,
-        pattern=r"^[\x21-\x7e]*$",
-        description="The id of the settings in Rspamd that hold for this mail.",
+    settings_id: SettingsId = Field(
+        default="", description="The id of the settings in Rspamd that hold for this mail."
+    )
+    settings_ids: Mapping[Listener, SettingsId] = Field(
+        default={}, description='The same for kinds of listeners: `submission = "outgoing"`.'
     )
     on_reject: Literal["reject", "quarantine", "discard", "continue"] = Field(
         default="reject", description='What is done about the action "reject" of Rspamd.'
@@ -56,3 +55,7 @@ class RspamdSettings(ScanningSettings):
         default=True,
         description="Change header fields as Rspamd wants, and its signatures among them.",
     )
+
+    def settings_id_for(self, listener: str) -> str:
+        """The id that holds for mail that came in by a kind of listener."""
+        return self.settings_ids.get(listener, self.settings_id)

@@ -8,7 +8,7 @@ import msgspec
 
 from elemta.mail.errors import ElemtaError
 from elemta.plugins import AddHeader, Headers, InsertHeader, RemoveHeader
-from elemta.plugins.builtin._scanning import ScanFailed
+from elemta.plugins.builtin._elsewhere import Trouble
 from elemta.plugins.edits import Edit
 
 MAX_EDITS = 200  # of one message
@@ -71,12 +71,12 @@ def read_verdict(body: bytes) -> Verdict:
     """Read an answer.
 
     Raises:
-        ScanFailed: It is none.
+        Trouble: It is none.
     """
     try:
         return msgspec.json.decode(body, type=Verdict)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ScanFailed(f"its answer cannot be read: {error}") from error
+        raise Trouble(f"its answer cannot be read: {error}") from error
 
 
 def header_edits(verdict: Verdict, headers: Headers, tell: Callable[[str], None]) -> list[Edit]:

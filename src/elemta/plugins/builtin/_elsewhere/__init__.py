@@ -1,0 +1,33 @@
+"""Servers that plugins ask: where they are, when to leave them alone, what to do without them.
+
+Raises:
+    Trouble: From all that asks: the server cannot be reached, is late, or answers nonsense.
+"""
+
+from elemta.plugins.builtin._elsewhere.breaker import Breaker
+from elemta.plugins.builtin._elsewhere.failing import (
+    LeftAlone,
+    OnFailure,
+    Trouble,
+    add_to_note,
+    give_up,
+)
+from elemta.plugins.builtin._elsewhere.incoming import Incoming
+from elemta.plugins.builtin._elsewhere.places import Place, PlaceText, parse_place, reach
+from elemta.plugins.builtin._elsewhere.settings import NamedServer, check_titles
+
+__all__ = [
+    "Breaker",
+    "Incoming",
+    "LeftAlone",
+    "NamedServer",
+    "OnFailure",
+    "Place",
+    "PlaceText",
+    "Trouble",
+    "add_to_note",
+    "check_titles",
+    "give_up",
+    "parse_place",
+    "reach",
+]
