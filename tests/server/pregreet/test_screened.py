@@ -6,17 +6,22 @@ from ipaddress import ip_network
 from itertools import count
 
 import pytest
+from plugins.builtin.slow import SlowResolver
 from plugins.chains import plugin, table
 
 from elemta.mail import events as ev
 from elemta.mail.ids import SessionId
 from elemta.net.clock import SystemClock
 from elemta.plugins import Result
+from elemta.plugins.builtin.dnsbl import Dnsbl
+from elemta.plugins.loading.running import build_table
 from elemta.server import Bound, Listeners, RelayPolicy, RelaySettings, SessionSettings
 from elemta.server.pregreet import Action, Check, Passes, PregreetSettings, Register, Screen
 from elemta.server.settings import Door
 from elemta.server.surroundings import Surroundings
+from elemta.testing.clock import FakeClock
 from elemta.testing.server import _Queue
+from elemta.testing.staging import stage
 
 SHORT, LONG = 0.01, 60.0
 TEASER, BANNER = "220-mx.example.test ESMTP Elemta", "220 mx.example.test ESMTP Elemta"
@@ -118,6 +123,21 @@ async def test_nobody_waits_whom_a_plugin_turns_away(site):
     assert (await line(reader)).startswith("554 5.7.1 not you")
     assert await reader.read() == b""
     assert site.results() == {}
+
+
+async def test_lists_in_the_dns_are_asked_while_the_banner_is_held_back(site):
+    dns = SlowResolver({"1.0.0.127.bl.test": {"A": ["127.0.0.2"]}})
+    lists = [{"zone": "bl.test", "health_test": False}]
+    clock = FakeClock()
+    staged = stage(Dnsbl, {"stage": "connect", "lists": lists}, clock, dns, {})
+    await staged.start()
+    emit = site.events.append
+    site.around.hooks = build_table([staged.running], "mta", emit, clock.monotonic)
+    site.set(LONG)
+    reader, _ = await site.connect()
+    assert await line(reader) == TEASER
+    assert (await line(reader)).startswith("554 5.7.1 127.0.0.1 is listed by bl.test")
+    await staged.close()
 
 
 async def test_a_plugin_that_knows_at_once_leaves_no_teaser(site):
