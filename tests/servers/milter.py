@@ -108,7 +108,7 @@ class Puppet:
 
     def _is_silent(self, letter: str) -> bool:
         bits = {"C": 0x1000, "H": 0x2000, "M": 0x4000, "R": 0x8000, "T": 0x10000}
-        bits |= {"L": 0x80, "N": 0x40000, "B": 0x80000}
+        bits |= {"U": 0x20000, "L": 0x80, "N": 0x40000, "B": 0x80000}
         return bool(self.options & bits.get(letter, 0))
 
     def _say(self, writer: asyncio.StreamWriter, say: Say) -> bool:

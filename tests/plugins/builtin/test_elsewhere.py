@@ -14,6 +14,7 @@ from elemta.plugins.builtin._elsewhere import (
     Place,
     Trouble,
     add_to_note,
+    key_bits,
     parse_place,
     reach,
 )
@@ -150,3 +151,18 @@ def test_notes_do_not_grow_without_end():
         add_to_note(notes, "a", word)
     assert notes["a"].split()[:3] == ["one", "two", "0"]
     assert len(notes["a"].split()) == 16
+
+
+@pytest.mark.parametrize(
+    ("cipher", "bits"),
+    [
+        ("TLS_AES_256_GCM_SHA384", "256"),
+        ("TLS_CHACHA20_POLY1305_SHA256", "256"),
+        ("ECDHE-ECDSA-AES128-SHA", "128"),
+        ("ECDHE-ARIA256-GCM-SHA384", "256"),
+        ("NULL-SHA256", ""),
+        ("", ""),
+    ],
+)
+def test_how_long_keys_are(cipher, bits):
+    assert key_bits(cipher) == bits

@@ -86,7 +86,8 @@ async def test_what_it_is_told():
 
 async def test_who_has_logged_in_and_what_else_was_said():
     async with puppet() as milter, bench(server(milter.port), daemon_name="ORIGINATING") as it:
-        await it.connect("2001:db8::1", tls_version="TLSv1.3")
+        tls = {"tls_version": "TLSv1.3", "tls_cipher": "TLS_AES_256_GCM_SHA384"}
+        await it.connect("2001:db8::1", **tls)
         await it.helo()
         await it.auth("ann@example.test", mechanism="PLAIN")
         for line in ("MAIL FROM:<s@example.org> SIZE=10 BODY=8BITMIME", "MAIL FROM:x"):
@@ -104,8 +105,56 @@ async def test_who_has_logged_in_and_what_else_was_said():
     assert milter.known["C"]["daemon_name"] == "ORIGINATING"
     found = milter.known["M"]
     assert (found["auth_authen"], found["auth_type"]) == ("ann@example.test", "PLAIN")
-    assert found["tls_version"] == "TLSv1.3"
+    for stage in (found, milter.known["H"]):
+        told = [stage[name] for name in ("tls_version", "cipher", "cipher_bits")]
+        assert told == ["TLSv1.3", "TLS_AES_256_GCM_SHA384", "256"]
     assert milter.letters == "OCHMAMRAQ"
+
+
+async def unknown_commands(it):
+    """What comes of commands before and within a message; of these milters are told of the last."""
+    await it.connect("192.0.2.7")
+    await it.helo("client.example.org")
+    found = [await it.command(line) for line in (b"noop", b"RSET", b"HELP me", b"XTURN \0x")]
+    await it.mail_from("s@example.org")
+    found += [await it.command(b"xrcpt"), await it.rcpt_to()]
+    await it.disconnect()
+    return found
+
+
+async def test_commands_that_nobody_knows():
+    async with puppet() as milter, bench(server(milter.port)) as it:
+        answers = await unknown_commands(it)
+        assert {each.action for each in answers} == {Action.CONTINUE}
+    assert milter.letters == "OCHUMURAQ"
+    assert milter.data("U") == [b"XTURN x\0", b"xrcpt\0"]
+
+
+@pytest.mark.parametrize(
+    ("about", "told", "action"),
+    [
+        ({"options": 0x100}, 0, "continue"),  # it need not be told
+        ({"options": 0x20000}, 2, "continue"),  # it says nothing to that
+        ({"version": 2}, 0, "continue"),  # it has never heard of it
+        ({"script": {"U": [("a", b"")]}}, 2, "continue"),  # that says nothing about the message
+        ({"script": {"U": [("r", b"")]}}, 2, "reject"),
+        ({"script": {"U": [("y", b"500 5.5.1 What?\0")]}}, 2, "reject"),
+    ],
+)
+async def test_what_they_say_to_commands_that_nobody_knows(about, told, action):
+    async with puppet(**about) as milter, bench(server(milter.port)) as it:
+        found = await unknown_commands(it)
+        assert (found[3].action, found[4].action) == (action, action)
+        assert found[5].action is Action.CONTINUE
+    assert milter.letters.count("U") == told
+    assert milter.letters.count("R") == 1
+
+
+async def test_a_message_that_is_thrown_away_before_there_is_one():
+    async with puppet({"U": [("d", b"")]}) as milter, bench(server(milter.port)) as it:
+        found = await unknown_commands(it)
+        assert found[3].action is Action.CONTINUE
+        assert any("before there is one" in text for _, text in it.log)
 
 
 async def test_a_null_sender_and_a_client_on_a_socket():

@@ -56,6 +56,7 @@ async def test_what_it_is_asked_about_a_recipient():
     }
     assert first | wanted == first
     assert next(iter(first)) == "request"
+    assert {"etrn_domain", "stress", "ccert_pubkey_fingerprint", "tls_sni"} <= first.keys()
     assert first["instance"] == second["instance"] != third["instance"]
     assert third["sender"] == ""
     assert policy.connections == 1
@@ -79,6 +80,7 @@ async def test_what_it_is_asked_at_each_moment():
 async def test_who_has_logged_in():
     async with policy_puppet() as policy, bench(server(policy.port)) as it:
         await it.connect("2001:db8::1", server="[2001:db8::25]:587", tls_version="TLSv1.3")
+        it.session.tls_cipher = "ECDHE-RSA-AES128-GCM-SHA256"
         await it.auth("ann@example.test", mechanism="PLAIN")
         await it.mail_from()
         await it.rcpt_to()
@@ -86,6 +88,8 @@ async def test_who_has_logged_in():
     assert (asked["sasl_username"], asked["sasl_method"]) == ("ann@example.test", "PLAIN")
     assert (asked["server_address"], asked["server_port"]) == ("2001:db8::25", "587")
     assert asked["encryption_protocol"] == "TLSv1.3"
+    assert asked["encryption_cipher"] == "ECDHE-RSA-AES128-GCM-SHA256"
+    assert asked["encryption_keysize"] == "128"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Raises:
 """
 
 from elemta.plugins.builtin._elsewhere.breaker import Breaker
+from elemta.plugins.builtin._elsewhere.clients import key_bits, names_of
 from elemta.plugins.builtin._elsewhere.failing import (
     LeftAlone,
     OnFailure,
@@ -28,6 +29,8 @@ __all__ = [
     "add_to_note",
     "check_titles",
     "give_up",
+    "key_bits",
+    "names_of",
     "parse_place",
     "reach",
 ]

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from elemta.mailauth import IprevVerdict
 from elemta.plugins import Address, SessionInfo
+from elemta.plugins.builtin._elsewhere import key_bits, names_of
 
 Values = Sequence[tuple[str, str]]
 
@@ -23,10 +23,8 @@ class Ourselves(NamedTuple):
 
 def client_name(session: SessionInfo) -> str:
     """The name of the client where one leads back to its address, else the address in brackets."""
-    verdict = session.notes.get("iprev")
-    if isinstance(verdict, IprevVerdict) and verdict.status == "pass" and verdict.name:
-        return verdict.name
-    return f"[{session.client_ip}]" if session.client_ip else "localhost"
+    _, name = names_of(session)
+    return name or (f"[{session.client_ip}]" if session.client_ip else "localhost")
 
 
 def of_connect(us: Ourselves, session: SessionInfo) -> Values:
@@ -53,7 +51,12 @@ def of_connect(us: Ourselves, session: SessionInfo) -> Values:
 
 def of_helo(session: SessionInfo) -> Values:
     """About its TLS."""
-    return (("tls_version", session.tls_version),)
+    cipher = session.tls_cipher
+    return (
+        ("tls_version", session.tls_version),
+        ("cipher", cipher),
+        ("cipher_bits", key_bits(cipher)),
+    )
 
 
 def of_mail(session: SessionInfo, sender: Address | None, mechanism: str) -> Values:
@@ -65,7 +68,7 @@ def of_mail(session: SessionInfo, sender: Address | None, mechanism: str) -> Val
         ("mail_mailer", "esmtp"),
         ("mail_host", host),
         ("mail_addr", str(sender or "")),
-        ("tls_version", session.tls_version),
+        *of_helo(session),
         ("client_addr", session.client_ip),
         ("client_name", client_name(session)),
     )

@@ -30,6 +30,7 @@ class Command(bytes, enum.Enum):
     MAIL = b"M"
     RCPT = b"R"
     DATA = b"T"
+    UNKNOWN = b"U"
     HEADER = b"L"
     END_OF_HEADERS = b"N"
     BODY = b"B"

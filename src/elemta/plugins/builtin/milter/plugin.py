@@ -34,6 +34,10 @@ _ARGUMENTS = re.compile(
     r'(?:FROM|TO):[ \t]*<(?:"(?:\\.|[^"\\])*"|[^">])*>(.*)', re.IGNORECASE | re.DOTALL
 )
 _MOST_ARGUMENTS = 32
+_COMMANDS = frozenset(
+    {"AUTH", "BDAT", "DATA", "EHLO", "ETRN", "EXPN", "HELO", "HELP"}
+    | {"LHLO", "MAIL", "NOOP", "QUIT", "RCPT", "RSET", "STARTTLS", "VRFY"}
+)
 
 Ask = Callable[[Talk], Awaitable[Result | None]]
 
@@ -94,6 +98,12 @@ class Milter(Plugin[MilterSettings]):
         """Remember how it has logged in."""
         if ctx.authenticated:
             self._of(ctx.session).mechanism = ctx.mechanism
+
+    def on_command(self, ctx: CommandContext) -> Awaitable[Result | None] | None:
+        """Tell of a command that is none of SMTP."""
+        if ctx.verb in _COMMANDS or NOTE not in ctx.session.notes:
+            return None
+        return self._ask_about_client(ctx.session, lambda talk: talk.unknown(ctx.line))
 
     def on_command_validated(self, ctx: CommandContext) -> None:
         """Remember the arguments of MAIL and RCPT."""

@@ -17,6 +17,7 @@ from elemta.plugins.builtin.milter.link import Link, Server
 from elemta.plugins.builtin.milter.macros import Ourselves, Values
 from elemta.plugins.builtin.milter.packets import Command, Option, Packet
 
+UNKNOWN_SINCE = 3  # the version of the protocol that has it
 MAX_ANSWERS = 10_000  # packets about one message, signs of progress included
 
 _SKIPPED = {
@@ -25,6 +26,7 @@ _SKIPPED = {
     Command.MAIL: Option.NO_MAIL,
     Command.RCPT: Option.NO_RCPT,
     Command.DATA: Option.NO_DATA,
+    Command.UNKNOWN: Option.NO_UNKNOWN,
     Command.HEADER: Option.NO_HEADERS,
     Command.END_OF_HEADERS: Option.NO_END_OF_HEADERS,
     Command.BODY: Option.NO_BODY,
@@ -35,11 +37,13 @@ _SILENT = {
     Command.MAIL: Option.SILENT_MAIL,
     Command.RCPT: Option.SILENT_RCPT,
     Command.DATA: Option.SILENT_DATA,
+    Command.UNKNOWN: Option.SILENT_UNKNOWN,
     Command.HEADER: Option.SILENT_HEADER,
     Command.END_OF_HEADERS: Option.SILENT_END_OF_HEADERS,
     Command.BODY: Option.SILENT_BODY,
 }
 _ABOUT_CLIENT = frozenset({Command.CONNECT, Command.HELO})
+_NO_MESSAGE = _ABOUT_CLIENT | {Command.UNKNOWN}
 
 
 class Phase(enum.Enum):
@@ -118,6 +122,17 @@ class Talk:
         self._forget_message()
         self._helo = name
         return await self._ask(Command.HELO, packets.text(name) + b"\0", macros.of_helo(session))
+
+    async def unknown(self, line: bytes) -> Result | None:
+        """Tell of a command that nobody knows.
+
+        Raises:
+            Trouble: It cannot be asked.
+        """
+        knows_client = self.phase in {Phase.READY, Phase.MESSAGE, Phase.DONE}
+        if not knows_client or self._terms.version < UNKNOWN_SINCE:
+            return None
+        return await self._ask(Command.UNKNOWN, line.replace(b"\0", b"") + b"\0", ())
 
     async def mail(
         self, session: SessionInfo, sender: Address | None, mechanism: str, arguments: Sequence[str]
@@ -342,10 +357,12 @@ class Talk:
         """Take an answer that is not SKIP."""
         if packet.letter == answers.CONTINUE:
             return None
+        if packet.letter == answers.ACCEPT and command is Command.UNKNOWN:
+            return None
         if packet.letter == answers.ACCEPT:
             self.phase = Phase.PASSED if command in _ABOUT_CLIENT else Phase.DONE
             return None
         result = answers.read_refusal(packet, self.server.settings.title)
-        if command in _ABOUT_CLIENT and answers.is_discard(result):
+        if command in _NO_MESSAGE and answers.is_discard(result):
             raise Trouble("it discards a message before there is one")
         return result

@@ -7,7 +7,6 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from elemta.mail.errors import PluginError
-from elemta.mailauth import IprevVerdict
 from elemta.plugins import (
     Address,
     AuthContext,
@@ -22,7 +21,7 @@ from elemta.plugins import (
     Result,
     SessionInfo,
 )
-from elemta.plugins.builtin._elsewhere import Trouble, add_to_note, give_up
+from elemta.plugins.builtin._elsewhere import Trouble, add_to_note, give_up, key_bits, names_of
 from elemta.plugins.builtin.policy_delegation import actions
 from elemta.plugins.builtin.policy_delegation.actions import Unknown, Wishes
 from elemta.plugins.builtin.policy_delegation.client import Client, read_action
@@ -209,19 +208,16 @@ class PolicyDelegation(Plugin[PolicySettings]):
 def _session(session: SessionInfo, known: Memory) -> Iterator[tuple[str, str]]:
     """What is known at any moment, in the order in which Postfix says it."""
     address, _, port = session.server.rpartition(":")
-    verdict = session.notes.get("iprev")
-    is_named = isinstance(verdict, IprevVerdict) and bool(verdict.name)
-    reverse = verdict.name if is_named and verdict is not None else _UNKNOWN
-    is_sure = is_named and verdict is not None and verdict.status == "pass"
+    reverse, name = names_of(session)
     is_login = bool(session.username)
     yield from (
         ("request", "smtpd_access_policy"),
         ("protocol_state", ""),
         ("protocol_name", session.protocol or "SMTP"),
         ("client_address", session.client_ip or _UNKNOWN),
-        ("client_name", reverse if is_sure else _UNKNOWN),
+        ("client_name", name or _UNKNOWN),
         ("client_port", "0"),
-        ("reverse_client_name", reverse),
+        ("reverse_client_name", reverse or _UNKNOWN),
         ("server_address", address.removeprefix("[").removesuffix("]")),
         ("server_port", port),
         ("helo_name", session.helo),
@@ -241,10 +237,12 @@ def _session(session: SessionInfo, known: Memory) -> Iterator[tuple[str, str]]:
         ("ccert_fingerprint", ""),
         ("ccert_pubkey_fingerprint", ""),
         ("encryption_protocol", session.tls_version),
-        ("encryption_cipher", ""),
-        ("encryption_keysize", "0"),
+        ("encryption_cipher", session.tls_cipher),
+        ("encryption_keysize", key_bits(session.tls_cipher) or "0"),
         ("policy_context", ""),
+        ("compatibility_level", ""),
         ("mail_version", "Elemta"),
+        ("tls_sni", ""),
     )
 
 
