@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from ipaddress import ip_network
 
 import pytest
@@ -83,13 +84,12 @@ async def test_times_of_known_and_unknown_logins_are_alike(make_desk):
     argon2 = Argon2Settings(memory=8 * 1024, passes=2)
     desk = make_desk(argon2=argon2)
     desk.add("me", "hunter2", Keeping(argon2, 4096))
-    loop = asyncio.get_running_loop()
     times: dict[str, list[float]] = {"me": [], "nobody": []}
     for _ in range(15):
         for login, taken in times.items():
-            before = loop.time()
+            before = time.process_time()  # what others do on this machine is not in it
             await desk.say(login, "wrong")
-            taken.append(loop.time() - before)
+            taken.append(time.process_time() - before)
     known, unknown = (sorted(taken)[len(taken) // 2] for taken in times.values())
     assert 0.5 < known / unknown < 2
 

@@ -109,11 +109,11 @@ def test_what_is_refused(text, problem):
 
 def test_no_expression_takes_long():
     nested = "[1,1,1,1,1,1,1,1,1,1].all(helo, " * 20 + "true" + ")" * 20
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ConditionError, match="goes through lists"):
         Condition(nested)
     Condition(" || ".join(f'helo == "{number}"' for number in range(55)))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_verdict_is_found_once_until_a_fact_changes(monkeypatch):

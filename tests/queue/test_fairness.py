@@ -226,9 +226,9 @@ def test_what_is_parked_costs_nothing():
     assert blocker.destination == "slow"
     for _ in range(2000):
         put(queue, "a", "quick")
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(drain(queue)) == 2000
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     assert took < 1.0  # looking at what is parked would make 100,000,000 steps
     queue.finish(blocker)
     assert len(drain(queue)) == 49_999

@@ -499,11 +499,11 @@ def fill(room: Mailroom, count: int) -> None:
 async def test_a_long_queue_is_open_at_once_in_little_memory(tmp_path):
     with mailroom(tmp_path) as room:
         fill(room, 100_000)
-    began = time.perf_counter()
+    began = time.process_time()
     tracemalloc.start()
     with mailroom(tmp_path) as room:
         await room.add()
-        assert time.perf_counter() - began < 1  # opening a short one takes as long
+        assert time.process_time() - began < 1  # opening a short one takes as long
         taken, after = 0, None
         while page := await room.store.take_active(after, 1000):
             taken += len(page)

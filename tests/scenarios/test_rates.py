@@ -35,7 +35,7 @@ enabled = true
 [[plugins.rate-limiter.limits]]
 name = "messages"
 by = ["address", "sender"]
-rate = "30/h"
+rate = "30/d"
 """
 SHARED = """
 [rate_limiter]
@@ -46,12 +46,12 @@ valkey = {{ url = "URL", timeout = 0.3 }}
 [[plugins.rate-limiter.limits]]
 name = "open_rate"
 by = ["sender_domain"]
-rate = "10/h"
+rate = "10/d"
 store = "valkey"
 [[plugins.rate-limiter.limits]]
 name = "closed_rate"
 by = ["recipient"]
-rate = "10/h"
+rate = "10/d"
 store = "valkey"
 on_store_failure = "closed"
 """
@@ -123,9 +123,9 @@ def test_operators_see_and_reset_what_is_used(server):
 
 def test_what_was_counted_is_kept_by_a_reload(server):
     assert codes(server, 31, "k@client.test", "u@example.test") == {"250": 30, "450": 1}
-    server.reload('rate = "30/h"', 'rate = "32/h"')
+    server.reload('rate = "30/d"', 'rate = "32/d"')
     assert codes(server, 5, "k@client.test", "u@example.test") == {"250": 2, "450": 3}
-    server.reload('rate = "32/h"', 'rate = "30/h"')
+    server.reload('rate = "32/d"', 'rate = "30/d"')
 
 
 def test_what_was_counted_is_kept_when_a_worker_dies(server):

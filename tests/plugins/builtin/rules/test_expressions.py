@@ -266,9 +266,9 @@ def test_hours_that_come_twice_or_never():
 def test_a_pattern_never_takes_long():
     text = 'subject.matches("(a+)+$") || subject.matches("(a|aa)+(a|aa)+b")'
     long = message(b"Subject: " + b"a" * 60_000 + b"!\r\n\r\n")
-    began = time.perf_counter()
+    began = time.process_time()
     assert not holds(text, Moment.DATA, long)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @given(st.text())

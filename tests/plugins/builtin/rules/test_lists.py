@@ -176,10 +176,10 @@ def test_patterns():
 
 def test_a_pattern_never_takes_long():
     found = make("regex", "(a+)+$", "(a|aa)+b", "(.*)(.*)(.*)(.*)(.*)[^a]$")
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(100):
         found.find("a" * 1000, NOW)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_expiry_and_comments():
