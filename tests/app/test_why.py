@@ -9,12 +9,13 @@ from msgspec.structs import replace
 from elemta.app.why import PRUNE_EVERY, WorkerWhy
 from elemta.config import Config
 from elemta.mail import events as ev
-from elemta.mail.why import Mail, Who, unpack
+from elemta.mail.why import Mail, Ruling, Who, unpack
 from elemta.observe.why import WhyStore, store_path
-from elemta.server.journal import ACCEPTED, Case
+from elemta.server.journal import Case
 from elemta.server.relay import RELAY_DENIED
 from elemta.testing import FakeClock
 
+ACCEPTED = Ruling("accept", "message")
 CASE = Case(Who("s1", "192.0.2.1", "mta"), Mail("a@b.test", ("c@d.test",), "Q1"), "rcpt")
 
 

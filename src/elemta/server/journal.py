@@ -34,12 +34,11 @@ MAX_NOTES = 2000  # characters of what plugins have left with a message
 MAX_NOTE = 1000  # characters
 ALIKE_FOR = 1.0  # seconds
 MANY = "of many clients: there were too many refusals at once to tell them apart"
-ACCEPTED = Ruling("accept", "message")
 HELD = Ruling("hold", "message", note="its route holds it")
 SILENT = Reply(421, "")
 """In place of a reply, where a connection ends without one."""
 _NO_NOTES: dict[str, str] = {}
-_TAKEN = "accept", "message"  # as `ACCEPTED`, without what it does not need
+_TAKEN = "accept", "message"  # a `Ruling` without what it does not need
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -164,8 +163,6 @@ class Journal:
 
     def decide(self, case: Case, ruling: Ruling, ms: float = 0.0) -> None:
         """Write down what is no refusal: it is found by its queue id."""
-        if ruling is ACCEPTED and self._held.pop(case.mail.queue_id, None) is not None:
-            ruling = HELD
         if len(self._records) >= MAX_OTHERS:
             self.lost += 1
             return
