@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, Field, model_validator
 
+from elemta.mail.reply import clean_text
 from elemta.net import Stream
 from elemta.plugins import Metadata, RemoveHeader, ReplaceHeader, ScanResult, ScanStatus
 from elemta.plugins.builtin._elsewhere import Incoming, PlaceText, Trouble
@@ -123,4 +124,4 @@ class Clamav(Scanner[ClamavSettings]):
 
 async def _read(stream: Stream) -> str:
     answer = await Incoming(stream, MAX_ANSWER).until(b"\0")
-    return answer.decode("utf-8", "replace")
+    return clean_text(answer.decode("utf-8", "replace"), MAX_ANSWER)

@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
-from elemta.mail.errors import HeaderError
 from elemta.mail.headers import iter_fields
 from elemta.mail.reply import clean_text
 from elemta.net import Stream
@@ -151,7 +150,7 @@ def _take_over(section: bytes) -> tuple[Edit, ...]:
         if name.startswith(b"x-spam-") and len(edits) < MAX_FIELDS:
             try:
                 edits.append(ReplaceHeader(name.decode("ascii").title(), decode_value(raw)))
-            except HeaderError:
+            except ValueError:  # a name or a value that no field can have
                 continue
     return tuple(edits) if len(edits) > 2 else ()
 

@@ -1,6 +1,7 @@
 """Scanners that hang, die, lie or are not there: never a message that counts as clean."""
 
 import asyncio
+import json
 import signal
 import socket
 
@@ -213,6 +214,57 @@ async def test_nonsense_says_nothing_about_a_message(kind, nonsense):
         assert str(answer.reply).startswith("451 4.3.0")
         (check,) = await it.plugin.check_servers()
         assert check.result == "down"
+
+
+EVIL = "x\r\nX-Evil: yes\r\n\r\n\0\u2028"
+FIELDS = "X-Spam-Report: a\r\n b\0c\r\nX-Spam-\xff: x\r\nX-Spam-A\tB: x\r\n\r\n"
+
+
+def spoken(verdict) -> bytes:
+    body = json.dumps(verdict).encode()
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+@pytest.mark.parametrize("on_found", ["continue", "reject", "quarantine"])
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        (Clamav, "on_infected", f"stream: {EVIL.replace(chr(0), '')} FOUND\0".encode()),
+        (Rspamd, "on_reject", spoken({
+            "action": "reject", "messages": {"smtp_message": EVIL}, "symbols": {EVIL: {}},
+            "subject": EVIL, "dkim-signature": EVIL,
+            "milter": {"add_headers": {"X-Ok": EVIL, EVIL: "x"}, "remove_headers": {EVIL: 1}},
+        })),
+        (Spamassassin, "on_spam", f"SPAMD/1.1 0 EX_OK\r\nSpam: True ; 7 / 5\r\n\r\n{FIELDS}".encode(
+            "latin-1")),
+    ],
+)  # fmt: skip
+async def test_nothing_that_it_says_becomes_a_field_or_a_reply_of_its_own(
+    kind, settings, said, on_found
+):
+    more = {"command": "headers"} if kind is Spamassassin else {}
+    async with (
+        answering(lambda _: said) as place,
+        bench(kind, place, **{settings: on_found}, **more) as it,
+    ):
+        answer = await ask(it)
+        assert (answer.action, answer.error) == (on_found, "")
+        assert not any(each in answer.note for each in "\r\n\0\u2028")
+        assert "\n" not in str(answer.reply)
+        for edit in answer.edits:
+            assert "evil" not in edit.name.lower()
+            assert not any(each in getattr(edit, "value", "") for each in "\r\n\0")
+        assert not any("\n" in note for note in it.session.message.notes.values())
+
+
+async def test_what_was_found_counts_where_there_is_no_room_for_a_note(tmp_path):
+    with run_clamd(tmp_path) as clamd:
+        async with bench(Clamav, clamd.socket) as it:
+            await it.mail_from()
+            for number in range(64):
+                it.session.message.notes[f"note{number}"] = "x"
+            answer = await it.filter(INFECTED)
+            assert (answer.action, answer.error) == (Action.REJECT, "")
 
 
 async def test_what_an_rspamd_wants_changed_and_cannot_be():

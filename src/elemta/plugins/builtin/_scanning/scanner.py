@@ -152,8 +152,9 @@ class Scanner(Plugin[S], abc.ABC):
     async def _filter(self, ctx: MessageContext) -> Result | None:
         finding = await self._examine_once(ctx)
         for name, value in finding.facts.items():
-            ctx.set_metadata(name, value)
-            ctx.message.notes[name] = value
+            with contextlib.suppress(ValueError):  # others have left too much
+                ctx.set_metadata(name, value)
+                ctx.message.notes[name] = value
         return answer(finding)
 
     async def _clear(self, ctx: DeliveryContext, note: str) -> Result | None:
