@@ -16,7 +16,7 @@ from elemta.mail.errors import SpoolError
 from elemta.mail.events import Notice
 from elemta.mail.message import State
 from elemta.net import steps
-from elemta.queue.sqlite import SqliteReader
+from elemta.queue.sqlite import SqliteReader, writer
 from elemta.queue.sqlite.writer import CHECKPOINT_PAGES, LONG_LOG
 from elemta.queue.store import Filter
 
@@ -123,6 +123,18 @@ class TestGroups:
         gate.open()
         await asyncio.gather(first, *others)
         assert reached.count("store.before_commit") == 1
+
+    @pytest.mark.parametrize(("patience", "may_be"), [(60.0, {1}), (0.0, set(range(2, 12)))])
+    async def test_a_commit_waits_a_little_while_more_keeps_coming(
+        self, room, monkeypatch, reached, patience, may_be
+    ):
+        monkeypatch.setattr(writer, "PATIENCE", patience)
+        tasks = []
+        for _ in range(11):  # each in a turn of its own
+            tasks.append(asyncio.ensure_future(room.add()))
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+        assert reached.count("store.before_commit") in may_be
 
     async def test_nobody_hears_of_it_before_it_is_committed(self, room, monkeypatch, tmp_path):
         await room.add()

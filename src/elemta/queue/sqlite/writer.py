@@ -1,8 +1,9 @@
 """The one thread that writes to a shard's database: group commit.
 
 Whatever has gathered while the last commit was under way shares the next one, and with it the
-price of making it durable. All who wait learn of it by one call into their loop, and that call
-hands over what has gathered: the busier the loop, the fewer and larger the commits.
+price of making it durable. All who wait learn of it by one call into their loop. What has gathered
+by then is handed over as soon as a turn of the loop brings nothing more, or `PATIENCE` is at its end:
+the busier the loop, the fewer and larger the commits.
 
 When a commit fails, everything in it is taken back. What can be refused is refused at once;
 settlements cannot, they say what has happened to mail. They are tried again by themselves,
@@ -49,6 +50,7 @@ CHECKPOINT_PAGES = 1024  # 8 MiB of log; copying them back takes 3 to 30 ms
 LONG_LOG = 4 * CHECKPOINT_PAGES  # then it should begin anew
 MAX_LOG = 32 * CHECKPOINT_PAGES  # 256 MiB, which nobody should meet
 _STUCK = "cannot be copied"
+PATIENCE = 0.004  # seconds that a commit is put off while each turn of the loop brings more for it
 _FIRST_DELAY = 0.1
 _LAST_DELAY = 5.0
 
@@ -145,7 +147,7 @@ class Writer:
             loop = self._loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         if not self._gathered and not self._is_busy:
-            loop.call_soon(self._hand_over)
+            loop.call_soon(self._gather, 1, loop.time() + PATIENCE)
         self._gathered.append(_Work(task, waiter))
         return waiter
 
@@ -169,6 +171,14 @@ class Writer:
             self._queue.put(None)
             self._thread.join()
 
+    def _gather(self, count: int, until: float) -> None:
+        """Hand over what has gathered, once a turn of the loop has brought nothing more."""
+        loop, gathered = self._loop, len(self._gathered)
+        if loop is not None and gathered > count and loop.time() < until:
+            loop.call_soon(self._gather, gathered, until)
+        else:
+            self._hand_over()
+
     def _hand_over(self) -> None:
         works, self._gathered = self._gathered, []
         if works:
@@ -185,7 +195,7 @@ class Writer:
                 work.waiter.set_exception(work.error)
         self._is_busy = False
         if self._gathered and self._loop is not None:
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_soon(self._gather, 0, self._loop.time() + PATIENCE)
 
     # What follows runs in the thread.
 
