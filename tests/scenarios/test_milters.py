@@ -1,4 +1,4 @@
-"""Milters on the running server: OpenDKIM, OpenDMARC, Rspamd, and one that says what it is told."""
+"""Milters on the running server: OpenDKIM, OpenDMARC, Rspamd, ClamAV, and one that says all."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -6,10 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 import dkim
 import pytest
 from scenarios.authentic import message, private, record
+from servers.clamd import EICAR, VIRUS, run_clamd
 from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, running
 from servers.milter import add, change, insert, puppet
-from servers.milters import run_opendkim_milter, run_opendmarc, run_rspamd_proxy
+from servers.milters import (
+    run_clamav_milter,
+    run_opendkim_milter,
+    run_opendmarc,
+    run_rspamd_proxy,
+)
 from servers.process import free_port
 from servers.threads import beside
 
@@ -249,7 +255,23 @@ def test_one_that_is_killed_in_the_middle_of_a_message(tmp_path):
         assert b"DKIM-Signature" in raw
 
 
-# ---- OpenDMARC, and Rspamd
+# ---- OpenDMARC, ClamAV and Rspamd
+
+
+def test_clamav_as_a_milter(tmp_path):
+    with (
+        run_clamd(tmp_path) as clamd,
+        run_clamav_milter(tmp_path / "clamav", clamd.tcp) as milter,
+        running(tmp_path / "server", rest=config(milter.port)) as server,
+    ):
+        infected = message("example.org") + EICAR + b"\r\n"
+        assert send(server, infected) == f"550 5.7.1 infected: {VIRUS}"
+        assert send(server, message("example.org"))[:3] == "250"
+        (raw,) = server.wait_mail("bob")
+        assert b"\r\nX-Virus-Status: Clean\r\n" in raw
+        clamd.process.kill()
+        clamd.process.wait()
+        assert send(server, message("example.org"))[:3] == "451"
 
 
 def test_opendmarc(tmp_path):

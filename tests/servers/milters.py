@@ -1,4 +1,4 @@
-"""Real milters: OpenDKIM, OpenDMARC and Rspamd's proxy; and Postgrey, a policy server."""
+"""Real milters: OpenDKIM, OpenDMARC, Rspamd's proxy, ClamAV's; and Postgrey, a policy server."""
 
 import contextlib
 import getpass
@@ -34,6 +34,16 @@ IgnoreHosts {ignored}
 RejectFailures true
 RequiredHeaders true
 TestDNSData {names}
+"""
+_CLAMAV = """\
+MilterSocket inet:{port}@127.0.0.1
+ClamdSocket tcp:{clamd}
+Foreground yes
+TemporaryDirectory {home}
+OnInfected Reject
+OnFail Defer
+RejectMsg infected: %v
+AddHeader Replace
 """
 _RSPAMD = """\
 options {{
@@ -112,6 +122,17 @@ def run_rspamd_proxy(folder: Path) -> Iterator[RealMilter]:
     config = folder / "rspamd.conf"
     config.write_text(_RSPAMD.format(home=folder, port=port))
     with _listening([rspamd, "-f", "-i", "-c", config], port, folder / "log") as found:
+        yield found
+
+
+@contextlib.contextmanager
+def run_clamav_milter(folder: Path, clamd: str) -> Iterator[RealMilter]:
+    """Run ClamAV's own milter before the clamd at "127.0.0.1:PORT"."""
+    milter, port = program("clamav-milter", "clamav-milter"), free_port()
+    folder.mkdir()
+    config = folder / "clamav-milter.conf"
+    config.write_text(_CLAMAV.format(port=port, clamd=clamd, home=folder))
+    with _listening([milter, "-c", config], port, folder / "log") as found:
         yield found
 
 
