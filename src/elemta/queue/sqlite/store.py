@@ -24,11 +24,10 @@ from elemta.queue.spool.spool import Spool
 from elemta.queue.sqlite import edits, queries
 from elemta.queue.sqlite.copier import LogCopier
 from elemta.queue.sqlite.edits import Settlement
-from elemta.queue.sqlite.log_ahead import LogAhead
 from elemta.queue.sqlite.reader import ReaderThread
 from elemta.queue.sqlite.rows import Found
 from elemta.queue.sqlite.salvage import Salvage, mark_damaged, open_or_salvage
-from elemta.queue.sqlite.schema import DATABASE, LOG, has_log
+from elemta.queue.sqlite.schema import DATABASE, has_log
 from elemta.queue.sqlite.writer import Writer
 from elemta.queue.store import Change, Filter, Picked, Stats, Stored, Submission
 
@@ -69,7 +68,6 @@ class SqliteStore:
         self._writer = Writer(
             connection,
             LogCopier(spool.folder / DATABASE),
-            LogAhead(spool.folder / LOG),
             spool.remove,
             self._notify,
             spool.look_for_room,

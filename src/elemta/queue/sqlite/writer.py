@@ -2,7 +2,7 @@
 
 Whatever has gathered while the last commit was under way shares the next one, and with it the
 price of making it durable. All who wait learn of it by one call into their loop. What has gathered
-by then is handed over as soon as a turn of the loop brings nothing more, or `PATIENCE` is at its end:
+by then is handed over once a turn of the loop has brought nothing more, or `PATIENCE` is at its end:
 the busier the loop, the fewer and larger the commits.
 
 When a commit fails, everything in it is taken back. What can be refused is refused at once;
@@ -31,6 +31,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -91,7 +92,6 @@ class Writer:
     Args:
         connection: Used by this object alone from now on, and closed with it.
         copier: As well.
-        ahead: As well.
         discard: Told in the writer's thread, after a commit, whose content files may go.
         notify: Told in the loop what an operator should know: subject and detail.
         has_room: Asked in the writer's thread, before a commit, whether new mail may come in;
@@ -103,7 +103,6 @@ class Writer:
         self,
         connection: apsw.Connection,
         copier: LogCopier,
-        ahead: LogAhead,
         discard: Callable[[Iterable[QueueId]], None],
         notify: Callable[[str, str], None],
         has_room: Callable[[int], bool],
@@ -111,7 +110,7 @@ class Writer:
     ):
         self._connection = connection
         self._copier = copier
-        self._ahead = ahead
+        self._ahead = LogAhead(Path(connection.filename_wal))
         self._discard = discard
         self._notify = notify
         self._has_room = has_room
@@ -147,7 +146,7 @@ class Writer:
             loop = self._loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         if not self._gathered and not self._is_busy:
-            loop.call_soon(self._gather, 1, loop.time() + PATIENCE)
+            loop.call_soon(self._gather, 0, loop.time() + PATIENCE)
         self._gathered.append(_Work(task, waiter))
         return waiter
 
