@@ -1,9 +1,9 @@
 """The one thread that writes to a shard's database: group commit.
 
 Whatever has gathered while the last commit was under way shares the next one, and with it the
-price of making it durable. All who wait learn of it by one call into their loop. What has gathered
-by then is handed over once a turn of the loop has brought nothing more, or `PATIENCE` is at its end:
-the busier the loop, the fewer and larger the commits.
+price of making it durable. All who wait learn of it by one call into their loop. What has
+gathered by then is handed over once a turn of the loop has brought nothing more, or `PATIENCE` is
+at its end: the busier the loop, the fewer and larger the commits.
 
 When a commit fails, everything in it is taken back. What can be refused is refused at once;
 settlements cannot, they say what has happened to mail. They are tried again by themselves,
