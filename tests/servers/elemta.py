@@ -171,12 +171,11 @@ class Elemta:
     def events(self, kind: str | None = None) -> list[dict]:
         """The log so far, one dict an event."""
         found = []
+        begin = b"{" if kind is None else f'{{"event_type":"{kind}"'.encode()
         for line in self.log_file.read_bytes().split(b"\n"):
-            if line.startswith(b"{"):
+            if line.startswith(begin):  # the log of a server that many tests share is long
                 with contextlib.suppress(ValueError):
-                    event = json.loads(line)
-                    if kind is None or event["event_type"] == kind:
-                        found.append(event)
+                    found.append(json.loads(line))
         return found
 
     def wait_event(self, kind: str, count: int = 1, **fields) -> list[dict]:
