@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elemta.mail.errors import HeaderError
-from elemta.mail.headers import build_field, count_field, find_field, find_header_end, iter_fields
+from elemta.mail.headers import (
+    build_field,
+    count_field,
+    find_field,
+    find_first,
+    find_header_end,
+    iter_fields,
+    name_of,
+)
 
 SECTION = (
     b"Received: from a\r\n\tby b\r\n"
@@ -66,11 +74,21 @@ PIECES = st.sampled_from(
 def test_search_agrees_with_the_walk(section):
     values = [value for name, value in iter_fields(section) if name == b"received"]
     assert count_field(section, b"received") == len(values)
-    assert find_field(section, b"received") == (values[0] if values else None)
+    first = values[0] if values else None
+    assert find_field(section, b"received") == first
+    assert find_first(section, b"received") == (first, len(values))
 
 
 def unfold(field: bytes) -> str:
     return field.decode().replace("\r\n", "").partition(": ")[2]
+
+
+@pytest.mark.parametrize("length", [1, 76, 77, 5000])
+def test_names_of_any_length(length):
+    name = b"X" * length
+    for field in (name + b": x", name + b" \t:"):
+        assert name_of(field) == name.lower()
+    assert name_of(name) == name_of(name + b"\0: x") == name_of(b" " + name + b": x") == b""
 
 
 def test_plain_field():

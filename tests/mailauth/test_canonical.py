@@ -1,6 +1,10 @@
 """Fields as they are hashed."""
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from elemta.mailauth.canonical import blank_signature, canonical_field, canonical_signature
 
@@ -38,6 +42,12 @@ def test_fields(octets, relaxed):
 )
 def test_signature_without_itself(octets, blank):
     assert blank_signature(octets) == blank
+
+
+@given(st.text("b=; \t\r\nhx:", max_size=30).map(str.encode))
+def test_a_signature_without_itself_as_a_pattern_has_it(value):
+    own = re.compile(rb"((?:^|;)[ \t\r\n]*b[ \t\r\n]*=)[^;]*")
+    assert blank_signature(b"S:" + value) == b"S:" + own.sub(rb"\1", value, count=1)
 
 
 def test_a_signature_is_hashed_without_its_line_end():

@@ -8,11 +8,14 @@ that are content). Writing refuses whatever could break the message that carries
 import re
 from binascii import b2a_base64
 from collections.abc import Iterator
+from functools import lru_cache
 
 from elemta.mail.errors import HeaderError
 
 FOLD_AT = 78  # RFC 5322 §2.1.1: lines should not be longer, CRLF excluded
 LINE_LIMIT = 998  # RFC 5322 §2.1.1: lines must not be longer, CRLF excluded
+_KNOWN_NAMES = 1024  # a few hundred names are all that is ever used
+_LONG_NAME = 76  # octets; one that is longer is not remembered
 _WORD_OCTETS = 45  # what an encoded word of at most 75 characters carries (RFC 2047 §2)
 
 _FIELD_ENDS = re.compile(rb"\r\n(?![ \t])").split
@@ -51,25 +54,38 @@ def split_fields(section: bytes) -> Iterator[tuple[bytes, bytes]]:
     A line that is no field comes with its continuation and the name b"". Joined the octets are the
     section up to its empty line, or the end of the data.
     """
+    for octets in cut_fields(section):
+        yield name_of(octets), octets
+
+
+def cut_fields(section: bytes) -> list[bytes]:
+    """Give all octets of each field, as `split_fields` does; `name_of` tells its name."""
     end = find_header_end(section)
     fields = _FIELD_ENDS(section[: end - 2] if end >= 0 else section)
     rest = fields.pop()  # what does not end with CRLF
-    for field in fields:
-        yield _name_of(field), field + b"\r\n"
+    octets = [field + b"\r\n" for field in fields]
     if rest:
-        yield _name_of(rest), rest
+        octets.append(rest)
+    return octets
 
 
-def _name_of(field: bytes) -> bytes:
+def name_of(field: bytes) -> bytes:
     """Give the name of a field (lower case), b"" of a line that is none."""
     name, colon, _ = field.partition(b":")
     if not colon:
         return b""
+    return _read_name(name) if len(name) > _LONG_NAME else _known_name(name)
+
+
+def _read_name(name: bytes) -> bytes:
     if not _NAME(name):
         name = name.rstrip(b" \t")  # obs-fields of RFC 5322 §4.5 have space before the colon
         if not _NAME(name):
             return b""
     return name.lower()
+
+
+_known_name = lru_cache(_KNOWN_NAMES)(_read_name)
 
 
 def count_field(section: bytes, name: bytes) -> int:
@@ -82,6 +98,14 @@ def find_field(section: bytes, name: bytes) -> bytes | None:
     for at in _find_all(section, name):
         return section[at : _field_end(section, at)]
     return None
+
+
+def find_first(section: bytes, name: bytes) -> tuple[bytes | None, int]:
+    """Give the raw value of the first field of a name (lower case), and how many there are."""
+    places = list(_find_all(section, name))
+    if not places:
+        return None, 0
+    return section[places[0] : _field_end(section, places[0])], len(places)
 
 
 def build_field(name: str, value: str, *, utf8: bool = False) -> bytes:

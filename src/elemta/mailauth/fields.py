@@ -6,8 +6,8 @@ Signatures name the fields that they cover; where a field is repeated they mean 
 
 from collections.abc import Iterable
 
-from elemta.mail.headers import split_fields
-from elemta.mailauth.canonical import canonical_field
+from elemta.mail.headers import cut_fields, name_of
+from elemta.mailauth.canonical import RELAXED, SIMPLE, canonical_field
 
 
 class Fields:
@@ -21,14 +21,16 @@ class Fields:
 
     def __init__(self, section: bytes):
         self.section = section
-        self.names: list[bytes] = []
-        self.octets: list[bytes] = []
+        self.octets = cut_fields(section)
+        self.names = [name_of(octets) for octets in self.octets]
         self._places: dict[bytes, list[int]] = {}
-        self._canonical: dict[tuple[int, str], bytes] = {}
-        for place, (name, octets) in enumerate(split_fields(section)):
-            self.names.append(name)
-            self.octets.append(octets)
-            self._places.setdefault(name, []).append(place)
+        self._canonical: dict[str, dict[int, bytes]] = {SIMPLE: {}, RELAXED: {}}
+        for place, name in enumerate(self.names):
+            places = self._places.get(name)
+            if places is None:
+                self._places[name] = [place]
+            else:
+                places.append(place)
 
     def count(self, name: bytes) -> int:
         """Count the fields of a name (lower case)."""
@@ -53,10 +55,11 @@ class Fields:
 
     def canonical(self, place: int, how: str) -> bytes:
         """Give a field as it is hashed; several signatures of a message share it."""
-        known = self._canonical.get((place, how))
-        if known is None:
-            known = self._canonical[place, how] = canonical_field(self.octets[place], how)
-        return known
+        known = self._canonical[how]
+        field = known.get(place)
+        if field is None:
+            field = known[place] = canonical_field(self.octets[place], how)
+        return field
 
     def select(self, names: Iterable[bytes], how: str) -> list[bytes]:
         """Give the fields that a signature covers, as they are hashed, in its order.
@@ -70,9 +73,8 @@ class Fields:
         left: dict[bytes, int] = {}
         chosen: list[bytes] = []
         for name in names:
-            places = self._places.get(name, ())
-            index = left.get(name, len(places)) - 1
-            if index >= 0:
+            places = self._places.get(name)
+            if places is not None and (index := left.get(name, len(places)) - 1) >= 0:
                 left[name] = index
                 chosen.append(self.canonical(places[index], how))
         return chosen

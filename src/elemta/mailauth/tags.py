@@ -12,6 +12,7 @@ MAX_TAGS = 64  # no specification knows more than a dozen
 MAX_OCTETS = 64 * 1024
 
 _SPACE = " \t"
+_USUAL = frozenset({*"vabcdhiklpqstx", "bh", "cv"})
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*").fullmatch
 _FOLDS = re.compile(rb"\r\n(?=[ \t])")
 _FORBIDDEN = bytes(range(32)).replace(b"\t", b"") + b"\x7f"
@@ -44,7 +45,7 @@ def parse_tags(value: bytes) -> dict[str, str]:
     for part in parts:
         name, equals, text = part.partition("=")
         name = name.strip(_SPACE)
-        if not equals or not _NAME(name):
+        if not equals or not (name in _USUAL or _NAME(name)):
             raise TagError(f"not a tag: {part.strip(_SPACE)[:40]!r}")
         if name in tags:
             raise TagError(f"the tag {name[:40]}= stands twice")

@@ -78,7 +78,7 @@ def format_results(
 def _iprev(verdict: IprevVerdict, client_ip: str) -> str:
     comment = f" ({_speakable(verdict.name)})" if verdict.name else ""
     where = _property(" policy.iprev=", client_ip)
-    return f"iprev={verdict.status.value}{comment}{where}"
+    return f"iprev={verdict.status}{comment}{where}"
 
 
 def _spf(verdict: SpfVerdict, helo: str, sender: str) -> str:
@@ -86,7 +86,7 @@ def _spf(verdict: SpfVerdict, helo: str, sender: str) -> str:
         where = _address(" smtp.mailfrom=", sender, wide=True)
     else:
         where = _property(" smtp.helo=", verdict.domain or helo)
-    return f"spf={verdict.status.value}{_reason(verdict.status, verdict.problem)}{where}"
+    return f"spf={verdict.status}{_reason(verdict.status, verdict.problem)}{where}"
 
 
 def _dkim(verdict: DkimVerdict, *, wide: bool) -> str:
@@ -101,7 +101,7 @@ def _dkim(verdict: DkimVerdict, *, wide: bool) -> str:
         + _address(" header.i=", verdict.identity, wide=wide)
         + _property(" header.b=", verdict.tag)
     )
-    return f"dkim={verdict.status.value}{comment}{reason}{where}"
+    return f"dkim={verdict.status}{comment}{reason}{where}"
 
 
 def _about_key(verdict: DkimVerdict) -> str:
@@ -123,7 +123,7 @@ def _dmarc(verdict: DmarcVerdict) -> str:
         policy = _property(" policy.dmarc=", verdict.policy)
     reason = _reason(status, verdict.problem)
     where = _property(" header.from=", verdict.author_domain)
-    return f"dmarc={status.value}{comment}{reason}{where}{policy}"
+    return f"dmarc={status}{comment}{reason}{where}{policy}"
 
 
 def _arc(verdict: ArcVerdict, client_ip: str) -> str:
@@ -135,7 +135,7 @@ def _arc(verdict: ArcVerdict, client_ip: str) -> str:
     if status is AuthStatus.TEMPERROR:
         status, reason = AuthStatus.FAIL, ' reason="a key could not be looked up"'
     where = _property(" smtp.remote-ip=", client_ip)
-    return f"arc={status.value}{comment}{reason}{oldest}{where}"
+    return f"arc={status}{comment}{reason}{oldest}{where}"
 
 
 def _property(name: str, text: str, *, wide: bool = False) -> str:

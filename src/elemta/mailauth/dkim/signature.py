@@ -3,8 +3,9 @@
 import binascii
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
+
+from msgspec import Struct
 
 from elemta.mail.address import DOMAIN_LIMIT, parse_domain
 from elemta.mail.errors import AddressError, ElemtaError
@@ -30,8 +31,7 @@ class SignatureError(ElemtaError, ValueError):
     """A signature cannot be read, or breaks RFC 6376 by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Struct, frozen=True, gc=False):
     """What a signature says.
 
     Attributes:
@@ -56,9 +56,9 @@ class Signature:
     algorithm: str
     header_form: str
     body: BodySpec
-    names: tuple[bytes, ...] = field(repr=False)
-    body_hash: bytes = field(repr=False)
-    octets: bytes = field(repr=False)
+    names: tuple[bytes, ...]
+    body_hash: bytes
+    octets: bytes
     signed_at: int | None
     expires_at: int | None
     tag: str

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from elemta.mail.address import DOMAIN_LIMIT, parse_domain
 from elemta.mail.errors import AddressError
-from elemta.mail.headers import count_field, find_field, iter_fields
+from elemta.mail.headers import find_first, iter_fields
 from elemta.mail.mailboxes import SIZE_LIMIT, parse_mailboxes
 
 _SHORT = 512  # octets of a field that is remembered
@@ -56,10 +56,10 @@ class Author:
 
 def find_author(section: bytes) -> Author:
     """Read From in a header section; addresses beyond ASCII are addresses (RFC 6532)."""
-    value = find_field(section, b"from")
+    value, times = find_first(section, b"from")
     if value is None:
         return Author((), AuthorProblem.MISSING)
-    if (times := count_field(section, b"from")) > 1:
+    if times > 1:
         values = [value for name, value in iter_fields(section) if name == b"from"]
         return Author(_guess(values), AuthorProblem.REPEATED, f"{times} of them")
     return _read_short(value) if len(value) <= _SHORT else _read(value)

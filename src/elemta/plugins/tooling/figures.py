@@ -9,6 +9,7 @@ import math
 import re
 from bisect import bisect_left
 from collections.abc import Container, Mapping
+from itertools import chain
 from typing import TypeVar
 
 BUCKETS = (
@@ -88,7 +89,7 @@ def _series(
 def _place(series: Mapping[Labels, object], labels: Mapping[str, str]) -> Labels:
     if not labels:
         return ()
-    key = tuple(part for name in sorted(labels) for part in (name, labels[name]))
+    key = tuple(chain.from_iterable(sorted(labels.items())))
     if key in series:
         return key
     if len(labels) > MAX_LABELS:
