@@ -13,12 +13,14 @@ from elemta.plugins.builtin._elsewhere.failing import (
     add_to_note,
     give_up,
 )
+from elemta.plugins.builtin._elsewhere.idle import Idle
 from elemta.plugins.builtin._elsewhere.incoming import Incoming
 from elemta.plugins.builtin._elsewhere.places import Place, PlaceText, parse_place, reach
 from elemta.plugins.builtin._elsewhere.settings import NamedServer, check_titles
 
 __all__ = [
     "Breaker",
+    "Idle",
     "Incoming",
     "LeftAlone",
     "NamedServer",

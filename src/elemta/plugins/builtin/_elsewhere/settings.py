@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pydantic import Field, field_validator
 
 from elemta.plugins import Settings
+from elemta.plugins.builtin._elsewhere.breaker import Breaker
 from elemta.plugins.builtin._elsewhere.places import PlaceText
+from elemta.plugins.tools import Tools
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", re.ASCII)
 
@@ -37,6 +39,10 @@ class NamedServer(Settings):
     def title(self) -> str:
         """What it is called."""
         return self.name or self.address
+
+    def breaker(self, tools: Tools, *, kind: str) -> Breaker:
+        """Make what watches it; `kind` as there."""
+        return Breaker(self.title, self.breaker_failures, self.breaker_pause, tools, kind=kind)
 
 
 def check_titles(servers: Sequence[NamedServer]) -> None:

@@ -4,14 +4,13 @@ import asyncio
 import weakref
 
 from elemta.net import Stream
-from elemta.plugins.builtin._elsewhere import Breaker, Incoming, Trouble, parse_place, reach
+from elemta.plugins.builtin._elsewhere import Idle, Incoming, Trouble, parse_place, reach
 from elemta.plugins.builtin.milter import packets
 from elemta.plugins.builtin.milter.packets import Command, Packet, Terms
 from elemta.plugins.builtin.milter.settings import MilterServer
 from elemta.plugins.tools import Tools
 
 LAST_WORDS = 5.0  # seconds that a milter has to read them
-MAX_IDLE_FOR = 60.0  # seconds after which a connection that nobody uses is not used again
 _FLUSH_AT = 65536  # octets that are gathered before they are written
 _LENGTH = 4
 
@@ -136,18 +135,10 @@ class Server:
 
     def __init__(self, settings: MilterServer, tools: Tools) -> None:
         self.settings = settings
-        self.breaker = Breaker(
-            settings.title,
-            settings.breaker_failures,
-            settings.breaker_pause,
-            tools,
-            kind="milter",
-        )
+        self.breaker = settings.breaker(tools, kind="milter")
         self._place = parse_place(settings.address)
-        self._monotonic = tools.clock.monotonic
-        self._idle: list[Link] = []
+        self._idle: Idle[Link] = Idle(settings.max_idle, tools.clock.monotonic)
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
-        self._is_closed = False
 
     async def take(self, *, fresh: bool = False) -> Link:
         """Give a connection on which no client has been told of yet.
@@ -159,12 +150,10 @@ class Server:
             Trouble: There is none.
         """
         self.breaker.check()
-        while self._idle and not fresh:
-            link = self._idle.pop()
-            if link.is_usable and self._monotonic() - link.idle_since <= MAX_IDLE_FOR:
-                link.was_used = True
-                return link
-            link.close()
+        kept = None if fresh else self._idle.take()
+        if kept is not None:
+            kept.was_used = True
+            return kept
         seconds = self.settings.connect_timeout
         link = Link(await reach(self._place, seconds))
         self._links.add(link)
@@ -183,20 +172,17 @@ class Server:
             link: On which nothing is on the way.
             last: What is to be said before.
         """
-        settings = self.settings
-        may_wait = settings.reuse and link.terms.version >= packets.VERSION and link.is_usable
-        if not may_wait or self._is_closed or len(self._idle) >= settings.max_idle:
+        may_wait = self.settings.reuse and link.terms.version >= packets.VERSION and link.is_usable
+        if not may_wait or not self._idle.has_room:
             link.leave(*last, packets.encode(Command.QUIT))
             return
         link.part(*last, packets.encode(Command.QUIT_NEW_CONNECTION))
-        link.idle_since = self._monotonic()
-        self._idle.append(link)
+        self._idle.keep(link)
 
     def close(self) -> None:
         """Say goodbye on connections that wait, and cut off those in use; none is kept any more."""
-        self._is_closed = True
-        while self._idle:
-            self._idle.pop().leave(packets.encode(Command.QUIT))
+        for link in self._idle.end():
+            link.leave(packets.encode(Command.QUIT))
         for link in self._links:
             if link.is_open:
                 link.close()

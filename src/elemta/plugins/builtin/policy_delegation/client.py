@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from elemta.net import Stream
 from elemta.plugins.builtin._elsewhere import (
-    Breaker,
+    Idle,
     Incoming,
     LeftAlone,
     Trouble,
@@ -20,7 +20,6 @@ from elemta.plugins.builtin.policy_delegation.settings import PolicyServer
 from elemta.plugins.tools import Tools
 
 MAX_ANSWER = 16 * 1024  # octets; an action is a line
-MAX_IDLE_FOR = 60.0  # seconds after which a connection that nobody uses is not used again
 _CONTROLS = re.compile("[\x00-\x1f\x7f]")
 
 
@@ -78,18 +77,10 @@ class Client:
 
     def __init__(self, settings: PolicyServer, tools: Tools) -> None:
         self.settings = settings
-        self.breaker = Breaker(
-            settings.title,
-            settings.breaker_failures,
-            settings.breaker_pause,
-            tools,
-            kind="policy server",
-        )
+        self.breaker = settings.breaker(tools, kind="policy server")
         self._place = parse_place(settings.address)
-        self._monotonic = tools.clock.monotonic
         self._free = asyncio.Semaphore(settings.max_connections)
-        self._idle: list[_Wire] = []
-        self._is_closed = False
+        self._idle: Idle[_Wire] = Idle(settings.max_connections, tools.clock.monotonic)
 
     async def ask(self, attributes: Iterable[tuple[str, str]]) -> bytes:
         """Ask, several times if need be.
@@ -122,9 +113,8 @@ class Client:
 
     def close(self) -> None:
         """Close connections; none is kept from now on."""
-        self._is_closed = True
-        while self._idle:
-            self._idle.pop().close()
+        for wire in self._idle.end():
+            wire.close()
 
     async def _try(self, question: bytes) -> bytes:
         seconds = self.settings.timeout
@@ -142,22 +132,19 @@ class Client:
             raise Trouble(f"no answer within {seconds:g} s") from None
 
     async def _take(self) -> _Wire:
-        while self._idle:
-            wire = self._idle.pop()
-            if wire.is_usable and self._monotonic() - wire.idle_since <= MAX_IDLE_FOR:
-                wire.is_new = False
-                return wire
-            wire.close()
+        kept = self._idle.take()
+        if kept is not None:
+            kept.is_new = False
+            return kept
         return _Wire(await reach(self._place, self.settings.timeout))
 
     def _give_back(self, wire: _Wire) -> None:
         wire.questions += 1
-        wire.idle_since = self._monotonic()
         most = self.settings.max_requests
-        if self._is_closed or (most and wire.questions >= most):
+        if not self._idle.has_room or (most and wire.questions >= most):
             wire.close()
         else:
-            self._idle.append(wire)
+            self._idle.keep(wire)
 
 
 class _Stale(Trouble):
