@@ -17,7 +17,7 @@ Raises:
 import ipaddress
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import idna
@@ -65,13 +65,19 @@ class Address:
 
     local: str
     domain: str
+    # the canonical form, once asked for
+    _text: str = field(default="", init=False, compare=False, repr=False)
 
     def __str__(self) -> str:
         """The canonical form, with quotes only where needed; it parses to an equal value."""
-        local = self.local
-        if not _ATOMS.fullmatch(local) and not _WIDE_ATOMS.fullmatch(local):
-            local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        return f"{local}@{self.domain}" if self.domain else local
+        text = self._text
+        if not text:
+            local = self.local
+            if not _ATOMS.fullmatch(local) and not _WIDE_ATOMS.fullmatch(local):
+                local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            text = f"{local}@{self.domain}" if self.domain else local
+            object.__setattr__(self, "_text", text)
+        return text
 
     @property
     def needs_smtputf8(self) -> bool:

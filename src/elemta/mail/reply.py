@@ -25,16 +25,8 @@ def clean_text(text: str, limit: int = 512) -> str:
     return _UNSAFE.sub(" ", text)
 
 
-class _Encoded:
-    """Remembers the bytes of a reply: most are the same few, said again and again."""
-
-    __slots__ = ("_wire",)
-
-    _wire: bytes
-
-
 @dataclass(frozen=True, slots=True)
-class Reply(_Encoded):
+class Reply:
     """What one side says after a command (RFC 5321 §4.2).
 
     Attributes:
@@ -50,6 +42,8 @@ class Reply(_Encoded):
     text: str
     enhanced: str | None = None
     id: str = field(default="", compare=False)
+    # the bytes, once asked for: most replies are the same few, said again and again
+    _wire: bytes = field(default=b"", init=False, compare=False, repr=False)
 
     @property
     def is_positive(self) -> bool:
@@ -65,12 +59,11 @@ class Reply(_Encoded):
 
     def encode(self) -> bytes:
         """The bytes on the wire, CRLF included; the class digits always agree."""
-        try:
-            return self._wire
-        except AttributeError:
+        wire = self._wire
+        if not wire:
             wire = _encode(self)
             object.__setattr__(self, "_wire", wire)
-            return wire
+        return wire
 
     def __str__(self) -> str:
         words = clean_text(self.text.replace("\n", " ")) + _mention(self.id)

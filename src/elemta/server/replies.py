@@ -33,6 +33,12 @@ def banner(hostname: str, name: str) -> Reply:
     return Reply(220, f"{hostname} {name} Elemta")
 
 
+@lru_cache(64)
+def old_hello(hostname: str) -> Reply:
+    """Answer HELO."""
+    return Reply(250, hostname)
+
+
 @lru_cache(256)
 def hello(hostname: str, extensions: tuple[str, ...]) -> Reply:
     """Answer EHLO or LHLO; mostly all clients are offered the same."""

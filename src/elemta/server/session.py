@@ -35,6 +35,7 @@ from elemta.server.replies import (
     TIMEOUT,
     TOO_MANY_ERRORS,
     hello,
+    old_hello,
 )
 from elemta.server.surroundings import Surroundings
 from elemta.server.transaction import NO_ROOM, Transaction
@@ -264,7 +265,7 @@ class Session(Concluding):
         self._drop_transaction()
         self._client = None
         if event.verb == "HELO":
-            self._answer_junk(Reply(250, self._settings.hostname))
+            self._answer_junk(old_hello(self._settings.hostname))
         else:
             self._answer_junk(hello(self._settings.hostname, self._extensions()))
         return None
