@@ -175,6 +175,36 @@ async def test_a_server_that_is_down_is_left_alone_for_a_while():
             assert (await ask(it, KNOWN)).action is Action.CONTINUE
 
 
+async def test_nonsense_is_a_failure_and_an_answer_that_says_nothing_is_none():
+    said = [b"\0\xff" * 10_000 + b"\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"421 4.3.2 busy\r\n"]
+    greetings = iter([*said[:2], *(said[2:] * 2), *said[:2]])
+    asked = 0
+
+    async def greet(_reader, writer):
+        nonlocal asked
+        asked += 1
+        writer.write(next(greetings))
+        writer.close()
+
+    options = {"breaker_failures": 2, "breaker_pause": 60}
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with bench(port, options=options) as it:
+            for wait, enhanced, count in (
+                (0, "4.4.2", 1),
+                (0, "4.4.2", 2),
+                (0, "4.4.1", 2),  # it is left alone
+                (61, "4.4.3", 3),  # it answers
+                (0, "4.4.3", 4),
+                (0, "4.4.2", 5),
+                (0, "4.4.2", 6),
+            ):
+                it.clock.advance(wait)
+                assert told(await ask(it, KNOWN)) == unclear(enhanced)
+                assert asked == count
+        assert it.count("failures", server=f"127.0.0.1:{port}") == 4
+
+
 async def test_a_server_is_asked_little_at_the_same_time():
     async with NextHop(answer) as hop, bench(hop.port, options={"max_probes": 2}) as it:
         await it.mail_from("a@else.test")

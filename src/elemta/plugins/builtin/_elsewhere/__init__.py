@@ -15,7 +15,7 @@ from elemta.plugins.builtin._elsewhere.failing import (
 )
 from elemta.plugins.builtin._elsewhere.idle import Idle
 from elemta.plugins.builtin._elsewhere.incoming import Incoming
-from elemta.plugins.builtin._elsewhere.places import Place, PlaceText, parse_place, reach
+from elemta.plugins.builtin._elsewhere.places import Place, PlaceText, parse_place, part, reach
 from elemta.plugins.builtin._elsewhere.settings import NamedServer, check_titles
 
 __all__ = [
@@ -34,5 +34,6 @@ __all__ = [
     "key_bits",
     "names_of",
     "parse_place",
+    "part",
     "reach",
 ]

@@ -1,5 +1,6 @@
 """Where servers listen, and the way there."""
 
+import asyncio
 import ipaddress
 from typing import Annotated, NamedTuple
 
@@ -7,6 +8,8 @@ from pydantic import AfterValidator
 
 from elemta.net import Stream, connect, connect_unix
 from elemta.plugins.builtin._elsewhere.failing import Trouble
+
+LAST_WORDS = 5.0  # seconds that a server has to read them
 
 
 class Place(NamedTuple):
@@ -76,3 +79,10 @@ async def reach(place: Place, seconds: float) -> Stream:
         raise Trouble(f"no connection within {seconds:g} s") from None
     except OSError as error:
         raise Trouble(f"no connection: {error.strerror or error}") from None
+
+
+def part(stream: Stream, words: bytes = b"") -> None:
+    """Say last words without waiting, and close; who does not read them is cut off."""
+    stream.write(words)
+    stream.deadline = asyncio.get_running_loop().time() + LAST_WORDS
+    stream.close()

@@ -4,13 +4,12 @@ import asyncio
 import weakref
 
 from elemta.net import Stream
-from elemta.plugins.builtin._elsewhere import Idle, Incoming, Trouble, parse_place, reach
+from elemta.plugins.builtin._elsewhere import Idle, Incoming, Trouble, parse_place, part, reach
 from elemta.plugins.builtin.milter import packets
 from elemta.plugins.builtin.milter.packets import Command, Packet, Terms
 from elemta.plugins.builtin.milter.settings import MilterServer
 from elemta.plugins.tools import Tools
 
-LAST_WORDS = 5.0  # seconds that a milter has to read them
 _FLUSH_AT = 65536  # octets that are gathered before they are written
 _LENGTH = 4
 
@@ -109,10 +108,10 @@ class Link:
     def leave(self, *octets: bytes) -> None:
         """Say last words without waiting, and close."""
         if self.is_open:
-            self.part(*octets)
+            self._gathered += octets
             self.is_open = False
-            self._stream.deadline = asyncio.get_running_loop().time() + LAST_WORDS
-            self._stream.close()
+            part(self._stream, b"".join(self._gathered))
+            self._gathered.clear()
 
     def _write(self) -> None:
         if self._gathered:

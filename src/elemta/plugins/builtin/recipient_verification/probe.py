@@ -16,7 +16,15 @@ from elemta.mail.reply import Reply, clean_text
 from elemta.net import Stream
 from elemta.net.tls import unverified_context
 from elemta.plugins import Address
-from elemta.plugins.builtin._elsewhere import Breaker, LeftAlone, Place, Trouble, parse_place, reach
+from elemta.plugins.builtin._elsewhere import (
+    Breaker,
+    LeftAlone,
+    Place,
+    Trouble,
+    parse_place,
+    part,
+    reach,
+)
 from elemta.plugins.builtin.recipient_verification.settings import Destination
 from elemta.smtp.client import ClientMachine
 
@@ -92,7 +100,7 @@ class Prober:
         try:
             self._breaker.check()
             async with asyncio.timeout(self._patience), self._turns:
-                finding = await self._ask(recipient, and_nobody)
+                finding = await self._ask(recipient, and_nobody=and_nobody)
         except LeftAlone as error:
             raise Unclear(f"{self._server}: {error}", "4.4.1") from error
         except TimeoutError:
@@ -102,8 +110,13 @@ class Prober:
         except OSError as error:
             what = error.strerror or str(error) or type(error).__name__
             raise self._failed(what, "4.4.1") from error
-        except (LocalProtocolError, RemoteProtocolError) as error:
+        except RemoteProtocolError as error:
+            raise self._failed(str(error), "4.4.2") from error
+        except LocalProtocolError as error:
             raise Unclear(clean_text(f"{self._server}: {error}"), "4.4.2") from error
+        except Unclear:  # it has answered
+            self._breaker.succeeded()
+            raise
         self._breaker.succeeded()
         return finding
 
@@ -111,13 +124,13 @@ class Prober:
         self._breaker.failed(what)
         return Unclear(clean_text(f"{self._server}: {what}"), enhanced)
 
-    async def _ask(self, recipient: Address, and_nobody: bool) -> Finding:  # noqa: FBT001 - as `ask` has it
+    async def _ask(self, recipient: Address, *, and_nobody: bool) -> Finding:
         try:
-            return await self._converse(recipient, and_nobody, with_tls=self._wants_tls)
+            return await self._converse(recipient, and_nobody=and_nobody, with_tls=self._wants_tls)
         except _TlsBroken:
-            return await self._converse(recipient, and_nobody, with_tls=False)
+            return await self._converse(recipient, and_nobody=and_nobody, with_tls=False)
 
-    async def _converse(self, recipient: Address, and_nobody: bool, *, with_tls: bool) -> Finding:  # noqa: FBT001 - as `ask` has it
+    async def _converse(self, recipient: Address, *, and_nobody: bool, with_tls: bool) -> Finding:
         stream = await reach(self._place, self._patience)
         try:
             dialogue = _Dialogue(stream, self._server, lmtp=self._is_lmtp)
@@ -125,8 +138,7 @@ class Prober:
             if with_tls and "STARTTLS" in dialogue.machine.extensions:
                 await self._change_to_tls(dialogue)
             finding = await dialogue.verify(self._sender, recipient, and_nobody=and_nobody)
-            stream.write(dialogue.machine.quit())
-            stream.close()
+            part(stream, dialogue.machine.quit())
         except BaseException:
             stream.abort()
             raise
