@@ -17,6 +17,7 @@ GROUPS = (
     "elemta dmarc",
     "elemta dns",
     "elemta limits",
+    "elemta reputation",
     "elemta quarantine",
     "elemta rules",
     "elemta submission",

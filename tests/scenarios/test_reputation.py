@@ -1,5 +1,7 @@
 """Reputations on a running server: workers share them, and they outlive a restart."""
 
+import json
+
 from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, Elemta, running
 
@@ -50,6 +52,13 @@ def test_who_sends_what_is_refused_has_to_wait(tmp_path):
             return reply.startswith("451 ")
 
         server.wait_for(waits, "a bad reputation")
+        domain = ("reputation", "complain", "domain=shop.test", "--json")
+        (row,) = json.loads(server.cli(*domain).stdout)["subjects"]
+        assert (row["subject"], row["bad"], row["score"]) == ("domain shop.test", 5.0, 17)
+        shown = server.cli("reputation", "show", "domain=shop.test", "address=127.0.0.2").stdout
+        assert "domain shop.test" in shown
+        assert "net 127.0.0.0/24" in shown
+        assert server.cli("reputation", "show", "asn=x", check=False).returncode == 1
         assert attempt(server, "good", "127.0.1.7").startswith("250 ")  # as good as bad
         assert attempt(server, "good", "127.0.0.200").startswith("250 ")
         assert server.events("plugin_error") == []

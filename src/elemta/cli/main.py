@@ -71,6 +71,10 @@ cli = LazyGroup(
         "why": ("elemta.cli.why:why", "Tell why mail was taken or refused."),
         "dkim": ("elemta.cli.main:dkim", "Make keys to sign mail with, and change them."),
         "dmarc": ("elemta.cli.main:dmarc", "Look at reports to other domains, send them."),
+        "reputation": (
+            "elemta.cli.main:reputation",
+            "See what is known of somebody, count complaints.",
+        ),
         "rules": ("elemta.cli.main:rules", "Try rules on cases, see what they do."),
         "scanners": ("elemta.cli.main:scanners", "Try the servers that scan mail."),
         "tls": ("elemta.cli.main:tls", "Make a certificate, look at TLS."),
@@ -227,6 +231,15 @@ limits = LazyGroup(
     places={
         "show": ("elemta.cli.limits:show", "List limits, and what is used of a key."),
         "reset": ("elemta.cli.limits:reset", "Take it that nothing has been used of a key."),
+    },
+)
+
+reputation = LazyGroup(
+    name="reputation",
+    help="See what a server that runs knows of clients, networks, domains and logins.",
+    places={
+        "show": ("elemta.cli.reputation:show", "Show scores, and how they come about."),
+        "complain": ("elemta.cli.reputation:complain", "Count a complaint against somebody."),
     },
 )
 

@@ -1,5 +1,7 @@
 """What plugins that know clients have left about them, for others that decide by it."""
 
+from collections.abc import Mapping
+
 from elemta.plugins import SessionInfo
 
 REPUTATION = "reputation.score"  # names in the metadata of a session
@@ -7,6 +9,8 @@ COUNTRY = "geoip.country"
 ASN = "geoip.asn"
 TENANT = "tenant"
 BEST = 100
+
+_SPAM_ACTIONS = frozenset({"add header", "rewrite subject", "reject"})  # of Rspamd
 
 
 def reputation_of(session: SessionInfo) -> int:
@@ -16,6 +20,17 @@ def reputation_of(session: SessionInfo) -> int:
         return min(max(round(float(said[:20])), 0), BEST)
     except (ValueError, OverflowError):
         return BEST
+
+
+def is_called_spam(notes: Mapping[str, str]) -> bool:
+    """Whether a scanner calls a message spam, whatever was done about it then."""
+    if notes.get("rspamd.action", "") in _SPAM_ACTIONS:
+        return True
+    score, of, threshold = notes.get("spamassassin.score", "").partition(" of ")
+    try:
+        return bool(of) and float(score) >= float(threshold)
+    except ValueError:
+        return False
 
 
 def country_of(session: SessionInfo) -> str:

@@ -1,5 +1,8 @@
 """What clients, networks, domains and logins have done, and what is known of them then."""
 
+import asyncio
+import json
+
 import pytest
 
 from elemta.mail.errors import PluginError
@@ -122,6 +125,72 @@ async def test_domains_are_known_only_where_spf_passes():
         assert it.session.metadata["reputation.parts"].startswith("domain a.test 50 ")
         await session(it, ip="198.51.100.1", spf=SpfVerdict(AuthStatus.SOFTFAIL, "a.test"))
         assert it.session.metadata["reputation.score"] == "100"
+
+
+async def test_autonomous_systems():
+    async with bench() as it:
+        there = {"metadata": {"geoip.asn": "64496"}}
+        await session(it, *["reject"] * 10, **there)
+        assert await known(it, ip="198.51.100.1") == 100
+        assert await known(it, ip="198.51.100.1", **there) == 88  # a quarter of what it lacks
+        assert it.session.metadata["reputation.parts"].startswith("as 64496 50 (")
+
+
+@pytest.mark.parametrize(
+    ("notes", "kind"),
+    [
+        ({"rspamd.action": "add header"}, "spam"),
+        ({"rspamd.action": "no action", "spamassassin.score": "5 of 5"}, "spam"),
+        ({"rspamd.action": "greylist", "spamassassin.score": "4.9 of 5"}, "accepted"),
+        ({"spamassassin.score": "much of it"}, "accepted"),
+        ({"spamassassin.score": "9"}, "accepted"),
+    ],
+)
+async def test_spam_that_is_taken(notes, kind):
+    async with bench() as it:
+        await it.connect("192.0.2.1")
+        await it.mail_from("a@a.test")
+        it.session.message.notes.update(notes)
+        await it.enqueue(CONTENT)
+        await it.disconnect()
+        assert [it.count("events", kind=each) for each in ("spam", "accepted")] == [
+            kind == "spam",
+            kind == "accepted",
+        ]
+
+
+async def test_complaints_and_what_operators_see():
+    async with bench() as it:
+        ask = it.plugin.answer_operator
+        words = {"address": "::ffff:192.0.2.1", "asn": "AS64496", "domain": "A.test", "login": "u"}
+        complaint = {"do": "complain", "id": "x", **words}
+        first = json.loads(await ask(complaint))
+        assert [row["subject"] for row in first] == [
+            "ip 192.0.2.1",
+            "net 192.0.2.0/24",
+            "as 64496",
+            "domain a.test",
+            "login u",
+        ]
+        assert {(row["score"], row["good"], row["bad"]) for row in first} == {(67, 0.0, 5.0)}
+        assert json.loads(await ask(complaint)) == first  # in another worker, say
+        assert json.loads(await ask({**complaint, "id": "y"}))[0]["bad"] == 10.0
+        assert json.loads(await ask({"do": "show", "login": "u"}))[0]["bad"] == 10.0
+        assert it.count("events", kind="complaint") == 2
+        for wrong in ({}, {"address": "x"}, {"asn": "x"}, {"domain": "a b"}):
+            with pytest.raises(PluginError, match="nobody"):
+                await ask({"do": "show", **wrong})
+
+
+async def test_two_who_write_at_once_count_each_event_once():
+    async with bench() as it:
+        history = History(it.plugin.tools.kv, it.plugin.tools.cache, DAY)
+        for number in range(50):
+            history.add(f"ip {number}", 1, 0)
+        now = it.clock.now()
+        await asyncio.gather(*(history.write_down(now) for _ in range(3)))
+        records = [await history.load(f"ip {number}") for number in range(50)]
+        assert {record.good for record in records} == {1.0}
 
 
 async def test_logins():

@@ -4,6 +4,8 @@ What happens is gathered in memory, and added up in the store every few seconds.
 add to the same subject at the same instant may lose what one of them adds: a score bears that.
 """
 
+import asyncio
+
 from elemta.plugins.builtin.reputation.record import Record, read_record
 from elemta.plugins.tools import Cache, Store
 
@@ -24,6 +26,7 @@ class History:
         self._cache = cache
         self._half_life = half_life
         self._waiting: dict[str, tuple[float, float]] = {}
+        self._writing = asyncio.Lock()
         self.lost = 0
 
     def find(self, subject: str) -> Record | None:
@@ -56,12 +59,16 @@ class History:
         Raises:
             PluginError: The store does not work; what is left is gathered still.
         """
-        while self._waiting:
-            subject, (good, bad) = next(iter(self._waiting.items()))
-            record = read_record(await self._kv.get(subject)).faded(now, self._half_life)
-            record = record.plus(good, bad)
-            await self._kv.set(subject, record.write(), ttl=LIVES * self._half_life)
-            self._cache.set(subject, record, BELIEVED)
-            more, worse = self._waiting.pop(subject)
-            if (more, worse) != (good, bad):  # while the store was asked
-                self._waiting[subject] = (more - good, worse - bad)
+        async with self._writing:  # an operator may have us write while we do
+            while self._waiting:
+                await self._write_one(next(iter(self._waiting)), now)
+
+    async def _write_one(self, subject: str, now: float) -> None:
+        good, bad = self._waiting[subject]
+        record = read_record(await self._kv.get(subject)).faded(now, self._half_life)
+        record = record.plus(good, bad)
+        await self._kv.set(subject, record.write(), ttl=LIVES * self._half_life)
+        self._cache.set(subject, record, BELIEVED)
+        more, worse = self._waiting.pop(subject)
+        if (more, worse) != (good, bad):  # while the store was asked
+            self._waiting[subject] = (more - good, worse - bad)

@@ -1,8 +1,8 @@
 """Remembers what has come of clients, networks, domains and logins, and gives them a score.
 
-From our own history alone: mail that was taken, refused, kept back or not authentic, wrong
-passwords, attacks. All of it fades. A domain is only known by mail for which SPF passes: nobody can
-harm or use the name of another.
+From our own history alone: mail that was taken, refused, kept back, called spam or not authentic,
+complaints, wrong passwords, attacks. All of it fades. A domain is only known by mail for which SPF
+passes: nobody can harm or use the name of another.
 
 Leaves behind: a `ReputationVerdict` as `reputation` in the notes of the session, `reputation.score`
 and `reputation.parts` in the metadata, `reputation` in the notes of a message with less than 100.
@@ -10,10 +10,9 @@ and `reputation.parts` in the metadata, `reputation` in the notes of a message w
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+import json
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import ip_network
 from typing import ClassVar
 
 from pydantic import BaseModel
@@ -34,13 +33,15 @@ from elemta.plugins import (
     SessionInfo,
 )
 from elemta.plugins.builtin._judging import Consequence, Words, act
-from elemta.plugins.builtin._known import REPUTATION
+from elemta.plugins.builtin._known import REPUTATION, is_called_spam
 from elemta.plugins.builtin.reputation.history import History
 from elemta.plugins.builtin.reputation.record import BEST, Part, Record, ReputationVerdict
 from elemta.plugins.builtin.reputation.settings import ReputationSettings
+from elemta.plugins.builtin.reputation.subjects import counts, named, places_of, system_of
 
 NOTE = "reputation"
 WRITE_EVERY = 3.0  # seconds: what a crash may cost
+COMPLAINT_KEPT = 600.0  # seconds for which the id of a complaint is remembered
 _PARTS = "reputation.parts"
 _UNDER_WAY = "reputation.message"
 _HEARD = "reputation.heard"
@@ -58,11 +59,13 @@ class _UnderWay:
         subjects: Who is behind it.
         is_read: It was about to go into the queue.
         is_unauthentic: SPF or DMARC fails.
+        is_spam: A scanner calls it spam.
     """
 
     subjects: tuple[str, ...]
     is_read: bool = False
     is_unauthentic: bool = False
+    is_spam: bool = False
 
 
 class Reputation(Plugin[ReputationSettings]):
@@ -72,7 +75,7 @@ class Reputation(Plugin[ReputationSettings]):
         name="reputation",
         version="1.0.0",
         description="Scores of clients, networks, domains and logins by what has come of them",
-        after=("iprev", "spf", "dkim", "arc", "dmarc"),
+        after=("geoip", "iprev", "spf", "dkim", "arc", "dmarc"),
         only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = ReputationSettings
@@ -136,10 +139,10 @@ class Reputation(Plugin[ReputationSettings]):
             return (f"login {session.username}",)
         if session.listener != "mta" or session.is_trusted or not session.client_ip:
             return ()
-        return self._places_of(session.client_ip)
+        return (*self._places_of(session.client_ip), *system_of(session))
 
     def _places_of(self, client: str) -> tuple[str, ...]:
-        return _places_of(client, self.settings.ipv4_prefix, self.settings.ipv6_prefix)
+        return places_of(client, self.settings.ipv4_prefix, self.settings.ipv6_prefix)
 
     def _find(self, subjects: tuple[str, ...]) -> list[Record] | None:
         found = [self._history.find(subject) for subject in subjects]
@@ -165,8 +168,7 @@ class Reputation(Plugin[ReputationSettings]):
             if record.at:
                 left = record.faded(now, settings.half_life)
                 score = left.score(settings.trust)
-                counts = score if not subject.startswith("net ") else (BEST + score) // 2
-                parts.append(Part(subject, score, counts, left.good, left.bad))
+                parts.append(Part(subject, score, counts(subject, score), left.good, left.bad))
         verdict = ReputationVerdict(tuple(parts))
         session = ctx.session
         session.notes[NOTE] = verdict
@@ -207,6 +209,7 @@ class Reputation(Plugin[ReputationSettings]):
             found = ctx.message.authentication
             checks = (found.spf, found.dmarc)
             under_way.is_read = True
+            under_way.is_spam = is_called_spam(ctx.message.notes)
             under_way.is_unauthentic = any(
                 check is not None and check.status is AuthStatus.FAIL for check in checks
             )
@@ -237,8 +240,11 @@ class Reputation(Plugin[ReputationSettings]):
             return
         if not _KEPT.isdisjoint(heard):
             self._add(subjects, 0, settings.suspicious, "suspicious")
-        elif under_way.is_unauthentic:
-            self._add(subjects, 0, settings.unauthentic, "unauthentic")
+        elif under_way.is_spam or under_way.is_unauthentic:
+            if under_way.is_spam:
+                self._add(subjects, 0, settings.spam, "spam")
+            if under_way.is_unauthentic:
+                self._add(subjects, 0, settings.unauthentic, "unauthentic")
         elif not refused:
             self._add(subjects, settings.accepted, 0, "accepted")
 
@@ -257,6 +263,35 @@ class Reputation(Plugin[ReputationSettings]):
         if good or bad:
             for subject in subjects:
                 self._history.add(subject, good, bad)
+
+    # ---- operators
+
+    async def answer_operator(self, words: Mapping[str, str]) -> str:
+        """Show what is known of somebody, or take note of a complaint; JSON.
+
+        Args:
+            words: "do" is "show" or "complain", "id" is of the complaint: all workers are told of
+                it, and the first takes note. The rest is who.
+
+        Raises:
+            PluginError: Nobody is named, or the store does not work.
+        """
+        settings, kv = self.settings, self.tools.kv
+        subjects = named(words, settings.ipv4_prefix, settings.ipv6_prefix)
+        if not subjects:
+            raise PluginError("nobody is named")
+        if words.get("do") == "complain":
+            place = f"complaint {words.get('id', '')}"[:100]
+            if await kv.increment(place, ttl=COMPLAINT_KEPT) == 1:
+                self._add(subjects, 0, settings.complaint, "complaint")
+                await self._history.write_down(self.tools.clock.now())
+        now = self.tools.clock.now()
+        rows = []
+        for subject in subjects:
+            left = (await self._history.load(subject)).faded(now, settings.half_life)
+            told = {"good": round(left.good, 3), "bad": round(left.bad, 3)}
+            rows.append({"subject": subject, "score": left.score(settings.trust), **told})
+        return json.dumps(rows)
 
     # ---- the store
 
@@ -284,13 +319,3 @@ class Reputation(Plugin[ReputationSettings]):
             self._trouble = trouble
             text = f"reputations cannot be kept: {trouble}"
             self.tools.log.warning(text)
-
-
-@lru_cache(4096)
-def _places_of(client: str, ipv4_prefix: int, ipv6_prefix: int) -> tuple[str, ...]:
-    """Give a client and its network as subjects."""
-    client = client.partition("%")[0].removeprefix("::ffff:")
-    if ":" not in client:
-        return f"ip {client}", f"net {ip_network((client, ipv4_prefix), strict=False)}"
-    nearest = ip_network((client, 64), strict=False)
-    return f"ip {nearest}", f"net {nearest.supernet(new_prefix=ipv6_prefix)}"

@@ -48,9 +48,11 @@ class Part:
     """One subject of a verdict.
 
     Attributes:
-        subject: "ip 192.0.2.1", "net 192.0.2.0/24", "domain example.org" or "login a@example.org".
+        subject: "ip 192.0.2.1", "net 192.0.2.0/24", "as 64496", "domain example.org" or
+            "login a@example.org".
         score: Its own, 0 to 100.
-        counts: What of it goes into the verdict: of a network half of what it lacks.
+        counts: What of it goes into the verdict: of a network half of what it lacks, of an
+            autonomous system a quarter.
         good, bad: How the score comes about.
     """
 

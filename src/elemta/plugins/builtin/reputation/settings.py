@@ -38,6 +38,15 @@ class ReputationSettings(Settings):
         description="What a message counts against that a plugin has put into quarantine, or "
         "thrown away.",
     )
+    spam: Weight = Field(
+        default=1.0,
+        description="What a message counts against that is taken though Rspamd or SpamAssassin "
+        "call it spam.",
+    )
+    complaint: Weight = Field(
+        default=5.0,
+        description="What it counts against when somebody complains: `elemta reputation complain`.",
+    )
     unauthentic: Weight = Field(
         default=1.0, description="What a message counts against for which SPF or DMARC fails."
     )
