@@ -12,7 +12,6 @@ MAY_BE_ISOLATED = {
     "content",
     "geoip",
     "greylist",
-    "rate-limiter",  # says so itself, for want of rates
     "rspamd",
     "spamassassin",
 }

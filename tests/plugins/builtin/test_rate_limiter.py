@@ -1,6 +1,5 @@
 """What is counted, for whom, and what those are told who want more."""
 
-import dataclasses
 import json
 import timeit
 
@@ -15,7 +14,6 @@ from elemta.plugins.builtin._valkey import FAILURES
 from elemta.plugins.builtin.rate_limiter import RateLimiter
 from elemta.plugins.builtin.rate_limiter.named import complete
 from elemta.plugins.builtin.rate_limiter.settings import RateLimiterSettings
-from elemta.plugins.tools import NoRates
 from elemta.testing import PluginBench
 
 MESSAGE = b"Subject: x\r\n\r\n" + b"x" * 986 + b"\r\n"
@@ -311,13 +309,6 @@ async def test_what_is_short_for_limits():
 def test_what_is_no_limit(settings, problem):
     with pytest.raises(ValidationError, match=problem):
         RateLimiterSettings.model_validate({"limits": [limit(**settings)]})
-
-
-async def test_it_works_in_the_worker_only():
-    plugin = bench(limit()).plugin
-    plugin.tools = dataclasses.replace(plugin.tools, rates=NoRates())
-    with pytest.raises(PluginError, match="not lent"):
-        await plugin.setup()
 
 
 def test_names_are_for_one_limit_each():

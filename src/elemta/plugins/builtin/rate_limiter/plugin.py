@@ -36,7 +36,6 @@ from elemta.plugins.builtin.rate_limiter.named import complete
 from elemta.plugins.builtin.rate_limiter.refusals import refuse, refuse_without_store
 from elemta.plugins.builtin.rate_limiter.settings import RateLimiterSettings
 from elemta.plugins.builtin.rate_limiter.shared import SharedRates
-from elemta.plugins.tools import NOT_LENT, NoRates
 
 NOTE = "rate-limiter"
 Answer = Result | Awaitable[Result | None] | None
@@ -79,14 +78,13 @@ class RateLimiter(Plugin[RateLimiterSettings]):
         version="1.0.0",
         description="How much anybody may do: connections, messages, recipients, octets",
         after=("geoip",),
+        only_in_worker=True,
     )
     Settings: ClassVar[type[BaseModel]] = RateLimiterSettings
 
     async def setup(self) -> None:
         """Make the limits; nothing is connected yet."""
         settings, tools = self.settings, self.tools
-        if isinstance(tools.rates, NoRates):
-            raise PluginError(NOT_LENT)
         reads = readers(settings.ipv4_prefix, settings.ipv6_prefix)
         self._limits = [Limit(each, reads, settings.nodes) for each in settings.all_limits]
         self._asked = {
