@@ -113,6 +113,18 @@ async def test_scores():
     assert (await ask("\r\nbee ant", *rules)).action is Action.CONTINUE
 
 
+async def test_texts_have_facts_in_them():
+    bee = {"id": "b", "keywords": ["bee"], "action": "defer", "text": "{id}: no bees, {sender}"}
+    ant = {"id": "a", "keywords": ["ant"], "action": "reject", "text": "No ants: {{{size}}}"}
+    assert (
+        str((await ask("\r\nbee", bee, ant)).reply) == "451 4.7.1 b: no bees, sender@example.test"
+    )
+    assert str((await ask("\r\nbee ant", bee, ant)).reply) == "550 5.7.1 No ants: {9}"
+    other = {"id": "c", "keywords": ["bee"], "score": 9}
+    answer = await ask("\r\nbee", bee, other, reject_score=9)
+    assert str(answer.reply) == "550 5.7.1 The message is not taken for its content"
+
+
 async def test_neither_logs_nor_notes_have_the_content():
     async with PluginBench(Content, {"rules": [WORD]}) as it:
         await it.mail_from()
@@ -186,6 +198,8 @@ async def test_without_rules_nothing_is_looked_at():
         ([{**WORD, "action": "score"}], "neither an action nor a score"),
         ([{**WORD, "keywords": ["\u200b "]}], "nothing is left"),
         ([WORD, WORD], "two rules are called word"),
+        ([{**WORD, "action": "tag", "text": "x"}], "its text is for nobody"),
+        ([{**WORD, "text": "{recipient}"}], "recipient is not known at filter"),
         ([{**WORD, "id": "a b"}], "pattern"),
     ],
 )

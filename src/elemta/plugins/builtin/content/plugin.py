@@ -12,6 +12,7 @@ from elemta.plugins.builtin.content.settings import ContentSettings
 
 HEADER = "X-Content-Rules"
 _ORDER = ("continue", "score", "tag", "quarantine", "defer", "reject")
+_TEXT = "The message is not taken for its content"
 _LIST_LIMIT = 500  # characters of names
 
 
@@ -64,7 +65,9 @@ class Content(Plugin[ContentSettings]):
                 actions.append(action)
                 notes.append(f"{what}: {why}")
         worst = max(actions, key=_ORDER.index)
-        return _answer(worst, ", ".join(shown)[:_LIST_LIMIT], "; ".join(notes))
+        text = next((rule for rule in found if rule.text and rule.action == worst), None)
+        said = text.template.fill(ctx, {"id": text.id}).strip() if text is not None else ""
+        return _answer(worst, said or _TEXT, ", ".join(shown)[:_LIST_LIMIT], "; ".join(notes))
 
     def _by_score(self, score: float) -> str:
         told = self.settings
@@ -85,12 +88,12 @@ def _leave(ctx: MessageContext, facts: Mapping[str, str]) -> None:
         ctx.message.notes[name] = value
 
 
-def _answer(action: str, shown: str, note: str) -> Result | None:
+def _answer(action: str, text: str, shown: str, note: str) -> Result | None:
     """Give the answer of the hook; what is shown to recipients has no word of the content."""
     if action == "reject":
-        return Result.reject("The message is not taken for its content", note=note)
+        return Result.reject(text, note=note)
     if action == "defer":
-        return Result.defer("The message is not taken for its content", note=note)
+        return Result.defer(text, note=note)
     tag = ReplaceHeader(HEADER, shown)
     if action == "quarantine":
         return Result.quarantine(note=note, edits=(tag,))

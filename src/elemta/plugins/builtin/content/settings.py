@@ -1,5 +1,6 @@
 """The settings of `content`, and its rules."""
 
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -7,6 +8,8 @@ from pydantic import AfterValidator, Field, model_validator
 from elemta.plugins import Settings
 from elemta.plugins.builtin._mime import InspectionSettings
 from elemta.plugins.builtin.content.text import fold
+from elemta.plugins.builtin.rules.expressions.facts import Moment
+from elemta.plugins.builtin.rules.expressions.templates import Template
 from elemta.plugins.builtin.rules.lists.matching import compile_pattern
 
 MAX_RULES = 500
@@ -61,6 +64,13 @@ class Rule(Settings):
         description="What becomes of a message that matches; `score` leaves that to the scores.",
     )
 
+    text: str = Field(
+        default="",
+        max_length=300,
+        description="What the client is told, for `reject` and `defer`; `{sender}` stands for the "
+        "fact, as in texts of [rules](rules.md), `{id}` for the name.",
+    )
+
     @model_validator(mode="after")
     def _has_something(self) -> Self:
         if bool(self.keywords) == bool(self.pattern):
@@ -69,7 +79,15 @@ class Rule(Settings):
             raise ValueError(f"rule {self.id} looks at nothing")
         if self.action == "score" and not self.score:
             raise ValueError(f"rule {self.id} has neither an action nor a score")
+        if self.text and self.action not in {"reject", "defer"}:
+            raise ValueError(f"rule {self.id} refuses nothing, so its text is for nobody")
+        _ = self.template  # what is wrong with it is told now
         return self
+
+    @cached_property
+    def template(self) -> Template:
+        """What the client is told."""
+        return Template(self.text, Moment.FILTER, ("id",))
 
 
 class ContentSettings(InspectionSettings):
