@@ -238,7 +238,7 @@ class TestRefusals:
         with run_web(tmp_path) as web:
             status, body = web.get("/metrics", Accept="text/fail")
             assert (status, body) == (500, '{"error":"internal server error"}')
-            web.wait_for(lambda: b"told to fail" in web.log.read_bytes())
+            web.wait_for(lambda: web.log.read_bytes().endswith(b"\n"))
             event = json.loads(web.log.read_text())
             assert event["event_type"] == "internal_error"
             assert "RuntimeError: told to fail" in event["error"]
