@@ -8,22 +8,20 @@ remembered.
 
 import argparse
 import contextlib
-import statistics
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import machine
 from bench.auth import Bench
 from bench.load import find_tool
 from bench.loopback import HOST, await_port, free_port, give_back
 from bench.options import Case, Mode
 from bench.peers import Elemta
-from bench.processes import BenchError, end, interrupt_once, start
+from bench.processes import end, start
 from bench.profiler import unwatched
-from bench.run import Run, Stand, measure, pilot
-from bench.spool import open_spool, temporary_folder
+from bench.run import Stand
+from bench.spool import open_spool
+from bench.turns import Medians, report, take_turns
 
 SIZES = (1024, 10240)
 _SOA = "$TTL 3600\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n"
@@ -112,16 +110,12 @@ def _write_signed(folder: Path, size: int) -> tuple[Bench, Path]:
 def main() -> int:
     """Measure kept connections without and with the checks, in turn."""
     given = _parser().parse_args()
-    interrupt_once()
-    print(f"{time.strftime('%Y-%m-%d %H:%M')}, {machine.describe()}", flush=True)
-    try:
-        with temporary_folder(given.dir) as folder:
-            for size in given.sizes:
-                _compare(folder, size, given.runs, given.seconds)
-    except BenchError as error:
-        print(f"FAILED: {error}", flush=True)
-        return 1
-    return 0
+
+    def compare(folder: Path) -> None:
+        for size in given.sizes:
+            _compare(folder, size, given.runs, given.seconds)
+
+    return report(given.dir, compare)
 
 
 def _compare(folder: Path, size: int, runs: int, seconds: float) -> None:
@@ -135,31 +129,16 @@ def _compare(folder: Path, size: int, runs: int, seconds: float) -> None:
             peers = [Elemta(1), Elemta(1, more=_CHECKS.format(host=HOST, port=port))]
             for content in (None, file):
                 case = Case(Mode.ACCEPT, size, keep=True, sessions=50, content=content)
-                counts = [int(seconds * pilot(stand, peer, case)) for peer in peers]
-                made = [
-                    _measure(stand, peer, case, count)
-                    for _ in range(runs)
-                    for peer, count in zip(peers, counts, strict=True)
-                ]
-                _tell(case, made[0::2], made[1::2])
+                _tell(case, *take_turns(stand, peers, case, runs, seconds))
     finally:
         spool.close()
 
 
-def _measure(stand: Stand, peer: Elemta, case: Case, count: int) -> Run:
-    run = measure(stand, peer, case, count)
-    if run.problem:
-        raise BenchError(run.problem)
-    return run
-
-
-def _tell(case: Case, plain: list[Run], checked: list[Run]) -> None:
-    rates = [statistics.median(run.rate for run in runs) for runs in (plain, checked)]
-    costs = [statistics.median(run.cpu_per_1000 for run in runs) for runs in (plain, checked)]
+def _tell(case: Case, plain: Medians, checked: Medians) -> None:
     print(
-        f"{case}, {'signed' if case.content else 'unsigned'}: {rates[0]:,.0f}/s without checks, "
-        f"{rates[1]:,.0f}/s with them ({100 * rates[1] / rates[0]:.0f} %, target: 40), "
-        f"{costs[1] / costs[0]:.2f} times the CPU",
+        f"{case}, {'signed' if case.content else 'unsigned'}: {plain.rate:,.0f}/s without checks, "
+        f"{checked.rate:,.0f}/s with them ({100 * checked.rate / plain.rate:.0f} %, target: 40), "
+        f"{checked.cpu / plain.cpu:.2f} times the CPU",
         flush=True,
     )
 

@@ -19,15 +19,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import machine
 from bench.auth import Bench
 from bench.load import find_tool
 from bench.loopback import HOST, free_port, give_back
 from bench.options import Case, Mode
 from bench.peers import Elemta, Server
-from bench.processes import BenchError, interrupt_once, start, stop
+from bench.processes import BenchError, start, stop
 from bench.run import Run, Stand, measure, pilot
-from bench.spool import open_spool, temporary_folder
+from bench.spool import open_spool
+from bench.turns import report, usable
 
 SIZES = (10_240, 102_400)
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -176,15 +176,8 @@ def running_rspamd(folder: Path) -> Iterator[Scanner]:
 def main() -> int:
     """Measure kept connections without scanners, with each of them, and with both."""
     given = _parser().parse_args()
-    interrupt_once()
-    print(f"{time.strftime('%Y-%m-%d %H:%M')}, {machine.describe()}", flush=True)
-    try:
-        with temporary_folder(given.dir) as folder:
-            _compare(folder, given.sizes, given.runs, given.seconds)
-    except BenchError as error:
-        print(f"FAILED: {error}", flush=True)
-        return 1
-    return 0
+    sizes, runs, seconds = given.sizes, given.runs, given.seconds
+    return report(given.dir, lambda folder: _compare(folder, sizes, runs, seconds))
 
 
 def _compare(folder: Path, sizes: Sequence[int], runs: int, seconds: float) -> None:
@@ -212,9 +205,7 @@ def _measure(
     count = max(50, int(seconds * pilot(stand, peer, case)))
     rates, cores = [], []
     for _ in range(runs):
-        run = measure(stand, peer, case, count)
-        if run.problem:
-            raise BenchError(run.problem)
+        run = usable(measure(stand, peer, case, count))
         rates.append(run.rate)
         cores.append({"Elemta": run.cpu / run.took} | watch.cores)
     taken = {name: statistics.median(each[name] for each in cores) for name in cores[0]}

@@ -6,24 +6,22 @@ clear, or encrypts them on the way. What is compared is thus Elemta's side alone
 
 import argparse
 import contextlib
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from bench import machine
 from bench.load import find_tool
 from bench.loopback import HOST, await_banner, free_port, give_back
 from bench.options import Case, Mode
 from bench.peers import Elemta, Place, Server
 from bench.peers.elemta import command
-from bench.processes import BenchError, end, interrupt_once, start
+from bench.processes import end, start
 from bench.profiler import unwatched
-from bench.run import Run, Stand, measure, pilot
-from bench.spool import open_spool, temporary_folder
+from bench.run import Stand
+from bench.spool import open_spool
+from bench.turns import Medians, report, take_turns
 
 _PROXY = """\
 global
@@ -93,15 +91,7 @@ def _proxy(folder: Path, port: int, behind: int, how: str) -> Iterator[None]:
 def main() -> int:
     """Measure kept connections in clear and under TLS in turn."""
     given = _parser().parse_args()
-    interrupt_once()
-    print(f"{time.strftime('%Y-%m-%d %H:%M')}, {machine.describe()}", flush=True)
-    try:
-        with temporary_folder(given.dir) as folder:
-            _compare(folder, given.runs, given.seconds)
-    except BenchError as error:
-        print(f"FAILED: {error}", flush=True)
-        return 1
-    return 0
+    return report(given.dir, lambda folder: _compare(folder, given.runs, given.seconds))
 
 
 def _compare(folder: Path, runs: int, seconds: float) -> None:
@@ -114,31 +104,16 @@ def _compare(folder: Path, runs: int, seconds: float) -> None:
         stand = Stand(folder, spool, unwatched)
         for size in (1024, 10240):
             case = Case(Mode.ACCEPT, size, keep=True, sessions=50)
-            counts = [int(seconds * pilot(stand, peer, case)) for peer in peers]
-            made = [
-                _measure(stand, peer, case, count)
-                for _ in range(runs)
-                for peer, count in zip(peers, counts, strict=True)
-            ]
-            _tell(case, made[0::2], made[1::2])
+            _tell(case, *take_turns(stand, peers, case, runs, seconds))
     finally:
         spool.close()
 
 
-def _measure(stand: Stand, peer: Proxied, case: Case, count: int) -> Run:
-    run = measure(stand, peer, case, count)
-    if run.problem:
-        raise BenchError(run.problem)
-    print(f"{case}, {peer.name}: {run.rate:,.0f}/s, {run.cpu_per_1000:.3f} CPU s/1,000", flush=True)
-    return run
-
-
-def _tell(case: Case, clear: list[Run], encrypted: list[Run]) -> None:
-    rates = [statistics.median(run.rate for run in runs) for runs in (clear, encrypted)]
-    costs = [statistics.median(run.cpu_per_1000 for run in runs) for runs in (clear, encrypted)]
+def _tell(case: Case, clear: Medians, encrypted: Medians) -> None:
     print(
-        f"{case}: TLS keeps {100 * rates[1] / rates[0]:.0f} % of the rate, "
-        f"and takes {costs[1] / costs[0]:.2f} times the CPU",
+        f"{case}: {clear.rate:,.0f}/s in clear, {encrypted.rate:,.0f}/s with TLS 1.3, which keeps "
+        f"{100 * encrypted.rate / clear.rate:.0f} % of the rate, "
+        f"and takes {encrypted.cpu / clear.cpu:.2f} times the CPU",
         flush=True,
     )
 
