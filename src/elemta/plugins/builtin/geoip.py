@@ -9,20 +9,18 @@ metadata of a session.
 
 import asyncio
 import contextlib
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 
-from elemta.mail.duration import parse_duration
 from elemta.net.tasks import spawn
 from elemta.plugins import ConnectionContext, Metadata, Plugin, Settings
 from elemta.plugins.builtin._geoip import GeoDatabase, read_asn, read_country
 from elemta.plugins.builtin._known import ASN, COUNTRY
+from elemta.plugins.builtin._values import Seconds
 
 NETWORK = "geoip.network"
 KNOWN_FOR = 600.0  # seconds for which a worker does not look an address up again
-
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
 
 
 class GeoipSettings(Settings):

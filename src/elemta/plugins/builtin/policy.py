@@ -5,9 +5,9 @@ Limits hold for the whole node, whatever the number of workers. Domains are comp
 """
 
 from ipaddress import ip_network
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from elemta.mail.rate import Rate
 from elemta.plugins import (
@@ -18,13 +18,11 @@ from elemta.plugins import (
     RecipientContext,
     Result,
     Settings,
-    parse_domain,
 )
 from elemta.plugins.builtin._known import reputation_of
+from elemta.plugins.builtin._values import Domain
 
 MINUTE = 60.0
-
-Domain = Annotated[str, AfterValidator(parse_domain)]
 
 
 class PolicySettings(Settings):

@@ -2,8 +2,9 @@
 
 import pytest
 
+from elemta.net.addresses import network_of
 from elemta.plugins import parse_address
-from elemta.plugins.builtin.greylist.triplets import network_of, steady, triplet_of
+from elemta.plugins.builtin.greylist.triplets import steady, triplet_of
 
 
 @pytest.mark.parametrize(

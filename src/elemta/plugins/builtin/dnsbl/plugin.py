@@ -12,13 +12,13 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Sequence
 from functools import partial
-from ipaddress import ip_address
 from typing import ClassVar, NamedTuple
 
 from pydantic import BaseModel
 
 from elemta.mail.errors import AddressError, LookupFailed
 from elemta.mailauth.resolving import Answer as DnsAnswer
+from elemta.net.addresses import membership
 from elemta.net.tasks import spawn
 from elemta.plugins import (
     ConnectionContext,
@@ -74,6 +74,7 @@ class Dnsbl(Plugin[DnsblSettings]):
             Zone(place, settings, tools.clock, self._tell)
             for place, settings in enumerate(self.settings.lists)
         ]
+        self._is_among = membership(self.settings.networks)
         self._refusals = Refusals(self.settings, self._zones, tools.dns)
         kinds = {each.kind for each in self.settings.lists}
         self._has_names = not kinds.isdisjoint({"helo", "sender"})
@@ -135,10 +136,7 @@ class Dnsbl(Plugin[DnsblSettings]):
         settings = self.settings
         if not session.client_ip or not settings.concern(session):
             return False
-        if not settings.networks:
-            return True
-        client = ip_address(session.client_ip.partition("%")[0])
-        return not any(client in network for network in settings.networks)
+        return not (settings.networks and self._is_among(session.client_ip))
 
     def _judge(self, ctx: ConnectionContext, kinds: Sequence[str]) -> Answer:
         """Give the answer at once where all answers are known."""

@@ -1,20 +1,17 @@
 """What an operator can tell of lists, and what is done about who is listed."""
 
-from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, SecretStr, field_validator
 
-from elemta.mail.duration import parse_duration
 from elemta.plugins import Settings, parse_domain
 from elemta.plugins.builtin._judging import Consequence, JudgingSettings
+from elemta.plugins.builtin._values import Domain, Networks, Seconds
 from elemta.plugins.builtin.dnsbl.codes import parse_codes
 from elemta.plugins.builtin.rules.expressions.facts import Moment
 from elemta.plugins.builtin.rules.expressions.templates import Template
 
 OWN = ("what", "zone")  # what texts may name beside facts
-
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
 
 
 def _check_codes(text: str) -> str:
@@ -25,9 +22,7 @@ def _check_codes(text: str) -> str:
 class ListSettings(Settings):
     """One list."""
 
-    zone: Annotated[str, AfterValidator(parse_domain)] = Field(
-        description="Under which name it is asked; replies and the log show it."
-    )
+    zone: Domain = Field(description="Under which name it is asked; replies and the log show it.")
     kind: Literal["client", "helo", "sender", "url"] = Field(
         default="client",
         description="What it lists: addresses of clients, what they call themselves, domains of "
@@ -114,7 +109,7 @@ class DnsblSettings(JudgingSettings):
         description="Domains of a message that lists of the kind `url` are asked about; of more of "
         "them those at both its ends.",
     )
-    networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+    networks: Networks = Field(
         default=(), description="Networks of clients that nobody is asked about."
     )
     limit: Seconds = Field(

@@ -9,13 +9,13 @@ Leaves behind: `greylist` in the notes of a message that the store was asked abo
 
 import math
 from collections.abc import Awaitable
-from ipaddress import ip_address
 from typing import ClassVar
 
 from pydantic import BaseModel
 
 from elemta.mail.errors import PluginError
 from elemta.mailauth import AuthStatus
+from elemta.net.addresses import membership, network_of
 from elemta.plugins import (
     Address,
     EnvelopeContext,
@@ -29,7 +29,7 @@ from elemta.plugins import (
 from elemta.plugins.builtin._valkey import Valkey
 from elemta.plugins.builtin.greylist.settings import GreylistSettings
 from elemta.plugins.builtin.greylist.stores import Found, NodeRecords, Records, Seen, SharedRecords
-from elemta.plugins.builtin.greylist.triplets import network_of, steady, triplet_of
+from elemta.plugins.builtin.greylist.triplets import steady, triplet_of
 
 KNOWN_FOR = 3600.0  # seconds for which a worker does not ask again for whom it knows
 _NOTE = "greylist"
@@ -56,6 +56,7 @@ class Greylist(Plugin[GreylistSettings]):
         if settings.store == "valkey":
             self._valkey = await Valkey.open(settings.valkey, self.tools.clock, self._tell)
             self._records = SharedRecords(self._valkey, settings)
+        self._is_among = membership(settings.networks)
         self._new = Rate(settings.max_new, settings.window)
         self._known_for = min(KNOWN_FOR, settings.expiry)
 
@@ -113,10 +114,8 @@ class Greylist(Plugin[GreylistSettings]):
     def _is_good(self, ctx: EnvelopeContext) -> bool:
         """Whether the client or the sender is known not to send spam."""
         settings = self.settings
-        if settings.networks:
-            client = ip_address(ctx.session.client_ip.partition("%")[0])
-            if any(client in network for network in settings.networks):
-                return True
+        if settings.networks and self._is_among(ctx.session.client_ip):
+            return True
         good = settings.good_senders
         return bool(good) and any(_is_below(domain, good) for domain in _vouched(ctx))
 

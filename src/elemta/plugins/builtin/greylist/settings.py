@@ -1,16 +1,12 @@
 """What an operator can tell the greylist."""
 
-from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from elemta.mail.duration import parse_duration
 from elemta.plugins import Settings, parse_domain
 from elemta.plugins.builtin._valkey import ValkeySettings
-
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
-Domain = Annotated[str, AfterValidator(parse_domain)]
+from elemta.plugins.builtin._values import Domain, Networks, Seconds
 
 
 def _check_recipient(text: str) -> str:
@@ -63,9 +59,7 @@ class GreylistSettings(Settings):
         description="Domains, with all below them, whose mail does not wait where SPF passes for "
         'them; with `stage = "data"` also where they have signed it (DKIM), or DMARC passes.',
     )
-    networks: tuple[IPv4Network | IPv6Network, ...] = Field(
-        default=(), description="Networks of clients that do not wait."
-    )
+    networks: Networks = Field(default=(), description="Networks of clients that do not wait.")
     recipients: tuple[Recipient, ...] = Field(
         default=("postmaster@",),
         description='Whose mail does not wait: "user@example.test", "user@" of all domains, or '

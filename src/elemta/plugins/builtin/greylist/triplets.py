@@ -1,5 +1,7 @@
 """What makes two attempts the same: network, sender and recipient, in a form that stays.
 
+Of a client its network counts: big senders try again from another address of theirs.
+
 Mailing lists and servers that sign bounce addresses write another sender for each message, or for
 each attempt (VERP, BATV, SRS). What changes in it is left out.
 """
@@ -7,27 +9,16 @@ each attempt (VERP, BATV, SRS). What changes in it is left out.
 import re
 from functools import lru_cache
 from hashlib import blake2b
-from ipaddress import ip_address, ip_network
 
 from elemta.plugins import Address
 
-_KNOWN = 16_384  # networks and senders that need not be worked out again, about 4 MB
+_KNOWN = 16_384  # senders that need not be worked out again, about 3 MB
 
 _BATV = re.compile(r"(?:ms)?prvs\d?=[^=/]*[=/]")  # prvs=TAG=user, draft-levine-smtp-batv §3
 _SRS = re.compile(r"srs[01][=+-].*", re.DOTALL)
 _EXTENSION = re.compile(r"(?<=.)\+.*", re.DOTALL)
 _VERP = re.compile(r"[^-+.=_]*=.*", re.DOTALL)  # bounce-17-user=example.test
 _VARYING = re.compile(r"(?<![^\W_])(?=[a-z]*[0-9])[0-9a-f]{8,}(?![^\W_])|[0-9]+")
-
-
-@lru_cache(_KNOWN)
-def network_of(client: str, ipv4_prefix: int, ipv6_prefix: int) -> str:
-    """Give the network of a client: big senders try again from another address of theirs."""
-    address = ip_address(client.partition("%")[0])
-    if address.version == 6 and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    prefix = ipv4_prefix if address.version == 4 else ipv6_prefix
-    return str(ip_network((address, prefix), strict=False))
 
 
 @lru_cache(_KNOWN)

@@ -4,13 +4,12 @@ import re
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from elemta.mail.address import parse_domain
-from elemta.mail.errors import AddressError
 from elemta.mail.rate import Rate, parse_rate
 from elemta.plugins import Settings
 from elemta.plugins.builtin._valkey import ValkeySettings
+from elemta.plugins.builtin._values import Domain, Networks
 from elemta.plugins.builtin.rules.expressions.facts import Moment
 from elemta.plugins.builtin.rules.expressions.templates import Template
 
@@ -69,15 +68,7 @@ def parse_any_rate(value: object) -> Rate:
     return rate
 
 
-def _read_domain(value: object) -> str:
-    try:
-        return parse_domain(value if isinstance(value, str) else "")
-    except AddressError as error:
-        raise ValueError(f"a domain is expected: {error}") from None
-
-
 RateText = Annotated[str, BeforeValidator(_read_rate)]
-Domain = Annotated[str, BeforeValidator(_read_domain)]
 
 
 class LimitSettings(BaseModel):
@@ -188,7 +179,7 @@ class RateLimiterSettings(Settings):
         description='Short for a limit "domain_rate" of so many messages of a sender\'s domain '
         "each hour; 0 is none.",
     )
-    exempt_networks: tuple[IPvAnyNetwork, ...] = Field(
+    exempt_networks: Networks = Field(
         default=(), description="Clients for whom nothing is counted."
     )
     exempt_logins: tuple[str, ...] = Field(

@@ -2,12 +2,11 @@
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from elemta.mail.duration import parse_duration
 from elemta.plugins import Settings
+from elemta.plugins.builtin._values import Seconds
 
-Seconds = Annotated[float, BeforeValidator(parse_duration)]
 Weight = Annotated[float, Field(ge=0, le=1000)]
 Score = Annotated[int, Field(ge=0, le=100)]
 
