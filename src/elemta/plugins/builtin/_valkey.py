@@ -15,7 +15,7 @@ import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -136,7 +136,7 @@ class Valkey:
     @classmethod
     async def open(
         cls, settings: ValkeySettings, clock: Clock, tell: Callable[[str], None]
-    ) -> Self:
+    ) -> "Valkey":
         """Give the client of a store; nothing is connected before the first call.
 
         Args:
@@ -157,7 +157,7 @@ class Valkey:
             client = _make_client(package, settings)
             found = cls._opened.setdefault(key, cls(key, client, settings.timeout, clock))
         found._tellers.append(tell)  # noqa: SLF001 - of this class
-        return found  # type: ignore[return-value]
+        return found
 
     async def close(self, tell: Callable[[str], None]) -> None:
         """Take leave; the last one closes the connections. Idempotent."""

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 from elemta.mail.reply import clean_text
 from elemta.plugins.builtin.rules.expressions.facts import FACTS, Moment, Read, check_fact
@@ -13,7 +12,7 @@ MAX_FACT = 100  # characters of a fact that are shown
 MAX_OWN = 255  # of what is not a fact: a domain, say, in a link
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-_Fill = Callable[[Any, Mapping[str, str]], str]
+_Fill = Callable[[object, Mapping[str, str]], str]
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -47,7 +46,7 @@ class Template:
                 self._parts.append(partial(_fact, FACTS[check_fact(name, moment)].read))
         self._parts.append(text[at:])
 
-    def fill(self, ctx: Any, own: Mapping[str, str] = _NOTHING) -> str:  # noqa: ANN401 - any context
+    def fill(self, ctx: object, own: Mapping[str, str] = _NOTHING) -> str:
         """Give the text; what others have said is cleaned and cut."""
         return "".join(part if isinstance(part, str) else part(ctx, own) for part in self._parts)
 
