@@ -32,7 +32,8 @@ class Begun(Generic[T]):
                 else:
                     waiting_for = coroutine.send(given)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            value: T = end.value
+            return value
 
 
 def begin(coroutine: Coroutine[Any, Any, T]) -> tuple[T] | Begun[T]:
