@@ -2,8 +2,8 @@
 
 Whatever has gathered while the last commit was under way shares the next one, and with it the
 price of making it durable. All who wait learn of it by one call into their loop. What has
-gathered by then is handed over once a turn of the loop has brought nothing more, or `PATIENCE` is
-at its end: the busier the loop, the fewer and larger the commits.
+gathered by then is handed over once a turn of the loop has brought nothing more, or it is `ENOUGH`,
+or `PATIENCE` is at its end: the busier the loop, the fewer and larger the commits.
 
 When a commit fails, everything in it is taken back. What can be refused is refused at once;
 settlements cannot, they say what has happened to mail. They are tried again by themselves,
@@ -52,6 +52,7 @@ LONG_LOG = 4 * CHECKPOINT_PAGES  # then it should begin anew
 MAX_LOG = 32 * CHECKPOINT_PAGES  # 256 MiB, which nobody should meet
 _STUCK = "cannot be copied"
 PATIENCE = 0.004  # seconds that a commit is put off while each turn of the loop brings more for it
+ENOUGH = 16  # works: with so many, waiting gains less than it costs those who wait
 _FIRST_DELAY = 0.1
 _LAST_DELAY = 5.0
 
@@ -173,7 +174,7 @@ class Writer:
     def _gather(self, count: int, until: float) -> None:
         """Hand over what has gathered, once a turn of the loop has brought nothing more."""
         loop, gathered = self._loop, len(self._gathered)
-        if loop is not None and gathered > count and loop.time() < until:
+        if loop is not None and count < gathered < ENOUGH and loop.time() < until:
             loop.call_soon(self._gather, gathered, until)
         else:
             self._hand_over()
