@@ -58,8 +58,8 @@ class VerifyingSettings(JudgingSettings):
         default=20.0,
         gt=0,
         le=300,
-        description="Seconds that keys may take; signatures whose keys have not come then count as a "
-        "temperror.",
+        description="Seconds that keys may take; signatures whose keys have not come then count as "
+        "a temperror.",
     )
 
 
