@@ -159,10 +159,11 @@ def test_probes_are_counted(post):
     assert 'result="ok"' in post.get("/metrics")[1]
 
 
-def test_rspamd_is_told_of_tls(tmp_path, rspamd):
+def test_rspamd_is_told_of_tls_the_user_and_its_settings(tmp_path, rspamd):
     authority = Authority(tmp_path)
     authority.issue("localhost")
-    table = f'servers = ["{rspamd.address}"]\n[tls]\n'
+    table = f'servers = ["{rspamd.address}"]\nuser_from = "recipient"\n'
+    table += '[plugins.rspamd.settings_ids]\nmta = "inbound"\n[tls]\n'
     table += f'certificate = "{tmp_path}/certificate.pem"\nkey = "{tmp_path}/certificate.key"\n'
     with server(tmp_path, rspamd=table) as elemta:
         context = ssl.create_default_context(cafile=str(authority.file))
@@ -172,7 +173,8 @@ def test_rspamd_is_told_of_tls(tmp_path, rspamd):
             version, cipher = client.sock.version(), client.sock.cipher()[0]
         (found,) = elemta.wait_mail("b")
         facts = found.replace(b"\r\n ", b" ").decode()
-        assert f" tls={version} cipher={cipher} " in facts
+        told = f" settings=inbound for=b@example.test tls={version} cipher={cipher} "
+        assert told in facts
 
 
 def test_spamassassin(tmp_path):
@@ -238,6 +240,7 @@ def test_a_scanner_dies_and_comes_back_after_the_queue(tmp_path):
 def test_what_cannot_be_scanned_in_time_is_kept_and_nobody_is_told(tmp_path):
     """Not even where notifications go to whoever is named as the sender."""
     table = f'servers = ["127.0.0.1:{free_port()}"]\nwhere = "queue"\nprobe_every = 0\n'
+    table += 'on_failure = "reject"\n[plugins.clamav.listeners.mta]\non_failure = "defer"\n'
     rest = REST.replace("[queue]", '[queue]\nmax_age = "1s"\nbounce_unverified = "send"\n')
     rest = rest.replace("[queue]", "[queue]\ndelay_warnings = []\n")
     tables = f"[plugins.clamav]\n{table}"

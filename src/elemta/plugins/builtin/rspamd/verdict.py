@@ -41,7 +41,6 @@ class Verdict(msgspec.Struct):
         subject: What takes the place of the subject, for "rewrite subject".
         milter: Header edits.
         dkim_signatures: Fields for signatures that it has made.
-        is_skipped: It has not looked at the message, and says so.
     """
 
     action: str
@@ -52,7 +51,6 @@ class Verdict(msgspec.Struct):
     subject: str = ""
     milter: Milter = msgspec.field(default_factory=Milter)
     dkim_signatures: str | list[str] = msgspec.field(name="dkim-signature", default="")
-    is_skipped: bool = False
 
     @property
     def smtp_message(self) -> str:
