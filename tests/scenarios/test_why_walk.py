@@ -184,6 +184,22 @@ def test_a_refusal_is_found_by_what_the_client_was_told(request, rule):
     assert summarise(why).endswith(f" because {RULES[rule]}.")
 
 
+TOLD_OF = ("connection_refused", "auth_failed", "limit_reached", "security_event")
+
+
+@pytest.mark.parametrize("name", TOLD_OF)
+def test_events_of_refusals_name_their_record(walked, name):
+    site, _ = walked
+    events = site.server.events(name)
+    if name == "limit_reached":  # of these the session tells, in `message_rejected`
+        events = [each for each in events if not each["limit"].startswith("submission.")]
+    assert len(events) > 1
+    for each in events:
+        why = find(site.server, each["why_id"])[0]
+        assert why.who.address == each["client_ip"]
+        assert each.get("session_id", "") in (why.who.session_id, *why.sessions)
+
+
 def test_the_walk_leaves_no_rule_out():
     walked = set(WALK) | set(SCARCE) | set(TROUBLE)
     assert walked | NO_WAY == set(RULES)

@@ -17,7 +17,9 @@ FILES = sorted([*(SOURCE / "server").rglob("*.py"), *(SOURCE / "smtp").glob("*.p
 MADE = {
     "server/journal.py": {"refuse", "_record"},  # copies with an id
     "server/judged.py": {"_for_login", "_turn_away"},  # a plugin has decided
+    "server/answering.py": {"_tell"},  # a copy, with an id if there is a journal
     "server/limits/brake.py": {"reply_to"},
+    "server/limits/guard.py": {"tell"},  # a copy for the log, without an id
     "server/secured.py": {"_respond"},  # 334
     "server/session.py": {"_on_hello"},  # 250
     "server/inspection.py": {"queued"},  # 250

@@ -46,12 +46,13 @@ class ConnectionClosed(SessionEvent, tag="connection_closed", frozen=True, omit_
 
 
 class ConnectionRefused(Event, tag="connection_refused", frozen=True, omit_defaults=True):
-    """A client was turned away before a session began."""
+    """A client was turned away before a session began; `why_id` is that of the record."""
 
     LEVEL: ClassVar[str] = "warning"
     client_ip: str
     listener: str
     reason: str
+    why_id: str = ""
 
 
 class ClientForwarded(Event, tag="client_forwarded", frozen=True, omit_defaults=True):
@@ -113,12 +114,13 @@ class AuthSucceeded(SessionEvent, tag="auth_succeeded", frozen=True, omit_defaul
 
 
 class AuthFailed(SessionEvent, tag="auth_failed", frozen=True, omit_defaults=True):
-    """A client did not; `reason` is more than it was told."""
+    """A client did not; `reason` is more than it was told, which was `why_id`."""
 
     LEVEL: ClassVar[str] = "warning"
     username: str
     mechanism: str
     reason: str
+    why_id: str = ""
 
 
 class MailFromAccepted(Event, tag="mail_from_accepted", frozen=True, omit_defaults=True):
@@ -331,21 +333,30 @@ class MessageCorrupt(Event, tag="message_corrupt", frozen=True, omit_defaults=Tr
 
 
 class SecurityEvent(Event, tag="security_event", frozen=True, omit_defaults=True):
-    """Something that only an attack or a badly broken peer does."""
+    """Something that only an attack or a badly broken peer does, or what a plugin has noticed.
+
+    `why_id` is what the client was told, where it was refused for it.
+    """
 
     LEVEL: ClassVar[str] = "warning"
     kind: str
     detail: str
     session_id: str = ""
     client_ip: str = ""
+    plugin: str = ""
+    why_id: str = ""
 
 
 class LimitReached(SessionEvent, tag="limit_reached", frozen=True, omit_defaults=True):
-    """A client has done more than it may for now; `limit` is the name of the setting."""
+    """A client has done more than it may for now; `limit` is the name of the setting.
+
+    It was told `why_id`; with `submission.soft` that is in `message_rejected`.
+    """
 
     LEVEL: ClassVar[str] = "warning"
     limit: str
     reply: str
+    why_id: str = ""
 
 
 class ClientChecked(SessionEvent, tag="client_checked", frozen=True, omit_defaults=True):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from elemta.server.transaction import Transaction
 
 ATTACKS = frozenset(
-    {"sync", "cross_protocol", "bare_newline", "nul", "starttls_injection"}
+    {"sync", "cross_protocol", "bare_newline", "nul", "starttls_injection", "early_talk"}
 )  # no client that means well does these
 REFUSALS_PER_ERROR = 10  # a mailing to stale addresses is no attack: ten refusals are one error
 STAGES = {
@@ -69,7 +69,7 @@ class Answering:
         self._around = around
         self._settings = around.settings
         self._out: list[bytes] = []
-        self._told: Reply | None = None  # the last refusal that is in the journal
+        self._told: Reply | None = None  # the last refusal, with the id of its record
         self._over = ""  # why the session ends, once it does
         self._errors = 0
         self._refused = 0
@@ -117,9 +117,10 @@ class Answering:
         return self._tell(reply, note=self._over)
 
     def _suspect(self, kind: str, reply: Reply) -> None:
+        """Tell of an attack, once the client has been told off."""
         if kind in ATTACKS:
-            ip = self._stream.peer_ip
-            self._around.emit(ev.SecurityEvent(kind, str(reply), self._id, ip))
+            ip, why_id = self._stream.peer_ip, self._told.id if self._told is not None else ""
+            self._around.emit(ev.SecurityEvent(kind, str(reply), self._id, ip, why_id=why_id))
 
     def _refuse(
         self, stage: str, reply: Reply, *, mail_from: str = "", rcpt_to: str = "", cost: int = 1
@@ -178,18 +179,24 @@ class Answering:
             note: For the operator, where it was none.
             mail: What it is about; None is what the command is about.
         """
-        journal = self._around.journal
-        if journal is None or reply is self._told:
+        if reply is self._told:
             return reply
-        plugin = ""
-        if decided is not None:
-            plugin, note = decided.plugin, decided.note
-        case = self._case(stage or self._stage(), plugin, note)
-        if mail is not None:
-            case = msgspec.structs.replace(case, mail=mail)
-        told = journal.refuse(reply, case)
+        journal, stage = self._around.journal, stage or self._stage()
+        told = Reply(reply.code, reply.text, reply.enhanced, reply.id)
+        if journal is not None:
+            plugin = ""
+            if decided is not None:
+                plugin, note = decided.plugin, decided.note
+            case = self._case(stage, plugin, note)
+            if mail is not None:
+                case = msgspec.structs.replace(case, mail=mail)
+            told = journal.refuse(reply, case)
         self._told = told
+        self._notice(told, stage, decided)
         return told
+
+    def _notice(self, told: Reply, stage: str, decided: Decision | None) -> None:
+        """Take note of a refusal that is in the journal by now."""
 
     def _tell_silent(self, stage: str, rule: str, note: str) -> None:
         """Put into the journal that the connection ends without a word."""

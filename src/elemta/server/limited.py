@@ -10,7 +10,14 @@ from elemta.mail.reply import Reply
 from elemta.net.stream import Stream
 from elemta.plugins.asking.chain import Decision
 from elemta.server.answering import REFUSALS_PER_ERROR
-from elemta.server.limits.guard import HANDSHAKES, Refusal
+from elemta.server.limits.guard import (
+    ERRORS,
+    HANDSHAKES,
+    LOGINS,
+    MESSAGES,
+    RECIPIENTS,
+    Refusal,
+)
 from elemta.server.pregreet import Screening
 from elemta.server.proxies import Identity
 from elemta.server.session import OVERSHOOT, Handler
@@ -19,6 +26,15 @@ from elemta.server.surroundings import Surroundings
 from elemta.smtp import events as smtp
 
 HANDSHAKES_AT_ONCE = Reply(421, HANDSHAKES.text, HANDSHAKES.enhanced)
+LIMITS = {
+    HANDSHAKES: "handshake_rate",
+    HANDSHAKES_AT_ONCE: "handshake_rate",
+    MESSAGES: "message_rate",
+    RECIPIENTS: "recipient_rate",
+    LOGINS: "auth_rate",
+    ERRORS: "error_rate",
+}
+"""The settings behind refusals."""
 ADMINS = "admin"  # the group of accounts whose address is never banned
 
 Waiting = Awaitable[None] | None
@@ -70,9 +86,10 @@ class LimitedSession(SubmittedSession):
         self._held = ()
         admitted = gate.admit_client(self._ip)
         if isinstance(admitted, Refusal):
-            listener = self._around.listener
-            self._around.emit(ev.ConnectionRefused(self._ip, listener, admitted.limit))
-            self._end("banned" if admitted.limit == "ban" else "connections", admitted.reply)
+            listener, limit = self._around.listener, admitted.limit
+            told = self._tell(admitted.reply, "connect", note=limit)
+            self._around.emit(ev.ConnectionRefused(self._ip, listener, limit, told.id))
+            self._end("banned" if limit == "ban" else "connections", told)
             return False
         self._held = admitted
         return is_let_in
@@ -81,7 +98,7 @@ class LimitedSession(SubmittedSession):
 
     def _limit_mail(self, event: smtp.Mail) -> Waiting:
         gate = self._gate
-        refusal = gate.mail(self._ip, self._id) if gate is not None else None
+        refusal = gate.mail(self._ip) if gate is not None else None
         if refusal is not None:
             self._answer_refusal(refusal)
             return None
@@ -89,7 +106,7 @@ class LimitedSession(SubmittedSession):
 
     def _limit_rcpt(self, event: smtp.Rcpt) -> Waiting:
         gate = self._gate
-        refusal = gate.guard.recipient(self._ip, self._id) if gate is not None else None
+        refusal = gate.guard.recipient(self._ip) if gate is not None else None
         if refusal is not None:
             self._surplus += 1
             self._answer_refusal(refusal, 0 if self._surplus <= OVERSHOOT else 1)
@@ -98,7 +115,7 @@ class LimitedSession(SubmittedSession):
 
     def _limit_starttls(self, event: smtp.StartTls) -> Waiting:
         gate = self._gate
-        refusal = gate.guard.handshake(self._ip, self._id) if gate is not None else None
+        refusal = gate.guard.handshake(self._ip) if gate is not None else None
         if refusal is not None:
             self._answer_junk(refusal)
             return None
@@ -107,7 +124,7 @@ class LimitedSession(SubmittedSession):
     async def _open(self) -> bool:
         gate = self._gate
         if gate is not None and self._around.door.tls == "implicit":
-            refusal = gate.guard.handshake(self._ip, self._id)
+            refusal = gate.guard.handshake(self._ip)
             if refusal is not None:
                 self._over = "handshake rate"
                 self._say_last(HANDSHAKES_AT_ONCE)
@@ -116,12 +133,18 @@ class LimitedSession(SubmittedSession):
 
     # ---- errors
 
+    def _notice(self, told: Reply, stage: str, decided: Decision | None) -> None:
+        super()._notice(told, stage, decided)
+        limit, gate = LIMITS.get(told) if decided is None else None, self._gate
+        if limit is not None and gate is not None:
+            gate.guard.tell(self._id, self._ip, limit, told)
+
     def _limit_fault(self, event: smtp.Fault) -> Waiting:
         gate = self._gate
-        refusal = gate.guard.error(self._ip, self._id) if gate is not None else None
+        refusal = gate.guard.error(self._ip) if gate is not None else None
         if refusal is not None:
-            self._suspect(event.kind, event.reply)
             self._end("error rate", refusal)
+            self._suspect(event.kind, event.reply)
             return None
         self._on_fault(event)
         self._punish()
@@ -153,14 +176,15 @@ class LimitedSession(SubmittedSession):
 
     async def _may_try(self, claim: Claim) -> bool:
         gate = self._gate
-        refusal = await gate.login(self._ip, claim.login, self._id) if gate is not None else None
+        refusal = await gate.login(self._ip, claim.login) if gate is not None else None
         if refusal is None:
             return True
-        self._tell_failure(claim.login, refusal.text)
-        if refusal.code == 454:
-            self._answer(refusal)
+        told = self._tell(refusal)
+        self._tell_failure(claim.login, told.text, told.id)
+        if told.code == 454:
+            self._answer(told)
         else:
-            self._end("login refused", refusal)
+            self._end("login refused", told)
         return False
 
     def _refuse_login(

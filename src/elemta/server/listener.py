@@ -140,8 +140,9 @@ class Listeners:
             self._idle.clear()
             _ = spawn(self._unwrap(stream, bound), "proxy header")
         else:
-            around.emit(ev.ConnectionRefused(stream.peer_ip or "unix", bound.kind, "proxy"))
-            _tell(stream, around, SILENT, "it comes from no proxy", "proxy")
+            told = _tell(stream, around, SILENT, "it comes from no proxy", "proxy")
+            ip = stream.peer_ip or "unix"
+            around.emit(ev.ConnectionRefused(ip, bound.kind, "proxy", told.id))
             stream.abort()
 
     async def _unwrap(self, stream: Stream, bound: Bound) -> None:
@@ -152,8 +153,8 @@ class Listeners:
             await receive_header(stream)
         except (ProxyError, OSError) as error:
             detail, ip = str(error) or type(error).__name__, stream.peer_ip
-            around.emit(ev.SecurityEvent("proxy_header", detail, client_ip=ip))
-            _tell(stream, around, SILENT, detail, "proxy")
+            told = _tell(stream, around, SILENT, detail, "proxy")
+            around.emit(ev.SecurityEvent("proxy_header", detail, client_ip=ip, why_id=told.id))
             stream.abort()
         else:
             self._begin(stream, bound)
@@ -165,9 +166,10 @@ class Listeners:
         around = self._surroundings(bound.address)
         held = self._admit(stream, around)
         if isinstance(held, Refusal):
-            around.emit(ev.ConnectionRefused(stream.peer_ip or "unix", bound.kind, held.limit))
+            told, ip = _tell(stream, around, held.reply, held.limit), stream.peer_ip or "unix"
+            around.emit(ev.ConnectionRefused(ip, bound.kind, held.limit, told.id))
             stream.deadline = around.clock.monotonic() + 5.0
-            stream.write(_tell(stream, around, held.reply, held.limit).encode())
+            stream.write(told.encode())
             stream.close()
             return
         kind = LimitedSession if around.hooks.is_empty else JudgedSession

@@ -109,8 +109,8 @@ class SecuredSession(Session):
     async def _start_tls(self) -> None:
         stream = self._stream
         if stream.has_input:  # it came before we had agreed
-            self._suspect("starttls_injection", INJECTED)
             self._end("starttls injection", INJECTED)
+            self._suspect("starttls_injection", INJECTED)
             return
         self._answer(TLS_READY)
         self._flush()
@@ -234,8 +234,10 @@ class SecuredSession(Session):
         try:
             said = await exchange.respond(response)
         except MalformedResponse as error:
-            self._tell_failure("", str(error))
-            self._on_fault(commands.NOT_BASE64)
+            fault = commands.NOT_BASE64
+            told = self._tell(fault.reply, fault.kind, note=str(error))
+            self._tell_failure("", str(error), told.id)
+            self._on_fault(smtp.Fault(told, fault.close, fault.kind))
             return
         if isinstance(said, Challenge):
             if said.reveals is None or await self._may_show(said.reveals):
@@ -284,9 +286,9 @@ class SecuredSession(Session):
         self, login: str, reply: Reply, reason: str, decided: Decision | None = None
     ) -> None:
         """Answer a claim that has come to nothing; too many that are wrong end the session."""
-        self._tell_failure(login, reason)
         note = clean_text(f"login {login}: {reason}", LOGIN_LIMIT)
         reply = self._tell(reply, "auth", decided=decided, note=note)
+        self._tell_failure(login, reason, reply.id)
         if reply.is_permanent:
             self._failed_logins += 1
         if self._failed_logins >= self._settings.max_logins:
@@ -310,10 +312,10 @@ class SecuredSession(Session):
         around.emit(ev.AuthSucceeded(self._id, ip, around.listener, self._login, mechanism))
         self._answer(LOGGED_IN)
 
-    def _tell_failure(self, login: str, reason: str) -> None:
+    def _tell_failure(self, login: str, reason: str, why_id: str) -> None:
         around, ip = self._around, self._stream.peer_ip or "unix"
-        who = clean_text(login, LOGIN_LIMIT)
-        around.emit(ev.AuthFailed(self._id, ip, around.listener, who, self._mechanism, reason))
+        who, mechanism = clean_text(login, LOGIN_LIMIT), self._mechanism
+        around.emit(ev.AuthFailed(self._id, ip, around.listener, who, mechanism, reason, why_id))
 
     HANDLERS: ClassVar[Mapping[type[Any], Handler]] = {
         **Session.HANDLERS,

@@ -254,9 +254,9 @@ class Session(Concluding):
         around, stream, settings = self._around, self._stream, self._settings
         is_strict = settings.limits.strict_sync and not around.door.is_submission
         if is_strict and stream.has_early_input():
-            around.emit(ev.SecurityEvent("early_talk", str(EARLY_TALK), self._id, stream.peer_ip))
             self._over = "early_talk"
             self._say_last(EARLY_TALK)
+            self._suspect("early_talk", EARLY_TALK)
             return False
         self._out.append(self._banner().encode())
         return True
@@ -403,8 +403,8 @@ class Session(Concluding):
         if transaction is None:
             raise LocalProtocolError("end of content without a transaction")
         if event.fault is not None:
-            self._suspect(event.kind, event.fault)
             self._answer(self._report("message", event.fault, str(transaction.sender or "")))
+            self._suspect(event.kind, event.fault)
             self._drop_transaction()
             if event.close:
                 self._over = "refused content"
@@ -425,7 +425,6 @@ class Session(Concluding):
 
     def _on_fault(self, event: smtp.Fault) -> None:
         """Answer a broken command, and end the session when there have been too many."""
-        self._suspect(event.kind, event.reply)
         self._errors += 1
         if event.close:
             self._answer(event.reply)
@@ -434,6 +433,7 @@ class Session(Concluding):
             self._end("too many errors", TOO_MANY_ERRORS)
         else:
             self._refuse(event.kind, event.reply)
+        self._suspect(event.kind, event.reply)
 
     def _drop_transaction(self) -> None:
         if self._transaction is not None:

@@ -4,7 +4,9 @@ import pytest
 
 from elemta.mail import events as ev
 from elemta.mail.rate import Rate
-from elemta.server.limits.guard import Refusal
+from elemta.mail.reply import Reply
+from elemta.server.limited import LIMITS
+from elemta.server.limits.guard import MESSAGES, Refusal
 
 IP = "192.0.2.1"
 TRUSTED = "10.1.2.3"
@@ -18,7 +20,7 @@ def refused(found: object) -> str:
 def test_without_limits_nothing_is_counted(node):
     guard = node.guard()
     assert [guard.admit(IP) for _ in range(100)] == [()] * 100
-    assert guard.message(IP, "s") is None
+    assert guard.message(IP) is None
     assert guard.delay(IP, 1000) == 0
 
 
@@ -89,7 +91,7 @@ def test_trusted_networks_and_sockets_of_this_machine_are_exempt(node):
     )
     for ip in (TRUSTED, ""):
         assert [guard.admit(ip) for _ in range(5)] == [()] * 5
-        assert [guard.message(ip, "s") for _ in range(5)] == [None] * 5
+        assert [guard.message(ip) for _ in range(5)] == [None] * 5
         assert guard.delay(ip, 100) == 0
 
 
@@ -105,13 +107,24 @@ def test_trusted_networks_and_sockets_of_this_machine_are_exempt(node):
 )
 def test_rates_of_what_sessions_do(node, limit, ask, reply):
     guard = node.guard(**{limit: Rate(3, 60.0)})
-    assert [getattr(guard, ask)(IP, "s1") for _ in range(3)] == [None] * 3
-    assert str(getattr(guard, ask)(IP, "s2")).startswith(reply)
-    assert getattr(guard, ask)("192.0.2.2", "s3") is None
-    [event] = node.told(ev.LimitReached)
-    assert (event.limit, event.session_id, event.client_ip) == (limit, "s2", IP)
+    assert [getattr(guard, ask)(IP) for _ in range(3)] == [None] * 3
+    refusal = getattr(guard, ask)(IP)
+    assert str(refusal).startswith(reply)
+    assert LIMITS[refusal] == limit
+    assert getattr(guard, ask)("192.0.2.2") is None
     node.clock.advance(20)
-    assert getattr(guard, ask)(IP, "s4") is None
+    assert getattr(guard, ask)(IP) is None
+
+
+def test_a_session_that_goes_on_beyond_a_limit_is_told_of_once(node):
+    guard = node.guard()
+    told = Reply(MESSAGES.code, MESSAGES.text, MESSAGES.enhanced, "0123abcd")
+    for session in ("s1", "s1", "s2"):
+        guard.tell(session, IP, "message_rate", told)
+    first, second = node.told(ev.LimitReached)
+    assert (first.limit, first.session_id, first.client_ip) == ("message_rate", "s1", IP)
+    assert (first.reply, first.why_id) == (str(MESSAGES), "0123abcd")
+    assert second.session_id == "s2"
 
 
 def test_workers_share_each_limit(node):
@@ -120,7 +133,7 @@ def test_workers_share_each_limit(node):
         for worker in range(4)
     ]
     assert [refused(guard.admit(IP)) for guard in guards * 2].count("") == 4
-    assert [guard.message(IP, "s") for guard in guards * 2].count(None) == 4
+    assert [guard.message(IP) for guard in guards * 2].count(None) == 4
     node.counters.drop(2)
     assert [refused(guard.admit(IP)) for guard in guards * 2].count("") == 1
 

@@ -61,15 +61,15 @@ class Gate:
         """A connection has ended."""
         self.guard.leave(held)
 
-    def mail(self, address: str, session_id: str) -> Reply | None:
+    def mail(self, address: str) -> Reply | None:
         """Why a client may not begin a message now."""
         if self.shedding.load is Load.SHEDDING:
             return NO_MORE_MAIL
-        return self.guard.message(address, session_id)
+        return self.guard.message(address)
 
-    async def login(self, address: str, login: str, session_id: str) -> Reply | None:
+    async def login(self, address: str, login: str) -> Reply | None:
         """Why a client may not try to log in now; None after the wait that it has earned."""
-        refusal = self.guard.login(address, session_id)
+        refusal = self.guard.login(address)
         if refusal is not None:
             return refusal
         wait = self.brake.before(address, login)

@@ -123,30 +123,30 @@ class Guard:
 
     # ---- what a session does
 
-    def handshake(self, address: str, session_id: str) -> Reply | None:
+    def handshake(self, address: str) -> Reply | None:
         """Why a client may not begin TLS now."""
         rate = self._settings.handshake_rate
-        return self._refuse("handshake_rate", address, rate, session_id, HANDSHAKES)
+        return self._refuse("handshake_rate", address, rate, HANDSHAKES)
 
-    def message(self, address: str, session_id: str) -> Reply | None:
+    def message(self, address: str) -> Reply | None:
         """Why a client may not begin another message now."""
         rate = self._settings.message_rate
-        return self._refuse("message_rate", address, rate, session_id, MESSAGES)
+        return self._refuse("message_rate", address, rate, MESSAGES)
 
-    def recipient(self, address: str, session_id: str) -> Reply | None:
+    def recipient(self, address: str) -> Reply | None:
         """Why a client may not name another recipient now."""
         rate = self._settings.recipient_rate
-        return self._refuse("recipient_rate", address, rate, session_id, RECIPIENTS)
+        return self._refuse("recipient_rate", address, rate, RECIPIENTS)
 
-    def login(self, address: str, session_id: str) -> Reply | None:
+    def login(self, address: str) -> Reply | None:
         """Why a client may not try to log in now."""
         rate = self._settings.auth_rate
-        return self._refuse("auth_rate", address, rate, session_id, LOGINS)
+        return self._refuse("auth_rate", address, rate, LOGINS)
 
-    def error(self, address: str, session_id: str) -> Reply | None:
+    def error(self, address: str) -> Reply | None:
         """Why a client that has made an error has to go."""
         rate = self._settings.error_rate
-        return self._refuse("error_rate", address, rate, session_id, ERRORS)
+        return self._refuse("error_rate", address, rate, ERRORS)
 
     def delay(self, address: str, errors: int) -> float:
         """Seconds to wait before the answer to an error, the first of a session being 1."""
@@ -156,17 +156,19 @@ class Guard:
             return 0.0
         return min(settings.error_delay * beyond, settings.max_error_delay)
 
-    def _refuse(
-        self, limit: str, address: str, rate: Rate | None, session_id: str, reply: Reply
-    ) -> Reply | None:
+    def _refuse(self, limit: str, address: str, rate: Rate | None, reply: Reply) -> Reply | None:
         if rate is None or self._scope.is_exempt(address):
             return None
         if not self._is_over(f"{limit} {address}", rate):
             return None
-        if (session_id, limit) != self._told:  # a client that goes on fills no log
-            self._told = session_id, limit
-            self._emit(ev.LimitReached(session_id, address, self._listener, limit, str(reply)))
         return reply
+
+    def tell(self, session_id: str, address: str, limit: str, told: Reply) -> None:
+        """Write into the log that a client was refused for a limit; one that goes on fills none."""
+        if (session_id, limit) != self._told:
+            self._told = session_id, limit
+            words = str(Reply(told.code, told.text, told.enhanced))
+            self._emit(ev.LimitReached(session_id, address, self._listener, limit, words, told.id))
 
     def _is_over(self, key: str, rate: Rate) -> bool:
         key = f"{self._listener} {key}"
