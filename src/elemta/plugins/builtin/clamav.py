@@ -13,15 +13,16 @@ from pydantic import BaseModel, Field, model_validator
 from elemta.mail.reply import clean_text
 from elemta.net import Stream
 from elemta.plugins import Metadata, RemoveHeader, ReplaceHeader, ScanResult, ScanStatus
-from elemta.plugins.builtin._elsewhere import Incoming, PlaceText, Trouble
+from elemta.plugins.builtin._elsewhere import Incoming, Trouble
 from elemta.plugins.builtin._scanning import (
     Consequence,
     Finding,
     Mail,
     Scanner,
     ScanningSettings,
+    Servers,
     pour,
-    servers_field,
+    told_of_servers,
 )
 from elemta.plugins.edits import Edit
 
@@ -35,7 +36,9 @@ _EICAR = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR" + "-STANDARD-ANTIVIRUS-TEST-FILE!$
 class ClamavSettings(ScanningSettings):
     """Where clamd is, and what becomes of infected mail."""
 
-    servers: tuple[PlaceText, ...] = servers_field("/var/run/clamav/clamd.ctl", "clamd listens")
+    servers: Servers = Field(
+        default=("/var/run/clamav/clamd.ctl",), description=told_of_servers("clamd listens")
+    )
     max_size: int = Field(
         default=25 * 1024 * 1024,
         ge=1,

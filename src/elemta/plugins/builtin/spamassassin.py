@@ -13,15 +13,16 @@ from elemta.mail.headers import iter_fields
 from elemta.mail.reply import clean_text
 from elemta.net import Stream
 from elemta.plugins import Metadata, RemoveHeader, ReplaceHeader, ScanResult, ScanStatus
-from elemta.plugins.builtin._elsewhere import Incoming, OnFailure, PlaceText, Trouble
+from elemta.plugins.builtin._elsewhere import Incoming, OnFailure, Trouble
 from elemta.plugins.builtin._scanning import (
     Consequence,
     Finding,
     Mail,
+    Servers,
     SpamScanner,
     SpamSettings,
     pour,
-    servers_field,
+    told_of_servers,
 )
 from elemta.plugins.builtin._scanning.spam import FLAG, STATUS
 from elemta.plugins.edits import Edit
@@ -37,7 +38,9 @@ _SCORE = re.compile(r"(True|False|Yes|No) *; *(-?[0-9.]+) */ *(-?[0-9.]+)", re.A
 class SpamassassinSettings(SpamSettings):
     """Where spamd is, and what becomes of spam."""
 
-    servers: tuple[PlaceText, ...] = servers_field("127.0.0.1:783", "spamd listens")
+    servers: Servers = Field(
+        default=("127.0.0.1:783",), description=told_of_servers("spamd listens")
+    )
     scan_trusted: bool = Field(
         default=False,
         description="Also scan mail of clients in `relay.trusted_networks`, and of those that "

@@ -12,7 +12,8 @@ from elemta.plugins.builtin._scanning.scanner import Scanner
 from elemta.plugins.builtin._scanning.settings import (
     Listener,
     ScanningSettings,
-    servers_field,
+    Servers,
+    told_of_servers,
 )
 from elemta.plugins.builtin._scanning.spam import SpamScanner, SpamSettings
 
@@ -24,8 +25,9 @@ __all__ = [
     "Mail",
     "Scanner",
     "ScanningSettings",
+    "Servers",
     "SpamScanner",
     "SpamSettings",
     "pour",
-    "servers_field",
+    "told_of_servers",
 ]

@@ -1,13 +1,14 @@
 """The settings that all scanners have."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
 
 from elemta.plugins import SessionInfo, Settings
 from elemta.plugins.builtin._elsewhere import OnFailure, PlaceText
 
+Servers = Annotated[tuple[PlaceText, ...], Field(min_length=1, max_length=16)]
 Listener = Annotated[str, StringConstraints(pattern="^(mta|submission|submissions|lmtp)$")]
 
 
@@ -37,21 +38,18 @@ class ListenerSettings(Settings):
 _AS_FOR_ALL = ListenerSettings()
 
 
-def servers_field(place: str, who: str) -> Any:  # noqa: ANN401 - as pydantic's own
-    """Make the setting that says where servers of a kind are."""
-    return Field(
-        default=(place,),
-        min_length=1,
-        max_length=16,
-        description=f'Where {who}: "/path/of/socket" or "host:port". The first that works is '
-        "asked, the others when it does not.",
+def told_of_servers(who: str) -> str:
+    """Describe the setting that says where servers of a kind are."""
+    return (
+        f'Where {who}: "/path/of/socket" or "host:port". The first that works is asked, the '
+        "others when it does not."
     )
 
 
 class ScanningSettings(Settings):
     """Where scanners are, whose mail they see, and what happens when they do not answer."""
 
-    servers: tuple[PlaceText, ...] = servers_field("127.0.0.1:783", "it listens")
+    servers: Servers = Field(default=("127.0.0.1:783",), description=told_of_servers("it listens"))
     where: Literal["dialogue", "queue"] = Field(
         default="dialogue",
         description='"dialogue": while the client waits for the reply to its message. "queue": '

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, StringConstraints
 
-from elemta.plugins.builtin._elsewhere import PlaceText
-from elemta.plugins.builtin._scanning import Listener, SpamSettings, servers_field
+from elemta.plugins.builtin._scanning import Listener, Servers, SpamSettings, told_of_servers
 
 SettingsId = Annotated[str, StringConstraints(max_length=200, pattern=r"^[\x21-\x7e]*$")]
 
@@ -14,8 +13,9 @@ SettingsId = Annotated[str, StringConstraints(max_length=200, pattern=r"^[\x21-\
 class RspamdSettings(SpamSettings):
     """Where Rspamd is, and what becomes of its wishes."""
 
-    servers: tuple[PlaceText, ...] = servers_field(
-        "127.0.0.1:11333", 'its workers of type "normal" listen'
+    servers: Servers = Field(
+        default=("127.0.0.1:11333",),
+        description=told_of_servers('its workers of type "normal" listen'),
     )
     max_size: int = Field(
         default=50 * 1024 * 1024,
