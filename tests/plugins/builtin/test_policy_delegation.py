@@ -342,3 +342,17 @@ async def test_more_than_was_asked_for_answers_no_other_question():
         assert (await it.rcpt_to("r1@example.test")).action is Action.CONTINUE
         assert (await it.rcpt_to("r2@example.test")).action is Action.REJECT
         assert policy.connections == 2
+
+
+async def test_connections_of_a_rush_do_not_stay_for_ever():
+    async with policy_puppet() as policy, bench(server(policy.port)) as it:
+        await it.mail_from()
+        await asyncio.gather(*(it.rcpt_to(f"r{n}@example.test") for n in range(5)))
+        assert policy.open == 5
+        for _ in range(2):  # of the five, one is enough
+            it.clock.advance(40)
+            await it.rcpt_to("r@example.test")
+        assert policy.connections == 5
+        async with asyncio.timeout(10):
+            while policy.open > 1:
+                await asyncio.sleep(0)
