@@ -30,6 +30,8 @@ def test_all_its_orders_are_told_of():
         "show",
         "release",
         "delete",
+        "report",
+        "audit",
     }
 
 
@@ -38,6 +40,9 @@ def test_all_its_orders_are_told_of():
 )
 def test_examples_of_settings(text, tmp_path):
     path = tmp_path / "elemta.toml"
+    released = tmp_path / "released-senders.txt"
+    released.touch()
+    text = text.replace("RELEASED", str(released))
     path.write_text(text + '[server]\nhostname = "mail.example.test"\n')
     loaded = read(path, {})
     assert loaded.problems == ()

@@ -12,9 +12,9 @@ from pathlib import Path
 import click
 
 from elemta.cli.filters import DurationType
+from elemta.cli.operators import user
 from elemta.cli.options import config_option, load_config
 from elemta.cli.output import PROBLEM, TEMPORARY, Table, fail, json_option, put_json
-from elemta.cli.queue_orders import user
 from elemta.cli.queue_text import age, instant
 from elemta.mail.errors import SpoolError
 from elemta.mail.reply import clean_text

@@ -203,6 +203,8 @@ quarantine = LazyGroup(
         "show": ("elemta.cli.quarantine:show", "Show why one is there, and its text, safely."),
         "release": ("elemta.cli.quarantine:release", "Let messages go on."),
         "delete": ("elemta.cli.quarantine:delete", "Remove messages for good."),
+        "report": ("elemta.cli.quarantine_report:report", "Have a scanner learn from one."),
+        "audit": ("elemta.cli.quarantine:show_audit", "Show who has looked at what."),
     },
 )
 

@@ -1,35 +1,34 @@
 """`elemta quarantine`: mail that plugins have set aside, to be looked at, let go or removed."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import click
+import msgspec
 
-from elemta.cli.filters import QueueIdType, Selection, make_filter, selecting_mail
-from elemta.cli.options import config_option
-from elemta.cli.output import JsonList, Table, fail, json_option, put_json
+from elemta.cli.filters import DurationType, QueueIdType, make_filter, selecting_mail
+from elemta.cli.operators import record, user
+from elemta.cli.options import config_option, load_config
+from elemta.cli.output import TEMPORARY, JsonList, Table, fail, json_option, put_json
 from elemta.cli.preview import MAX_READ, Preview, make_preview
-from elemta.cli.queue_orders import OrderOptions, give_order, order_options, user
-from elemta.cli.queue_read import ask, short_size
+from elemta.cli.quarantine_allow import allow_senders
+from elemta.cli.queue_orders import OrderOptions, give_order, order_options
+from elemta.cli.queue_read import ListOptions, ask, put_list, short_size
 from elemta.cli.queue_text import age, instant, mailbox, message_json
 from elemta.cli.queue_view import QueueView
+from elemta.mail.errors import SpoolError
 from elemta.mail.ids import QueueId
 from elemta.mail.message import Recipient, State
 from elemta.mail.reply import clean_text
 from elemta.net.clock import SystemClock
+from elemta.queue import audit
 from elemta.queue.admin import Verb
 from elemta.queue.quarantine import find_note, find_plugin
 from elemta.queue.store import Filter, Stored
 
 IN_QUARANTINE = (State.QUARANTINE.value,)
 MAX_PREVIEW = 1024  # KiB
-
-
-class ListOptions(Selection):
-    """The options of `elemta quarantine list`."""
-
-    config_path: Path | None
-    as_json: bool
 
 
 @click.command("list")
@@ -43,34 +42,35 @@ def list_quarantine(**options: Unpack[ListOptions]) -> None:
     """
     options["states"] = IN_QUARANTINE
     where = make_filter(options)
-    put = _list_json if options["as_json"] else _list_text
-    ask(options["config_path"], lambda view: put(view, where, options["limit"]))
+    record(load_config(options["config_path"]).server.state_dir, "list", "", in_words(where))
+    put_list(options, where, quarantine_json, _COLUMNS, _rows)
 
 
-async def _list_json(view: QueueView, where: Filter, limit: int | None) -> None:
-    listing = JsonList()
-    async for stored in view.find(where, limit):
-        listing.add(quarantine_json(stored))
-    listing.close()
+_COLUMNS = ("ID", "AGE", "SIZE", "SENDER", "RECIPIENTS", "PLUGIN", "REASON")
 
 
-async def _list_text(view: QueueView, where: Filter, limit: int | None) -> None:
-    table = Table("ID", "AGE", "SIZE", "SENDER", "RECIPIENTS", "PLUGIN", "REASON")
-    now = SystemClock().now()
-    async for stored in view.find(where, limit):
-        message, recipients = stored.message, stored.recipients
-        first = recipients[0]
-        more = f" and {len(recipients) - 1} more" if len(recipients) > 1 else ""
-        table.add(
-            message.queue_id,
-            age(now - message.received_at),
-            short_size(message.size),
-            mailbox(message.sender),
-            f"{first.address}{more}",
-            find_plugin(first.reply) or "-",
-            find_note(first.reply),
-        )
-    table.close()
+def _rows(stored: Stored, now: float) -> Iterator[tuple[str, ...]]:
+    message, recipients = stored.message, stored.recipients
+    first = recipients[0]
+    more = f" and {len(recipients) - 1} more" if len(recipients) > 1 else ""
+    yield (
+        message.queue_id,
+        age(now - message.received_at),
+        short_size(message.size),
+        mailbox(message.sender),
+        f"{first.address}{more}",
+        find_plugin(first.reply) or "-",
+        find_note(first.reply),
+    )
+
+
+def in_words(where: Filter) -> str:
+    """Write down which messages are meant, but for their state."""
+    said = msgspec.to_builtins(msgspec.structs.replace(where, states=()))
+    for name, value in said.items():
+        if isinstance(value, tuple | list):
+            said[name] = " ".join(value)
+    return ", ".join(f"{name}={value}" for name, value in said.items()) or "all"
 
 
 def quarantine_json(stored: Stored) -> dict[str, object]:
@@ -119,6 +119,7 @@ async def _show(view: QueueView, options: ShowOptions) -> None:
     if stored is None or not kept:
         fail(f"{queue_id} is not in quarantine")
     stored = Stored(stored.message, tuple(kept))
+    record(view.state_dir, "preview", queue_id, f"{options['preview']} KiB")
     preview = make_preview(await _read(view, queue_id), options["preview"] * 1024)
     if options["as_json"]:
         put_json(quarantine_json(stored) | {"preview": _preview_json(preview)})
@@ -197,14 +198,38 @@ def _show_preview(preview: Preview, *, wants_text: bool) -> None:
             click.echo("  [there is more]")
 
 
+class ReleaseOptions(OrderOptions):
+    """The options of `elemta quarantine release`."""
+
+    allow_sender: bool
+    allow_for: float
+
+
 @click.command("release")
+@click.option(
+    "--allow-sender",
+    is_flag=True,
+    help="Also write the senders into quarantine.allow_list; only with ids.",
+)
+@click.option(
+    "--allow-for",
+    type=DurationType(),
+    default="30d",
+    show_default=True,
+    help="How long they stay there.",
+)
 @order_options
 @selecting_mail
-def release(**options: Unpack[OrderOptions]) -> None:
+def release(**options: Unpack[ReleaseOptions]) -> None:
     """Let messages go on to their recipients.
 
     The plugin that has set a message aside does not set it aside again; others may.
     """
+    if options["allow_sender"] and not options["dry_run"]:
+        ids = (*options["ids"], *options["more_ids"])
+        if not ids:
+            raise click.UsageError("--allow-sender: name the messages by their ids")
+        allow_senders(options["config_path"], ids, options["allow_for"], options["reason"] or "")
     _order(Verb.RELEASE, options)
 
 
@@ -228,5 +253,27 @@ def _order(verb: Verb, options: OrderOptions) -> None:
         raise click.UsageError("give ids, conditions, or --all")
     options["states"] = IN_QUARANTINE
     given = f": {options['reason']}" if options["reason"] else ""
+    if not options["dry_run"]:
+        only = where.ids[0] if len(where.ids) == 1 else ""
+        state_dir = load_config(options["config_path"]).server.state_dir
+        record(state_dir, verb.value, only, f"{in_words(where)}{given}")
     options["reason"] = f"ordered by {user()}{given}"
     give_order(verb, options)
+
+
+@click.command("audit")
+@config_option
+@json_option
+def show_audit(*, config_path: Path | None, as_json: bool) -> None:
+    """Show who has looked at mail in quarantine, and what was done about it, the oldest first."""
+    listing = JsonList() if as_json else None
+    table = Table("TIME", "OPERATOR", "WHAT", "ID", "DETAIL")
+    try:
+        for entry in audit.read(load_config(config_path).server.state_dir):
+            if listing is not None:
+                listing.add(msgspec.to_builtins(entry))
+            else:
+                table.add(entry.time, entry.operator, entry.what, entry.queue_id, entry.detail)
+    except SpoolError as error:
+        fail(str(error), TEMPORARY)
+    (table if listing is None else listing).close()

@@ -1,8 +1,6 @@
 """`elemta queue retry`, `hold`, `release` and `delete`: orders about queued mail."""
 
 import asyncio
-import getpass
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import Any, NotRequired, TypeVar, Unpack
 import click
 
 from elemta.cli.filters import QueueIdType, Selection, make_filter, selecting, with_ids
+from elemta.cli.operators import user
 from elemta.cli.options import config_option, load_config
 from elemta.cli.orders import Carried, carry_out
 from elemta.cli.output import OK, PROBLEM, TEMPORARY, count, fail, json_option, put_json, warn
@@ -121,14 +120,6 @@ def give_order(verb: Verb, options: OrderOptions) -> None:
     if carried.errors:
         raise SystemExit(PROBLEM)
     raise SystemExit(TEMPORARY if carried.silent else OK)
-
-
-def user() -> str:
-    """Who gives the order."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container has users without names
-        return f"user {os.getuid()}"
 
 
 async def _look(config: Config, order: Order, limit: int | None) -> tuple[Order, Matched]:

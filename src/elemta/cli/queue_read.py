@@ -3,13 +3,14 @@
 import asyncio
 import base64
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import click
 
 from elemta.cli.filters import QueueIdType, Selection, make_filter, selecting
+from elemta.cli.operators import record
 from elemta.cli.options import config_option, load_config
 from elemta.cli.output import PROBLEM, TEMPORARY, JsonList, Table, fail, json_option, put_json
 from elemta.cli.queue_text import (
@@ -25,6 +26,7 @@ from elemta.cli.tally import GROUPS, Tally, put_tally
 from elemta.mail.errors import CorruptError, SpoolError
 from elemta.mail.headers import find_header_end
 from elemta.mail.ids import QueueId
+from elemta.mail.message import State
 from elemta.mail.reply import clean_text
 from elemta.net.clock import SystemClock
 from elemta.queue.store import Filter, Stats, Stored
@@ -61,36 +63,49 @@ def list_messages(**options: Unpack[ListOptions]) -> None:
 
     All conditions that are given must hold; without any, everything is listed.
     """
-    where = make_filter(options)
-    put = _list_json if options["as_json"] else _list_text
-    ask(options["config_path"], lambda view: put(view, where, options["limit"]))
+    put_list(options, make_filter(options), message_json, _COLUMNS, _rows)
 
 
-async def _list_json(view: QueueView, where: Filter, limit: int | None) -> None:
-    listing = JsonList()
-    async for stored in view.find(where, limit):
-        listing.add(message_json(stored))
-    listing.close()
+_COLUMNS = ("ID", "STATE", "AGE", "SIZE", "SENDER", "RECIPIENT", "TRIES", "NEXT", "REPLY")
 
 
-async def _list_text(view: QueueView, where: Filter, limit: int | None) -> None:
-    table = Table("ID", "STATE", "AGE", "SIZE", "SENDER", "RECIPIENT", "TRIES", "NEXT", "REPLY")
-    now = SystemClock().now()
-    async for stored in view.find(where, limit):
-        message = stored.message
-        for recipient in stored.recipients:
-            table.add(
-                message.queue_id,
-                recipient.state,
-                age(now - message.received_at),
-                short_size(message.size),
-                mailbox(message.sender),
-                str(recipient.address),
-                str(recipient.attempts),
-                due(recipient, now),
-                recipient.reply,
-            )
-    table.close()
+def _rows(stored: Stored, now: float) -> Iterator[tuple[str, ...]]:
+    message = stored.message
+    for recipient in stored.recipients:
+        yield (
+            message.queue_id,
+            recipient.state,
+            age(now - message.received_at),
+            short_size(message.size),
+            mailbox(message.sender),
+            str(recipient.address),
+            str(recipient.attempts),
+            due(recipient, now),
+            recipient.reply,
+        )
+
+
+def put_list(
+    options: ListOptions,
+    where: Filter,
+    as_item: Callable[[Stored], object],
+    columns: Sequence[str],
+    as_rows: Callable[[Stored, float], Iterable[tuple[str, ...]]],
+) -> None:
+    """List messages: an item each in JSON, or rows of a table, which are given the time."""
+
+    async def put(view: QueueView) -> None:
+        listing = JsonList() if options["as_json"] else None
+        table, now = Table(*columns), SystemClock().now()
+        async for stored in view.find(where, options["limit"]):
+            if listing is not None:
+                listing.add(as_item(stored))
+            else:
+                for row in as_rows(stored, now):
+                    table.add(*row)
+        (table if listing is None else listing).close()
+
+    ask(options["config_path"], put)
 
 
 def short_size(octets: int) -> str:
@@ -134,6 +149,8 @@ async def _show(view: QueueView, options: ShowOptions) -> None:
     wants_all = options["content"]
     raw = None
     if options["header"] or wants_all:
+        if any(each.state is State.QUARANTINE for each in stored.recipients):
+            record(view.state_dir, "content" if wants_all else "header", queue_id)
         raw = await read_content(view, queue_id, whole=wants_all)
     if options["as_json"]:
         facts = message_json(stored)

@@ -20,11 +20,15 @@ PAGE = 1000  # recipients read at a time from each shard
 class QueueView:
     """Reads all shards; a context manager.
 
+    Attributes:
+        state_dir: Where they are.
+
     Raises:
         SpoolError: A shard cannot be read.
     """
 
     def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
         self._readers = [SqliteReader(shard_folder(state_dir, n)) for n in list_shards(state_dir)]
 
     def __enter__(self) -> Self:

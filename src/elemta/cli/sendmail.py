@@ -23,7 +23,6 @@ import click
 
 from elemta.cli.sendmail_message import (
     MessageError,
-    Prepared,
     find_recipients,
     prepare,
     read_message,
@@ -204,11 +203,20 @@ def _send(wishes: Wishes, settings: SendmailSettings) -> int:
         wishes.ret,
         wishes.envid,
     )
-    try:
-        _submit(settings, envelope, message.content)
-    except (Unreachable, OSError, smtplib.SMTPException):
-        _leave(settings, envelope, message)
+    hand_over(settings, envelope, message.content)
     return EX_OK
+
+
+def hand_over(settings: SendmailSettings, envelope: Envelope, content: bytes) -> None:
+    """Give a message to the server, or leave it in the folder while it does not run.
+
+    Raises:
+        Failure: The server refuses it, or it cannot be left.
+    """
+    try:
+        _submit(settings, envelope, content)
+    except (Unreachable, OSError, smtplib.SMTPException):
+        _leave(settings, envelope, content)
 
 
 def _find_sender(wishes: Wishes, settings: SendmailSettings) -> Address | None:
@@ -233,9 +241,9 @@ def _qualify(text: str, domain: str) -> Address:
         raise Failure(EX_USAGE, f"{text}: {error}") from None
 
 
-def _leave(settings: SendmailSettings, envelope: Envelope, message: Prepared) -> None:
+def _leave(settings: SendmailSettings, envelope: Envelope, content: bytes) -> None:
     try:
-        leave(settings.pickup, envelope, message.content)
+        leave(settings.pickup, envelope, content)
     except OSError as error:
         text = f"the server does not run, and {settings.pickup}: {error.strerror}"
         raise Failure(EX_CANTCREAT, text) from error

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from elemta.accounts.prepare import PrepareError, prepare_login
+from elemta.cli.operators import user
 from elemta.cli.options import config_option, load_config
 from elemta.cli.orders import carry_out
 from elemta.cli.output import OK, PROBLEM, TEMPORARY, Table, count, fail, json_option, put_json
-from elemta.cli.queue_orders import user
 from elemta.cli.queue_text import age, instant
 from elemta.mail.errors import SpoolError
 from elemta.mail.message import State

@@ -19,6 +19,7 @@ from elemta.config.limits import LimitsConfig
 from elemta.config.listeners import ListenerConfig
 from elemta.config.plugins import PluginsConfig
 from elemta.config.pregreet import PregreetConfig
+from elemta.config.quarantine import QuarantineConfig
 from elemta.config.rate_limiter import RateLimiterConfig
 from elemta.config.sections import Section, fixed, live
 from elemta.config.submission import SubmissionConfig
@@ -416,6 +417,7 @@ class Config(Section):
     rate_limiter: RateLimiterConfig = RateLimiterConfig()
     routes: tuple[RouteConfig, ...] = ()
     queue: QueueConfig = QueueConfig()
+    quarantine: QuarantineConfig = QuarantineConfig()
     delivery: DeliveryConfig = DeliveryConfig()
     dns: DnsConfig = DnsConfig()
     authentication: AuthenticationConfig = AuthenticationConfig()

@@ -87,7 +87,8 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True, array_like=True):
         notes: What plugins have left with it, by name; None where that is nothing.
         login: The account of the client that sent it, or "".
         requests: See `Requests`; None where nothing was asked for.
-        released: Plugins that had put it into quarantine, from which an operator has let it go.
+        released: Plugins whose wish to have it in quarantine does not count: an operator has let
+            it go from there, or a rule spares it.
     """
 
     body: str = "7BIT"

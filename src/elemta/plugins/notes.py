@@ -74,14 +74,17 @@ class MessageInfo:
         notes: Strings by name that plugins have left with it: at most 64, and 8 KiB of them. They
             are written until it is in the queue, and only read from then on.
         authentication: What checks of its origin have found out so far, typed.
+        spared: Plugins whose wish to have it in quarantine does not count, before the queue and
+            in it; before it is in the queue, plugins in the worker may name some.
     """
 
-    __slots__ = ("authentication", "notes")
+    __slots__ = ("authentication", "notes", "spared")
 
     def __init__(self, stored: Mapping[str, str] | None = None) -> None:
         """Begin a message; or show one of the queue, with the notes that are stored."""
         self.notes = Notes(stored)
         self.authentication = Authentication()
+        self.spared: tuple[str, ...] = ()
 
 
 class Remembered:
@@ -117,6 +120,15 @@ class Remembered:
     def gather_notes(self) -> dict[str, str] | None:
         """Give the notes of the message under way as they are stored; None where it has none."""
         return dict(self._message.notes) or None if self._message is not None else None
+
+    def find_spared(self) -> tuple[str, ...]:
+        """Name the plugins whose wish to have the message in quarantine does not count."""
+        return () if self._message is None else self._message.spared
+
+    def gather_left(self) -> tuple[dict[str, str] | None, tuple[str, ...]]:
+        """Give what is stored with the message under way: its notes, and whom it is spared."""
+        message = self._message
+        return (None, ()) if message is None else (dict(message.notes) or None, message.spared)
 
 
 def _size(name: str, value: str) -> int:

@@ -177,10 +177,9 @@ class Inspection:
         """What puts it into quarantine; None where nothing does."""
         return self._marks[0] if self._marks else None
 
-    @property
-    def notes(self) -> dict[str, str] | None:
-        """What plugins leave with the message; None where that is nothing."""
-        return self._panel.info.gather_notes()
+    def left(self) -> tuple[dict[str, str] | None, tuple[str, ...]]:
+        """Give what plugins leave with the message: notes, and which plugins it is spared."""
+        return self._panel.info.gather_left()
 
     @property
     def reason(self) -> str:

@@ -292,7 +292,8 @@ class Transaction:
         return self._fault or NO_ROOM
 
     def _facts(self) -> Facts:
-        client = self._client
+        client, inspection = self._client, self._inspection
+        notes, spared = (None, ()) if inspection is None else inspection.left()
         return Facts(
             body=self._body,
             smtputf8=self._smtputf8,
@@ -305,9 +306,10 @@ class Transaction:
             message_id=self._message_id,
             header_size=self._header_size,
             auto_submitted=self._is_automatic,
-            notes=None if self._inspection is None else self._inspection.notes,
+            notes=notes,
             login=client.login,
             requests=self._asked(),
+            released=spared,
         )
 
     def _asked(self) -> Requests | None:

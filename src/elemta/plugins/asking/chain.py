@@ -281,10 +281,12 @@ class Chain:
 
 
 def _without_overruled(result: Result | None, plugin: str, context: Context) -> Result | None:
-    """Give an answer without a wish for quarantine that an operator has overruled."""
+    """Give an answer without a wish for quarantine that an operator, or a rule, has overruled."""
     if result is None or result.action is not Action.QUARANTINE:
         return result
-    if plugin not in getattr(context, "released", ()):
+    session = getattr(context, "session", None)
+    spared = session.find_spared() if session is not None else ()
+    if plugin not in (*getattr(context, "released", ()), *spared):
         return result
     return msgspec.structs.replace(result, action=Action.CONTINUE)
 

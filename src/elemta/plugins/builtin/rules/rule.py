@@ -34,6 +34,7 @@ class Rule:
         may_relay: An accepted recipient may be anywhere.
         expires: Seconds since the epoch; 0 for never.
         is_observed: It has no effect.
+        spare: Plugins that cannot have the message in quarantine.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Rule:
     may_relay: bool = False
     expires: float = 0.0
     is_observed: bool = False
+    spare: tuple[str, ...] = ()
 
     def refuse(self, ctx: Any, note: str) -> Result:  # noqa: ANN401 - any context
         """Make the answer of a rule that refuses."""
@@ -97,6 +99,7 @@ def make_rule(told: RuleSettings, place: str, functions: Mapping[str, Function])
         told.relay,
         expiry_of(told.expires),
         told.observe,
+        told.spare,
     )
     if then in {Action.REJECT, Action.DEFER}:
         _judge_codes(rule)

@@ -209,6 +209,8 @@ def _answer(
 
 def _keep(rule: Rule, ctx: Any) -> None:  # noqa: ANN401 - any context
     """Remember what a rule adds to the message that is here, or may come."""
+    if rule.spare:
+        ctx.message.spared = tuple(dict.fromkeys((*ctx.message.spared, *rule.spare)))
     if not rule.tags and not rule.redirect:
         return
     session: SessionInfo = ctx.session

@@ -149,6 +149,12 @@ class RuleSettings(BaseModel):
         description="For `accept` at `rcpt`: also of a recipient elsewhere, of a client that may "
         "not relay.",
     )
+    spare: tuple[Name, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Plugins that cannot have the message in quarantine, before the queue and in "
+        "it, if they are asked later: scanners are when the rule is asked at `data` or before.",
+    )
     priority: int = Field(
         default=0, description="Lower ones are asked earlier; equal ones in the order written."
     )
@@ -170,6 +176,10 @@ class RuleSettings(BaseModel):
             raise ValueError("code, enhanced and text: only for reject and defer")
         if self.relay and (self.then != "accept" or self.hook is not Moment.RCPT):
             raise ValueError("relay: only for accept at rcpt")
+        if self.spare and self.hook in {Moment.CONNECT, Moment.HELO}:
+            raise ValueError("spare: not before mail")
+        if self.spare and self.then not in {"continue", "accept", "redirect"}:
+            raise ValueError("spare: only where the message is to go on")
         return self
 
 
