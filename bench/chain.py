@@ -7,24 +7,21 @@ remembered.
 """
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench.auth import Bench
-from bench.load import find_tool
-from bench.loopback import HOST, await_port, free_port, give_back
+from bench.knot import running_knot
+from bench.loopback import HOST
 from bench.options import Case, Mode
 from bench.peers import Elemta
-from bench.processes import end, start
 from bench.profiler import unwatched
 from bench.run import Stand
 from bench.spool import open_spool
 from bench.turns import Medians, report, take_turns
 
 SIZES = (1024, 10240)
-_SOA = "$TTL 3600\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n"
 _ZONES = {
     "client.test": """\
 @ TXT "v=spf1 ip4:192.0.2.0/24 ip4:198.51.100.0/24 include:_spf.client.test -all"
@@ -35,20 +32,6 @@ _dmarc TXT "v=DMARC1; p=reject; adkim=r; aspf=r"
     "bench.test": 'client A 127.0.0.1\nclient TXT "v=spf1 a -all"\n',
     "127.in-addr.arpa": "1.0.0 PTR client.bench.test.\n",
 }
-_KNOT = """\
-server:
-    listen: {host}@{port}
-    rundir: {folder}
-database:
-    storage: {folder}
-template:
-  - id: default
-    storage: {folder}
-    file: "%s.zone"
-    zonefile-sync: -1
-    journal-content: none
-zone:
-"""
 _CHECKS = """
 [dns]
 nameservers = ["{host}:{port}"]
@@ -72,25 +55,11 @@ judge_trusted = true
 """
 
 
-@contextlib.contextmanager
-def running_knot(folder: Path, bench: Bench) -> Iterator[int]:
-    """Run a name server that knows the domain of the load; gives its port."""
-    port, home = free_port(), folder / "knot"
-    home.mkdir()
+def _zones(bench: Bench) -> dict[str, str]:
     key = " ".join(f'"{part}"' for part in _split(bench.key.record()))
-    text = _KNOT.format(host=HOST, port=port, folder=home)
-    for name, records in _ZONES.items():
-        zone = _SOA + records.format(selector=bench.selector, key=key)
-        (home / f"{name}.zone").write_text(zone)
-        text += f"  - domain: {name}\n"
-    (home / "knot.conf").write_text(text)
-    process = start([find_tool("knotd"), "-c", str(home / "knot.conf")], home / "knot.log")
-    try:
-        await_port(port, process, 10)
-        yield port
-    finally:
-        end(process)
-        give_back(port)
+    return {
+        name: records.format(selector=bench.selector, key=key) for name, records in _ZONES.items()
+    }
 
 
 def _split(record: str) -> Iterator[str]:
@@ -120,11 +89,9 @@ def main() -> int:
 
 def _compare(folder: Path, size: int, runs: int, seconds: float) -> None:
     bench, file = _write_signed(folder, size)
-    home = folder / f"dns-{size}"
-    home.mkdir()
     spool = open_spool(folder, loop=True, size=4 << 30)
     try:
-        with running_knot(home, bench) as port:
+        with running_knot(folder / f"dns-{size}", _zones(bench)) as port:
             stand = Stand(folder, spool, unwatched)
             peers = [Elemta(1), Elemta(1, more=_CHECKS.format(host=HOST, port=port))]
             for content in (None, file):

@@ -24,7 +24,7 @@ address = "{host}:{port}"
 kind = "mta"
 
 [relay]
-local_domains = []
+{relay}
 
 [[routes]]
 domains = ["*"]
@@ -49,13 +49,22 @@ class Elemta:
         workers: How many.
         patience: Seconds it may take until it greets.
         more: Text to go to the end of its configuration.
+        relay: The lines of its table `[relay]`. By default all clients of a benchmark are trusted.
     """
 
-    def __init__(self, workers: int, *, patience: float = 30.0, more: str = "") -> None:
+    def __init__(
+        self,
+        workers: int,
+        *,
+        patience: float = 30.0,
+        more: str = "",
+        relay: str = "local_domains = []",
+    ) -> None:
         self.name = f"Elemta, {workers} worker{'s' * (workers > 1)}"
         self.workers = workers
         self._patience = patience
         self._more = more
+        self._relay = relay
 
     @contextlib.contextmanager
     def running(self, place: Place, mode: Mode, sink_port: int) -> Iterator[Server]:
@@ -71,6 +80,7 @@ class Elemta:
             host=HOST,
             port=port,
             metrics_port=metrics_port,
+            relay=self._relay,
             route=_ROUTES[mode].format(sink_port=sink_port),
         )
         config.write_text(text + self._more)
