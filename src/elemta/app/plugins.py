@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 from elemta import __version__
@@ -74,8 +75,25 @@ async def check_plugins(config: Config, where: derive.Where) -> list[Problem]:
     return as_problems(problems)
 
 
+def _read(event: ev.Event) -> tuple[str, str, str, str] | None:
+    """Give kind, detail, session and client of what plugins are told of; None for the rest."""
+    if isinstance(event, ev.SecurityEvent):
+        return event.kind, event.detail, event.session_id, event.client_ip
+    if isinstance(event, ev.LimitReached):
+        return "limit_reached", event.limit, event.session_id, event.client_ip
+    if isinstance(event, ev.ConnectionRefused):
+        return "connection_refused", event.reason, "", event.client_ip
+    if isinstance(event, ev.Banned):
+        address = event.banned if event.kind == "address" else ""
+        return "banned", f"{event.kind} {event.banned}", event.session_id, address
+    return None
+
+
 def _drop(_event: ev.Event) -> None:
     """Nobody listens while plugins are only looked at."""
+
+
+_is_told: ContextVar[bool] = ContextVar("a plugin is told of a security event", default=False)
 
 
 class WorkerPlugins:
@@ -127,7 +145,7 @@ class WorkerPlugins:
         self._state_dir = config.server.state_dir
         settings = derive.plugins_settings(config, self._index, places(self._path))
         self._roster = await Roster.load(
-            settings, self._emit, self._clock, self._dns, self._submit, self._rates
+            settings, self._tell, self._clock, self._dns, self._submit, self._rates
         )
         for context in (self._config("on_config_loaded"), self._server("on_server_starting")):
             await self._may(context)
@@ -228,21 +246,31 @@ class WorkerPlugins:
                 self._emit(ev.Notice("plugins", text))
         self._roster = None
 
+    def _tell(self, event: ev.Event) -> None:
+        """Pass on what plugins say; what they have noticed is for all of them."""
+        self._emit(event)
+        if type(event) is ev.SecurityEvent:
+            self.heed(event)
+
     def heed(self, event: ev.Event) -> None:
-        """Tell plugins of security events; all other events pass."""
-        if type(event) is not ev.SecurityEvent or self._roster is None:
+        """Tell plugins of security events, of bans, and of whom limits turn away."""
+        if self._roster is None or _is_told.get():
             return
         table = self._roster.table()
         if table.on_security_event is None or self._under_way >= MAX_SECURITY_CALLS:
             return
-        context = SecurityContext(
-            "on_security_event", event.kind, event.detail, event.session_id, event.client_ip
-        )
-        answer = table.on_security_event(context)
-        if answer is not None:
-            self._under_way += 1
-            table.enter()
-            _ = spawn(self._await(answer, table), "security event")
+        noticed = _read(event)
+        if noticed is None:
+            return
+        mark = _is_told.set(True)  # of what comes of it nobody is told: there would be no end
+        try:
+            answer = table.on_security_event(SecurityContext("on_security_event", *noticed))
+            if answer is not None:
+                self._under_way += 1
+                table.enter()
+                _ = spawn(self._await(answer, table), "security event")
+        finally:
+            _is_told.reset(mark)
 
     async def _await(self, answer: Awaitable[Decision | None], table: HookTable) -> None:
         try:

@@ -161,7 +161,8 @@ class Worker:
             submit=PluginMail.of(lambda: self._around.get(PLUGINS), self._next_session_id),
             rates=start.counters.lent,
         )
-        attacks: dict[type[ev.Event], ev.Emit] = {ev.SecurityEvent: self._plugins.heed}
+        noticed = (ev.SecurityEvent, ev.LimitReached, ev.ConnectionRefused, ev.Banned)
+        attacks: dict[type[ev.Event], ev.Emit] = dict.fromkeys(noticed, self._plugins.heed)
         heard = fan_out(self._log, self._metrics, heed=attacks)
         self._tls = WorkerTls(self._clock, heard, start.index)
         self._why = WorkerWhy(config, self._clock, written)

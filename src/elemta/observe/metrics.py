@@ -288,7 +288,9 @@ class Metrics:
                 _add(self._values(cat.LEFT_QUARANTINE), (how,))
 
     def _security_event(self, event: ev.SecurityEvent) -> None:
-        _add(self._values(cat.SECURITY), (event.kind,))
+        _add(
+            self._values(cat.SECURITY), (f"plugin {event.plugin}" if event.plugin else event.kind,)
+        )
 
     def _limit_reached(self, event: ev.LimitReached) -> None:
         name = event.limit.partition(":")[0]  # behind it is whose it is, which no figure tells

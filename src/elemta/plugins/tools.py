@@ -158,6 +158,37 @@ class NoMail:
         raise PluginError("mail cannot be submitted here")
 
 
+class Security(Protocol):
+    """Tells the log, the figures and all plugins that something has been noticed."""
+
+    def report(
+        self, kind: str, detail: str = "", *, session_id: str = "", client_ip: str = ""
+    ) -> None:
+        """Have `on_security_event` asked, in all plugins of this worker that have it.
+
+        What is reported from within `on_security_event` is in the log, and nobody is asked. Of one
+        plugin there are 20 in a second; what is beyond is counted (`security_events_dropped`).
+
+        Args:
+            kind: What it is: a-z, 0-9 and _, 50 at most.
+            detail: In words.
+            session_id: Of the session that it is about, if it is about one.
+            client_ip: Likewise, of the client.
+
+        Raises:
+            ValueError: The kind is none.
+            PluginError: Nothing can be reported here: the plugin runs in a process of its own.
+        """
+        ...
+
+
+class NoSecurity:
+    """Where nothing can be reported: outside of the worker."""
+
+    def report(self, *_what: str, **_about: str) -> None:
+        raise PluginError("security events cannot be reported here")
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """All of them, for one plugin.
@@ -173,6 +204,7 @@ class Tools:
         mail: Takes mail of its own; not in a process of its own.
         state_dir: Where the server keeps its state, for a database beside its own.
         rates: What has been used lately, on the whole node; not in a process of its own.
+        security: Tells of what has been noticed; not in a process of its own.
     """
 
     log: PluginLog
@@ -185,3 +217,4 @@ class Tools:
     mail: Mail = field(default_factory=NoMail)
     state_dir: Path = Path("var")
     rates: Rates = field(default_factory=NoRates)
+    security: Security = field(default_factory=NoSecurity)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from elemta.mail.address import Address
-from elemta.mail.events import Event, PluginShadow
+from elemta.mail.events import Event, PluginShadow, SecurityEvent
 from elemta.mail.reply import Reply
 from elemta.plugins.contexts import SessionInfo
 from elemta.plugins.edits import Edit
@@ -82,6 +82,7 @@ class PluginBench(Generic[P]):
         dns: What it looks names up with: change its `zone`.
         session: The connection; set what the methods do not.
         mail: Takes what the plugin submits: see its `messages`.
+        reported: The security events that it has reported.
         events: What the server would have logged of it.
 
     Raises:
@@ -126,6 +127,10 @@ class PluginBench(Generic[P]):
     @property
     def mail(self) -> MemoryMail:
         return self._staged.mail
+
+    @property
+    def reported(self) -> list[SecurityEvent]:
+        return self._staged.reported
 
     async def start(self) -> None:
         """Set the plugin up, unless that is done."""

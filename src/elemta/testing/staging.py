@@ -19,6 +19,7 @@ from elemta.plugins.settings import Mode, OnError, PluginSettings
 from elemta.plugins.tooling import BoundedCache, Figures
 from elemta.plugins.tooling.log import Logger
 from elemta.plugins.tooling.rates import OwnRates
+from elemta.plugins.tooling.security import OwnSecurity
 from elemta.plugins.tools import Tools
 from elemta.testing.clock import FakeClock
 from elemta.testing.mail import MemoryMail
@@ -53,6 +54,7 @@ class Staged:
     ) -> None:
         self.clock = clock
         self.lines: list[tuple[str, str]] = []  # level and text of what it has said
+        self.reported: list[ev.SecurityEvent] = []
         self.metrics = Figures()
         self.kv = MemoryStore(clock)
         self.cache = BoundedCache(clock)
@@ -69,6 +71,7 @@ class Staged:
             mail=self.mail,
             state_dir=state_dir,
             rates=OwnRates(asked.name, NodeRates(RATES, is_shared=False), clock.monotonic),
+            security=OwnSecurity(asked.name, self._note, self.metrics, clock.monotonic),
         )
         candidate.adjust(asked)
         self.plugin = candidate.make(values, tools)
@@ -80,6 +83,8 @@ class Staged:
     def _note(self, event: ev.Event) -> None:
         if isinstance(event, ev.PluginLogged):
             self.lines.append((event.level, event.text))
+        elif isinstance(event, ev.SecurityEvent):
+            self.reported.append(event)
 
     async def start(self) -> None:
         """Set the plugin up."""

@@ -39,11 +39,12 @@ class ConfigContext(ServerContext):
 
 
 class SecurityContext(Context):
-    """Something that only an attack or a badly broken peer does.
+    """An attack, or what only a badly broken peer does; a limit, a ban; what a plugin has noticed.
 
     Attributes:
-        kind: What ("early_talk", "bare_newline"...), as in the log.
-        detail: In words.
+        kind: What ("early_talk", "bare_newline"...), as in the log; "limit_reached",
+            "connection_refused" and "banned" are the server's, too; or what a plugin has reported.
+        detail: In words; of a limit its name, of a refusal the limit or "ban".
         session_id, client_ip: Who.
     """
 

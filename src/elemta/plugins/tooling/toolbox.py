@@ -17,6 +17,7 @@ from elemta.plugins.tooling.log import Logger
 from elemta.plugins.tooling.mail import OwnMail, Submit
 from elemta.plugins.tooling.names import check_name
 from elemta.plugins.tooling.rates import OwnRates
+from elemta.plugins.tooling.security import OwnSecurity
 from elemta.plugins.tooling.store import DiskStore
 from elemta.plugins.tools import NoMail, Tools
 
@@ -82,9 +83,10 @@ class Toolbox:
         """
         name = check_name(settings.name)
         level = "debug" if self._is_debug else settings.log_level
+        figures = self._figures.setdefault(name, Figures())
         return Tools(
             log=Logger(name, level, self._emit, self._files.write, self._clock),
-            metrics=self._figures.setdefault(name, Figures()),
+            metrics=figures,
             kv=DiskStore(self._database, name),
             cache=BoundedCache(self._clock),
             clock=self._clock,
@@ -93,6 +95,7 @@ class Toolbox:
             mail=NoMail() if self._submit is None else OwnMail(name, self._submit),
             state_dir=self._state_dir,
             rates=OwnRates(name, self._rates, self._clock.monotonic),
+            security=OwnSecurity(name, self._emit, figures, self._clock.monotonic),
         )
 
     def close(self) -> None:
