@@ -1,9 +1,11 @@
 """docs/recipient-verification.md: its settings exist, are all of them, and its examples work."""
 
+import contextlib
 import re
 import tomllib
 from pathlib import Path
 
+import apsw
 import pytest
 
 from elemta.app.plugins import check_plugins
@@ -40,6 +42,10 @@ async def test_examples_of_settings(text, tmp_path):
     table.write_text("ann@example.test\n")
     path = tmp_path / "elemta.toml"
     text = text.replace("/etc/elemta/recipients", str(table))
+    mailboxes = tmp_path / "mailboxes.db"
+    with contextlib.closing(apsw.Connection(str(mailboxes))) as connection:
+        connection.execute("CREATE TABLE recipients (address TEXT PRIMARY KEY)")
+    text = text.replace("/var/lib/mailboxes.db", str(mailboxes))
     path.write_text(text + '[server]\nhostname = "mail.example.test"\n')
     loaded = read(path, {})
     assert loaded.problems == ()

@@ -1,7 +1,9 @@
 """Recipients verified by the running server: with Dovecot, and with another server over TLS."""
 
+import contextlib
 import json
 
+import apsw
 import pytest
 from servers.certificates import Authority
 from servers.dialogue import Dialogue
@@ -20,6 +22,12 @@ plugins = ["recipient-verification"]
 domains = ["example.test"]
 method = "{method}"
 server = "{server}"
+"""
+DATABASE = """
+[[plugins.recipient-verification.destinations]]
+domains = ["db.test"]
+method = "sqlite"
+database = {}
 """
 BACK = """
 [relay]
@@ -56,13 +64,25 @@ def told(elemta, *recipients):
 def test_dovecot_says_by_lmtp_who_there_is(tmp_path, place):
     with run_dovecot({"bob@example.test": ""}) as dovecot:
         server = f"127.0.0.1:{dovecot.port}" if place == "port" else f"unix:{dovecot.socket}"
-        with running(tmp_path, rest=FRONT.format(method="lmtp", server=server)) as front:
+        mailboxes = tmp_path / "mailboxes.db"
+        with contextlib.closing(apsw.Connection(str(mailboxes))) as connection:
+            connection.execute("CREATE TABLE recipients (address TEXT PRIMARY KEY)")
+            connection.execute("INSERT INTO recipients VALUES ('ann@db.test')")
+        rest = FRONT.format(method="lmtp", server=server) + DATABASE.format(
+            json.dumps(str(mailboxes))
+        )
+        rest = rest.replace('["example.test"]', '["example.test", "db.test"]', 1)
+        with running(tmp_path, rest=rest) as front:
             known, unknown = told(front, "bob@example.test", "eve@example.test")
             assert known.startswith("250")
             assert unknown == UNKNOWN
             assert dovecot.mailbox("bob@example.test") == []
             front.wait_for(lambda: front.metric(VERIFIED.format("unknown")) == 1, "metrics")
             assert front.metric(VERIFIED.format("exists")) == 1
+            assert told(front, "Ann+x@db.test")[0].startswith("250")
+            assert told(front, "bob@db.test") == [UNKNOWN]
+            mailboxes.unlink()
+            assert told(front, "ann@db.test")[0].startswith("450 4.3.0")
             assert not front.events("plugin_error")
 
 

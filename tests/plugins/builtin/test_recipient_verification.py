@@ -1,7 +1,9 @@
 """Recipients that the next hop or a table does not know, and what is made of silence."""
 
 import asyncio
+import contextlib
 
+import apsw
 import pytest
 from pydantic import ValidationError
 from servers.next_hop import OFFERS, NextHop
@@ -95,6 +97,7 @@ async def test_a_domain_that_takes_all_is_noted_and_not_asked_again():
             assert (await ask(it, f"{name}@example.test")).action is Action.CONTINUE
         assert hop.sessions == 1
         assert it.session.message.notes[CATCH_ALL] == "example.test"
+        assert sum("takes all recipients of example.test" in text for _, text in it.log) == 1
     recipients = [command for command in hop.commands if command.startswith("RCPT")]
     assert len(recipients) == 2
     assert recipients[1].startswith("RCPT TO:<nobody-")
@@ -325,11 +328,77 @@ async def test_without_its_table_it_does_not_begin(tmp_path):
             await ask(it, KNOWN)
 
 
+def database(path, **settings):
+    destination = {"domains": ["*"], "method": "sqlite", "database": str(path)}
+    return PluginBench(
+        RecipientVerification,
+        {"destinations": [destination | settings], "probe_timeout": "500ms"},
+    )
+
+
+def fill(path, *addresses):
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        connection.execute("CREATE TABLE recipients (address TEXT PRIMARY KEY)")
+        for address in addresses:
+            connection.execute("INSERT INTO recipients VALUES (?)", (address,))
+
+
+async def test_a_database_says_who_there_is(tmp_path):
+    path = tmp_path / "mail.db"
+    fill(path, "bob@example.test", "@all.test")
+    odd = "'; DROP TABLE recipients; --"
+    async with database(path) as it:
+        for known in ("bob@example.test", "BOB+tag@example.test"):
+            assert (await ask(it, known)).action is Action.CONTINUE, known
+        for unknown in ("eve@example.test", "x@all.test", f'"{odd}"@example.test'):
+            assert told(await ask(it, unknown)) == UNKNOWN, unknown
+        other = tmp_path / "other.db"
+        fill(other, "eve@example.test")
+        other.replace(path)
+        assert (await ask(it, "eve@example.test")).action is Action.CONTINUE
+        path.unlink()
+        assert told(await ask(it, "eve@example.test")) == unclear("4.3.0")
+    fill(path, "bob@example.test", "@all.test")
+    query = "SELECT 1 FROM recipients WHERE address IN (:address, '@' || :domain) AND :local <> ''"
+    async with database(path, query=query, delimiter="") as it:
+        assert (await ask(it, "x@all.test")).action is Action.CONTINUE
+        assert told(await ask(it, "bob+tag@example.test")) == UNKNOWN
+
+
+async def test_a_database_that_does_not_answer_in_time(tmp_path):
+    path = tmp_path / "mail.db"
+    fill(path)
+    endless = (
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) "
+        "SELECT 1 FROM c WHERE :local = 'slow' AND x < 0"
+        " UNION ALL SELECT 1 WHERE :local = 'bob'"
+    )
+    limited = f"SELECT 1 WHERE :local = 'bob' OR (:local = 'slow' AND EXISTS ({endless}))"
+    async with database(path, query=limited) as it:
+        assert told(await ask(it, "slow@example.test")) == unclear("4.3.0")
+        assert (await ask(it, KNOWN)).action is Action.CONTINUE
+
+
+@pytest.mark.parametrize(
+    "query", ["SELECT 1 FROM nothing", "DELETE FROM recipients", "SELECT", "SELECT 1 WHERE :other"]
+)
+async def test_with_a_query_that_cannot_be_asked_it_does_not_begin(tmp_path, query):
+    path = tmp_path / "mail.db"
+    fill(path, KNOWN)
+    with pytest.raises(PluginError, match=r"mail\.db"):
+        async with database(path, query=query) as it:
+            await ask(it, KNOWN)
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        assert connection.execute("SELECT address FROM recipients").fetchall() == [(KNOWN,)]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"method": "smtp"},
         {"method": "table"},
+        {"method": "sqlite"},
+        {"method": "sqlite", "database": "mail.db"},
         {"method": "table", "table": "recipients"},
         {"method": "smtp", "server": "nowhere"},
         {"method": "vrfy", "server": "127.0.0.1:25"},

@@ -5,10 +5,12 @@ all workers; how often each server is asked at the same time is bounded. Where a
 to us as one, because servers ask each other, it is not passed on again.
 """
 
+import asyncio
 import contextlib
 import hashlib
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import BaseModel
@@ -16,6 +18,7 @@ from pydantic import BaseModel
 from elemta.mail.errors import PluginError
 from elemta.plugins import Address, Metadata, Plugin, RecipientContext, Result
 from elemta.plugins.builtin._elsewhere import Breaker, Trouble
+from elemta.plugins.builtin.recipient_verification.database import Database
 from elemta.plugins.builtin.recipient_verification.probe import Finding, Prober, Unclear
 from elemta.plugins.builtin.recipient_verification.settings import (
     Destination,
@@ -68,6 +71,7 @@ class RecipientVerification(Plugin[VerificationSettings]):
         settings = self.settings
         self._under_way: dict[str, int] = {}
         self._tables: dict[Destination, Table] = {}
+        self._databases: dict[Destination, Database] = {}
         self._probers: dict[Destination, Prober] = {}
         shared: dict[tuple[str, str, str], Prober] = {}
         for each in settings.destinations:
@@ -77,6 +81,9 @@ class RecipientVerification(Plugin[VerificationSettings]):
                     await table.refresh(self.tools.clock.monotonic())
                 except Trouble as error:
                     raise PluginError(str(error)) from error
+                continue
+            if each.database is not None and each.method == "sqlite":
+                await self._open(each, each.database)
                 continue
             key = (each.server, each.method, each.tls)
             prober = shared.get(key)
@@ -92,6 +99,19 @@ class RecipientVerification(Plugin[VerificationSettings]):
                     ),
                 )
             self._probers[each] = prober
+
+    async def _open(self, each: Destination, path: Path) -> None:
+        database = Database(path, each.query, each.delimiter, self.settings.probe_timeout)
+        self._databases[each] = database
+        try:  # now, so that a query that is none keeps the server from starting
+            await database.knows(Address("postmaster", self.tools.hostname))
+        except Trouble as error:
+            raise PluginError(str(error)) from error
+
+    async def close(self) -> None:
+        """Let go of databases."""
+        for database in self._databases.values():
+            await asyncio.to_thread(database.close)
 
     def on_rcpt_to(self, ctx: RecipientContext) -> Awaitable[Result | None] | None:
         """Verify a recipient of a domain that is ours to verify."""
@@ -125,6 +145,9 @@ class RecipientVerification(Plugin[VerificationSettings]):
     # ---- tables
 
     async def _find(self, ctx: RecipientContext, destination: Destination) -> Verdict:
+        database = self._databases.get(destination)
+        if database is not None:
+            return await self._look_into(database, ctx, destination)
         table = self._tables.get(destination)
         if table is None:
             return await self._remember_or_ask(ctx, destination)
@@ -136,6 +159,16 @@ class RecipientVerification(Plugin[VerificationSettings]):
             self._warn(f"the last table that could be read stays: {error}")
         try:
             return Verdict(table.knows(ctx.recipient), why=f"not in {destination.table}")
+        except Trouble as error:
+            raise Unclear(str(error), "4.3.0") from error
+
+    async def _look_into(
+        self, database: Database, ctx: RecipientContext, destination: Destination
+    ) -> Verdict:
+        try:
+            return Verdict(
+                await database.knows(ctx.recipient), why=f"not in {destination.database}"
+            )
         except Trouble as error:
             raise Unclear(str(error), "4.3.0") from error
 
@@ -182,6 +215,11 @@ class RecipientVerification(Plugin[VerificationSettings]):
             self.tools.metrics.observe("probe_seconds", self.tools.clock.monotonic() - began)
         if finding.takes_all is not None:
             answer = _ALL if finding.takes_all else _SOME
+            if finding.takes_all:
+                self._warn(
+                    f"{destination.server} takes all recipients of {recipient.domain}: they cannot "
+                    "be verified"
+                )
             await self._keep(everyone, answer, settings.positive_ttl)
         if finding.exists:
             await self._keep(key, _YES, settings.positive_ttl)

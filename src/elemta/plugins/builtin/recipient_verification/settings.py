@@ -30,8 +30,9 @@ class Destination(Settings):
         description='Whose recipients are verified: "example.test", "*.example.test" for what is '
         'below it, "*" for all.',
     )
-    method: Literal["smtp", "lmtp", "table"] = Field(
-        description="Who is asked: the server that the mail goes to, by SMTP or LMTP, or a file.",
+    method: Literal["smtp", "lmtp", "table", "sqlite"] = Field(
+        description="Who is asked: the server that the mail goes to, by SMTP or LMTP, a file, or a "
+        "database of SQLite.",
     )
     server: str = Field(
         default="",
@@ -43,17 +44,27 @@ class Destination(Settings):
         description="The file, by its whole path: an address a line, or `@example.test` for all of "
         "a domain; `#` begins a comment. It is read again when it has changed.",
     )
+    database: Path | None = Field(
+        default=None, description="The file of the database, by its whole path; it is only read."
+    )
+    query: str = Field(
+        default="SELECT 1 FROM recipients WHERE address = :address",
+        max_length=2000,
+        description="Gives a row for a recipient that exists, and none for others: `:address` is "
+        "in small letters, `:local` and `:domain` are its parts.",
+    )
     delimiter: str = Field(
         default="+",
         max_length=1,
-        description="`user+tag@...` is in the table where `user@...` is; empty: it is not.",
+        description="`user+tag@...` is in the table, or the database, where `user@...` is; empty: "
+        "it is not.",
     )
     tls: Literal["opportunistic", "none"] = Field(
         default="opportunistic", description="Whether STARTTLS is used where the server offers it."
     )
     on_unreachable: Literal["defer", "accept"] = Field(
         default="defer",
-        description="What a recipient is told while the server cannot say: `defer` (450), or "
+        description="What a recipient is told while nobody can say: `defer` (450), or "
         "`accept` unverified, with a note.",
     )
 
@@ -64,9 +75,9 @@ class Destination(Settings):
             parse_place(value)
         return value
 
-    @field_validator("table")
+    @field_validator("table", "database")
     @classmethod
-    def _check_table(cls, value: Path | None) -> Path | None:
+    def _check_path(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_absolute():
             raise ValueError("its whole path is needed, such as /etc/elemta/recipients")
         return value
@@ -75,7 +86,9 @@ class Destination(Settings):
     def _check_method(self) -> Self:
         if self.method == "table" and self.table is None:
             raise ValueError('method = "table" needs a table')
-        if self.method != "table" and not self.server:
+        if self.method == "sqlite" and self.database is None:
+            raise ValueError('method = "sqlite" needs a database')
+        if self.method in {"smtp", "lmtp"} and not self.server:
             raise ValueError(f'method = "{self.method}" needs a server')
         return self
 

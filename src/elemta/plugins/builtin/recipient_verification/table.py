@@ -50,11 +50,8 @@ class Table:
         """
         if self._stamp is None:
             raise Trouble(f"{self._path} has not been read")
-        local, domain = recipient.local.lower(), recipient.domain
-        locals_ = {local}
-        if self._delimiter:
-            locals_.add(local.partition(self._delimiter)[0])
-        keys = {f"{each}@{domain}" for each in locals_} | {f"@{domain}"}
+        found = spellings(recipient, self._delimiter)
+        keys = {f"{each.local}@{each.domain}" for each in found} | {f"@{recipient.domain}"}
         return not keys.isdisjoint(self._entries)
 
     def _read(self) -> None:
@@ -69,3 +66,12 @@ class Table:
         lines = (line.partition("#")[0].strip() for line in raw.decode().lower().split("\n"))
         self._entries = frozenset(line for line in lines if line)
         self._stamp = stamp
+
+
+def spellings(recipient: Address, delimiter: str) -> list[Address]:
+    """Give the forms in which a recipient may be known: as it is, and without what was added."""
+    local, domain = recipient.local.lower(), recipient.domain
+    locals_ = [local]
+    if delimiter:
+        locals_.append(local.partition(delimiter)[0])
+    return [Address(each, domain) for each in dict.fromkeys(locals_) if each]
