@@ -27,7 +27,11 @@ class Sorter(Plugin[Settings]):
     def on_filter(self, ctx):
         if not ctx.headers.get("subject"):
             return Result.reject("No subject")
+        if ctx.headers.get("subject") == "inject":
+            return Result.modify(AddHeader("X-Seen", str(ctx.sender.local) + chr(13) + chr(10)))
         edits = []
+        if ctx.headers.get("x-colour"):
+            edits += [RenameHeader("X-Colour", "X-Their-Colour"), AddHeader("X-Colour", "grün")]
         for each in map(str, ctx.recipients):
             if each.startswith("aside"):
                 edits.append(SettleRecipient.quarantine(each, note="odd"))
@@ -38,6 +42,10 @@ class Sorter(Plugin[Settings]):
             elif each.startswith("gone"):
                 edits.append(SettleRecipient.discard(each, note="spam trap"))
         return Result.modify(*edits) if edits else None
+
+    def on_pre_delivery(self, ctx):
+        if ctx.headers.get("x-late"):
+            return Result.modify(RenameHeader("X-Late", "X-Too-Late"))
 '''
 
 
@@ -252,3 +260,26 @@ def test_recipients_of_another_policy_have_to_come_again(post):
             assert apart not in said
             assert reply.startswith("250")
     post.reload('split = "defer"', 'split = "accept"')
+
+
+def test_each_change_of_the_header_section_is_in_the_log_with_its_plugin(post):
+    content = b"Subject: x\r\nX-Colour: red\r\n fire\r\nX-Late: 1\r\n\r\nx\r\n"
+    queue_id = post.send("a@b.test", "hue@example.test", content=content)
+    (arrived,) = post.wait_mail("hue")
+    head = b"X-Their-Colour: red\r\n fire\r\nX-Too-Late: 1\r\nX-Colour: =?utf-8?"
+    assert b"\r\nSubject: x\r\n" + head in arrived
+    told = post.wait_event("message_modified", 2, queue_id=queue_id, plugin="sorter")
+    assert [each["changes"] for each in told] == [
+        ["rename header X-Colour to X-Their-Colour", "add header X-Colour"],
+        ["rename header X-Late to X-Too-Late"],
+    ]
+    why(post, queue_id, "sorter", "on_filter", "edit")
+
+
+def test_a_line_end_in_a_field_is_a_failure_of_the_plugin_and_not_in_the_mail(post):
+    with Dialogue(post.port) as client:
+        client.hello()
+        _, reply = ask(client, "a@b.test", "ina", content=b"Subject: inject\r\n\r\nx\r\n")
+    assert reply == "451 4.3.0 Internal error, try again later"
+    assert any("HeaderError" in each["error"] for each in post.wait_event("plugin_error"))
+    assert post.mailbox("ina") == []

@@ -39,7 +39,14 @@ from elemta.plugins.contexts import (
     OutcomeContext,
     QueueContext,
 )
-from elemta.plugins.edits import AddHeader, Edit, InsertHeader, RemoveHeader, ReplaceHeader
+from elemta.plugins.edits import (
+    AddHeader,
+    Edit,
+    InsertHeader,
+    RemoveHeader,
+    RenameHeader,
+    ReplaceHeader,
+)
 from elemta.plugins.headers import Headers
 from elemta.plugins.reading import end_reading
 from elemta.plugins.result import NOTE_LIMIT, Action
@@ -48,7 +55,7 @@ MOST_TOLD = 200  # calls under way that nobody waits for
 MAX_SECTION = 2_097_152  # octets searched for the end of the header section; sessions allow half
 MAX_ADDED = 65_536  # octets that edits may add to it
 MAX_CHANGES = 30  # named in the log, of one plugin
-_HEADER_EDITS = AddHeader | InsertHeader | ReplaceHeader | RemoveHeader
+_HEADER_EDITS = AddHeader | InsertHeader | ReplaceHeader | RemoveHeader | RenameHeader
 _DISCARDED = Reply(250, "discarded", "2.0.0")
 
 Answer = Awaitable[Decision | None] | None
