@@ -165,6 +165,11 @@ class JudgedSession(LimitedSession):
             self._turn_away(reply, decision, "starttls")
         return reply is None
 
+    def _notice(self, told: Reply, stage: str, decided: Decision | None) -> None:
+        super()._notice(told, stage, decided)
+        if decided is None and told.is_permanent and stage != "auth":
+            self._info.refusals += 1
+
     def _turn_away(self, reply: Reply, decision: Decision | None, stage: str = "connect") -> None:
         """Refuse a connection in place of the banner (RFC 5321 §3.1, §3.8; RFC 7504)."""
         if reply.code not in {421, 521, 554}:

@@ -20,6 +20,8 @@ class SessionInfo(Remembered):
         tls_version: "TLSv1.3" and the like, "" in clear.
         tls_cipher: The suite by OpenSSL's name, "" in clear.
         username: Whose credentials were right, "" for nobody.
+        refusals: How often the server itself has refused something for good: a command, a
+            recipient, a message, but no login. A plugin in a process of its own finds 0.
         notes: Whatever Python plugins want to remember of it; of that, plugins in other processes
             see numbers, text, octets, lists and tables.
         metadata: See `Context.metadata`.
@@ -34,6 +36,7 @@ class SessionInfo(Remembered):
         "metadata",
         "notes",
         "protocol",
+        "refusals",
         "server",
         "session_id",
         "tls_cipher",
@@ -52,6 +55,7 @@ class SessionInfo(Remembered):
         self.is_trusted = is_trusted
         self.helo = self.protocol = self.username = ""
         self.tls_version = self.tls_cipher = ""
+        self.refusals = 0
         self.notes: dict[str, Any] = {}
         self.metadata: dict[str, str] = {}
 

@@ -12,7 +12,8 @@ from elemta.plugins import Action
 from elemta.plugins.builtin._known import reputation_of
 from elemta.plugins.builtin.reputation import Reputation
 from elemta.plugins.builtin.reputation.history import BELIEVED, MAX_WAITING, History
-from elemta.testing import PluginBench
+from elemta.plugins.builtin.reputation.plugin import MAX_REFUSALS
+from elemta.testing import PluginBench, SmtpServer
 
 CONTENT = "Subject: hello\r\n\r\nhello\r\n"
 DAY = 86400.0
@@ -199,6 +200,56 @@ async def test_logins():
         assert await known(it) == 100
         assert await known(it, username="u@example.test") == 50
         assert it.session.metadata["reputation.parts"].startswith("login u@example.test 50 ")
+
+
+async def test_what_the_server_refuses_by_itself_counts_once_and_within_bounds():
+    async with bench() as it:
+        await it.connect("192.0.2.1")
+        for refusals in (3, 3, 1000):
+            it.session.refusals = refusals
+            await it.command("MAIL FROM:<a@a.test>")
+        await it.disconnect()
+        await it.plugin.write_down()
+        await it.connect("192.0.2.1")
+        assert it.session.notes["reputation"].parts[0].bad == 3 + MAX_REFUSALS
+
+
+async def test_refusals_of_a_real_session_count_for_its_client():
+    async with SmtpServer((Reputation, {"trust": 1, "defer_below": 40})) as server:
+        for _ in range(2):
+            async with await server.connect(ip="203.0.113.9") as client:
+                await client.say("EHLO client.example.test")
+                said = await client.say("MAIL FROM:<a@a.test>")
+                if said.startswith("250"):
+                    for name in ("x", "y", "y"):
+                        refused = await client.say(f"RCPT TO:<{name}@elsewhere.test>")
+                        assert refused.startswith("550 5.7.1 Relaying denied")
+                    assert (await client.say("FOO")).startswith("500")
+                await client.say("QUIT")
+            await server._staged[0].plugin.write_down()
+        assert said.startswith("451 4.7.1 Too much bad mail has come from there")
+
+
+@pytest.mark.parametrize(
+    ("kind", "detail", "counts"),
+    [
+        ("limit_reached", "recipient_rate", "limited"),
+        ("connection_refused", "connections_per_address", "limited"),
+        ("connection_refused", "connections", ""),  # there were too many of all
+        ("connection_refused", "load", ""),
+        ("connection_refused", "ban", ""),  # it has counted as it came
+        ("limit_reached", "submission.soft: messages by ann", ""),
+        ("banned", "address 192.0.2.1", "attack"),
+        ("spam_trap", "", "attack"),  # another plugin says so
+    ],
+)
+async def test_what_security_events_count(kind, detail, counts):
+    async with bench() as it:
+        about = {"kind": kind, "detail": detail, "session_id": "x"}
+        for client in ("192.0.2.1", "", "unix"):
+            await it.run("on_security_event", client_ip=client, **about)
+        for name in ("limited", "attack"):
+            assert it.count("events", kind=name) == (name == counts)
 
 
 async def test_wrong_passwords_and_attacks():

@@ -45,6 +45,11 @@ COMPLAINT_KEPT = 600.0  # seconds for which the id of a complaint is remembered
 _PARTS = "reputation.parts"
 _UNDER_WAY = "reputation.message"
 _HEARD = "reputation.heard"
+_REFUSALS = "reputation.refusals"
+MAX_REFUSALS = 30  # of one message that the server refuses by itself: a list may be stale
+_LIMITS = frozenset({"limit_reached", "connection_refused"})
+_NO_FAULT = frozenset({"connections", "load", "proxy", "ban"})
+"""Refused connections that are no fault of the client, or have counted before."""
 _KEPT = frozenset({"quarantine", "discard"})
 _WORDS = Words("5.7.1", "4.7.1", "Too much bad mail has come from there")
 
@@ -221,9 +226,14 @@ class Reputation(Plugin[ReputationSettings]):
             self._add(self._places_of(session.client_ip), 0, self.settings.failed_login, "login")
 
     def on_security_event(self, ctx: SecurityContext) -> None:
-        """The server has noticed something."""
-        if ctx.client_ip:
-            self._add(self._places_of(ctx.client_ip), 0, self.settings.attack, "attack")
+        """The server has noticed something, or another plugin has."""
+        if not ctx.client_ip or ctx.client_ip == "unix":
+            return
+        subjects, settings = self._places_of(ctx.client_ip), self.settings
+        if ctx.kind not in _LIMITS:
+            self._add(subjects, 0, settings.attack, "attack")
+        elif ctx.detail not in _NO_FAULT and not ctx.detail.startswith("submission."):
+            self._add(subjects, 0, settings.limited, "limited")
 
     def _end(self, session: SessionInfo) -> None:
         """Count what has come of a message, or of a session without any."""
@@ -234,8 +244,11 @@ class Reputation(Plugin[ReputationSettings]):
         settings = self.settings
         heard, own = self._hear(session)
         refused = heard.count("reject")
-        if refused:
-            self._add(subjects, 0, refused * settings.refused, "refused")
+        before = session.notes.get(_REFUSALS, 0)
+        by_server = min(session.refusals - before, MAX_REFUSALS)
+        if refused + by_server:
+            session.notes[_REFUSALS] = session.refusals
+            self._add(subjects, 0, (refused + by_server) * settings.refused, "refused")
         if under_way is None or not under_way.is_read or own:
             return
         if not _KEPT.isdisjoint(heard):

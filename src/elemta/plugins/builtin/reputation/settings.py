@@ -30,7 +30,13 @@ class ReputationSettings(Settings):
         default=1.0, description="What a message counts for that was taken, and kept by nobody."
     )
     refused: Weight = Field(
-        default=1.0, description="What each refusal for good by a plugin counts against."
+        default=1.0,
+        description="What each refusal for good counts against, by a plugin or by the server "
+        "itself: a recipient that is not there, a command that is none.",
+    )
+    limited: Weight = Field(
+        default=0.5,
+        description="What it counts against its client when a limit of the server is reached.",
     )
     suspicious: Weight = Field(
         default=3.0,
