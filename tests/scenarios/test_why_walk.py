@@ -155,6 +155,7 @@ argon2 = {{{{ memory = "8MiB", passes = 1 }}}}
 [limits]
 error_delay = 0
 max_delayed = 0
+message_rate = "5/h"
 [limits.brake]
 free_failures = 0
 delay = "1s"
@@ -198,6 +199,25 @@ def test_events_of_refusals_name_their_record(walked, name):
         why = find(site.server, each["why_id"])[0]
         assert why.who.address == each["client_ip"]
         assert each.get("session_id", "") in (why.who.session_id, *why.sessions)
+
+
+def test_plugins_hear_of_limits_and_attacks(scarce):
+    scarce.move()
+    told = scarce.told(*["MAIL FROM:<a@b.test>", "RSET"] * 5, "MAIL FROM:<a@b.test>")
+    [event] = scarce.server.wait_event("limit_reached", client_ip=f"{scarce.network}.1")
+    assert (event["limit"], event["why_id"]) == ("message_rate", told)
+    with scarce.client() as client:
+        client.say("GET / HTTP/1.1")
+
+    def heard() -> list[tuple[str, str]]:
+        calls = scarce.puppet.calls("on_security_event")
+        return [(each["kind"], each["detail"]) for each in calls if each["client_ip"] == client_ip]
+
+    client_ip = f"{scarce.network}.1"
+    scarce.server.wait_for(lambda: len(heard()) == 2, "both")
+    limit, attack = heard()
+    assert limit == ("limit_reached", "message_rate")
+    assert attack[0] == "cross_protocol"
 
 
 def test_the_walk_leaves_no_rule_out():
