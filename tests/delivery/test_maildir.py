@@ -397,7 +397,7 @@ async def test_a_cancelled_delivery_leaves_nothing_and_closes_its_files(post: Po
     task = asyncio.ensure_future(
         post.deliver("u@example.test", content=Stuck(CONTENT * 2, piece=len(CONTENT)))
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await gate.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -87,6 +87,6 @@ async def test_nobody_is_called_in_prohibited_networks(nameserver) -> None:
 
 async def test_a_name_server_that_is_down_defers() -> None:
     async with Peer() as peer, office(("127.0.0.1", free_port()), peer.port) as post:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert summary(await post.send("u@example.org")) == [("deferred", "4.4.3")]
         assert not peer.sessions

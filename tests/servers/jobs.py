@@ -109,7 +109,7 @@ async def post(
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for what another task is about to do."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.001)
 

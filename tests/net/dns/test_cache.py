@@ -55,7 +55,7 @@ def cache(zone: Zone, clock: FakeClock) -> DnsCache:
 
 
 async def _until(condition) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0)
 
