@@ -1,5 +1,6 @@
 """Rules as a plugin: what is done, in which order, and what is said about it."""
 
+import json
 import os
 
 import pytest
@@ -106,6 +107,32 @@ async def test_expiry(tmp_path):
         assert (await it.mail_from()).is_refused
         clock.advance(1)
         assert not (await it.mail_from()).is_refused
+
+
+async def test_what_operators_see(tmp_path):
+    lists = [
+        {"name": "spies", "kind": "address", "use": "deny", "entries": ["192.0.2.9", "192.0.2.8"]},
+        {"name": "hosting", "kind": "asn", "entries": ["AS64496"]},
+    ]
+    asked = rule("asked", when='in_list("hosting", asn)', then="continue")
+    async with bench(tmp_path, asked, lists=lists) as it:
+        for _ in range(3):
+            await it.connect("192.0.2.9")
+        await it.connect("192.0.2.1", metadata={"geoip.asn": "64496"})
+        await it.mail_from()
+        told = json.loads(await it.plugin.answer_operator({"do": "show"}))
+        assert [(row["rule"], row["hits"]) for row in told["rules"]] == [
+            ("list-spies", 3),
+            ("asked", 1),
+        ]
+        assert [(row["list"], row["entries"], row["hits"]) for row in told["lists"]] == [
+            ("spies", 2, 3),
+            ("hosting", 1, 1),
+        ]
+        told = json.loads(await it.plugin.answer_operator({"do": "show", "list": "spies"}))
+        assert [row["most_used"] for row in told["lists"]] == [[["192.0.2.9", 3]]]
+        with pytest.raises(PluginError, match="there is no list none"):
+            await it.plugin.answer_operator({"do": "show", "list": "none"})
 
 
 async def test_only_observed(tmp_path):
