@@ -4,7 +4,7 @@ A database that is missing or does not know a client leaves nothing: whoever dec
 cope with that.
 
 Leaves behind: `geoip.country` ("DE"), `geoip.asn` ("64496") and `geoip.network` (its name) in the
-metadata of a session.
+metadata of a session, and all of it as `geoip` in the notes of a message.
 """
 
 import asyncio
@@ -14,12 +14,13 @@ from typing import ClassVar
 from pydantic import BaseModel, Field
 
 from elemta.net.tasks import spawn
-from elemta.plugins import ConnectionContext, Metadata, Plugin, Settings
+from elemta.plugins import ConnectionContext, EnvelopeContext, Metadata, Plugin, Settings
 from elemta.plugins.builtin._geoip import GeoDatabase, read_asn, read_country
-from elemta.plugins.builtin._known import ASN, COUNTRY
+from elemta.plugins.builtin._known import ASN, COUNTRY, asn_of, country_of
 from elemta.plugins.builtin._values import Seconds
 
 NETWORK = "geoip.network"
+NOTE = "geoip"
 KNOWN_FOR = 600.0  # seconds for which a worker does not look an address up again
 
 
@@ -86,6 +87,16 @@ class Geoip(Plugin[GeoipSettings]):
             known = self._find(client)
             self.tools.cache.set(key, known, KNOWN_FOR)
         ctx.metadata.update(known)
+
+    def on_mail_from(self, ctx: EnvelopeContext) -> None:
+        """Leave the same with a message, for whoever looks at it later."""
+        session = ctx.session
+        asn = asn_of(session)
+        system = f"AS{asn}" if asn else ""
+        said = (country_of(session), system, session.metadata.get(NETWORK, ""))
+        text = " ".join(filter(None, said))
+        if text:
+            ctx.message.notes[NOTE] = text
 
     async def refresh(self) -> None:
         """Read files that have changed, and tell of those that cannot be read."""

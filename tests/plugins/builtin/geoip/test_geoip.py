@@ -43,8 +43,12 @@ async def test_what_is_known(files):
         assert it.session.metadata["geoip.asn"] == "64496"
         assert it.session.metadata["geoip.network"].startswith("Example")
         assert "\n" not in it.session.metadata["geoip.network"]
+        await it.mail_from()
+        assert it.session.message.notes["geoip"].startswith("DE AS64496 Example")
         await it.connect("2001:db8::1")
         assert it.session.metadata == {"geoip.country": "FR"}
+        await it.mail_from()
+        assert it.session.message.notes == {"geoip": "FR"}
         assert it.count("clients", result="known") == 2
 
 
@@ -54,6 +58,8 @@ async def test_who_is_not_known(files, ip):
         answer = await it.connect(ip)
         assert it.session.metadata == {}
         assert answer.error == ""
+        await it.mail_from()
+        assert it.session.message.notes == {}
 
 
 async def test_only_one_database(files):
