@@ -1,5 +1,8 @@
 """The policy in the running server, set as in the guide for policies, with several workers."""
 
+import itertools
+import time
+
 from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, running
 
@@ -49,14 +52,23 @@ def test_what_it_refuses(tmp_path):
 
 def test_messages_in_a_minute_count_for_all_workers_together(tmp_path):
     with running(tmp_path, rest=MAILDIR + CONFIG, workers=2) as elemta:
-        replies = []
-        for _ in range(8):
-            with Dialogue(elemta.port) as client:
-                client.hello()
-                for _ in range(10):
-                    replies.append(client.say("MAIL FROM:<a@example.com>")[:9])
-                    client.say("RSET")
+        for number in itertools.count(1):
+            began_at, replies = time.monotonic(), ask(elemta, f"127.0.0.{number}")
+            if began_at // 60 == time.monotonic() // 60:
+                break  # else it counts for two minutes
         assert replies == ["250 2.1.0"] * 60 + ["451 4.7.1"] * 20
-        with Dialogue(elemta.port, source="127.0.0.2") as client:
+        with Dialogue(elemta.port, source="127.0.1.1") as client:
             client.hello()
             assert client.say("MAIL FROM:<a@example.com>").startswith("250")
+
+
+def ask(elemta, source: str) -> list[str]:
+    """What a client is told of eighty messages, in eight sessions."""
+    replies = []
+    for _ in range(8):
+        with Dialogue(elemta.port, source=source) as client:
+            client.hello()
+            for _ in range(10):
+                replies.append(client.say("MAIL FROM:<a@example.com>")[:9])
+                client.say("RSET")
+    return replies
