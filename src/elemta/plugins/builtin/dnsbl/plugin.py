@@ -17,6 +17,7 @@ from typing import ClassVar, NamedTuple
 from pydantic import BaseModel
 
 from elemta.mail.errors import AddressError, LookupFailed
+from elemta.mailauth.dmarc.discovery import registered_domain
 from elemta.mailauth.resolving import Answer as DnsAnswer
 from elemta.net.addresses import membership
 from elemta.net.tasks import spawn
@@ -79,6 +80,8 @@ class Dnsbl(Plugin[DnsblSettings]):
         kinds = {each.kind for each in self.settings.lists}
         self._has_names = not kinds.isdisjoint({"helo", "sender"})
         self._has_urls = "url" in kinds
+        if self._has_urls:  # the list of public suffixes is read now, not while others wait
+            await asyncio.to_thread(registered_domain, "example.org")
         self._reader = Reader(InspectionSettings())
         self._generation = 0  # of what is remembered: another when a list is set aside, or back
         self._testing: asyncio.Task[None] | None = None
