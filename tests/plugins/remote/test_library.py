@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ctypes
+import re
 
 import pytest
 from plugins.remote.gcc import EXAMPLES, build
@@ -11,8 +12,10 @@ from servers.clamd import EICAR, STREAM_LIMIT, VIRUS, run_clamd
 
 from elemta.mail.errors import PluginError
 from elemta.plugins import ReplaceHeader
+from elemta.plugins import edits as ed
 from elemta.plugins.finding.sources import Kind
 from elemta.plugins.remote import library as abi
+from elemta.plugins.remote import native
 from elemta.plugins.remote.library import HOOK_TYPES
 from elemta.plugins.remote.link import LinkLost
 from elemta.plugins.remote.native import header_path
@@ -220,3 +223,33 @@ def test_the_header_and_ctypes_agree(tmp_path):
     hooks = list((ctypes.c_int * len(HOOK_TYPES)).in_dll(built, "hooks"))
     assert hooks == list(range(len(HOOK_TYPES)))
     assert header_path().name == "elemta_plugin.h"
+
+
+def test_each_edit_of_the_header_file_is_carried_out():
+    header = header_path().read_text()
+    numbers = {name: int(number) for name, number in re.findall(r"SMTP_EDIT_(\w+) = (\d+)", header)}
+    made = {
+        name: native._EDITS[number]("a@b.test", "c@d.test")
+        for name, number in numbers.items()
+        if "HEADER" not in name
+    }
+    made |= {
+        name: native._EDITS[number]("X-A", "X-B")
+        for name, number in numbers.items()
+        if "HEADER" in name
+    }
+    assert set(numbers.values()) == set(native._EDITS)
+    settle = ed.SettleRecipient
+    assert made == {
+        "ADD_HEADER": ed.AddHeader("X-A", "X-B"),
+        "REPLACE_HEADER": ed.ReplaceHeader("X-A", "X-B"),
+        "REMOVE_HEADER": ed.RemoveHeader("X-A"),
+        "RENAME_HEADER": ed.RenameHeader("X-A", "X-B"),
+        "ADD_RECIPIENT": ed.AddRecipient("a@b.test"),
+        "REMOVE_RECIPIENT": ed.RemoveRecipient("a@b.test"),
+        "CHANGE_SENDER": ed.ChangeSender("a@b.test"),
+        "QUARANTINE_RECIPIENT": settle.quarantine("a@b.test", note="c@d.test"),
+        "REDIRECT_RECIPIENT": settle.redirect("a@b.test", "c@d.test"),
+        "REJECT_RECIPIENT": settle.reject("a@b.test", "c@d.test"),
+        "DISCARD_RECIPIENT": settle.discard("a@b.test", note="c@d.test"),
+    }

@@ -57,7 +57,13 @@ typedef enum SmtpEdit {
     SMTP_EDIT_REMOVE_HEADER = 3,    /* name */
     SMTP_EDIT_ADD_RECIPIENT = 4,    /* address */
     SMTP_EDIT_REMOVE_RECIPIENT = 5, /* address */
-    SMTP_EDIT_CHANGE_SENDER = 6     /* address, "" for the null path */
+    SMTP_EDIT_CHANGE_SENDER = 6,    /* address, "" for the null path */
+    SMTP_EDIT_RENAME_HEADER = 7,    /* name, new name */
+    /* what becomes of one recipient, whatever becomes of the others */
+    SMTP_EDIT_QUARANTINE_RECIPIENT = 8, /* address, note */
+    SMTP_EDIT_REDIRECT_RECIPIENT = 9,   /* address, who gets it instead */
+    SMTP_EDIT_REJECT_RECIPIENT = 10,    /* address, what the sender is told; "" for the usual */
+    SMTP_EDIT_DISCARD_RECIPIENT = 11    /* address, note */
 } SmtpEdit;
 
 typedef struct HookContext HookContext;

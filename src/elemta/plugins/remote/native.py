@@ -245,6 +245,11 @@ _EDITS: Mapping[int, Callable[[str, str], ed.Edit]] = {
     4: lambda address, _: ed.AddRecipient(address),
     5: lambda address, _: ed.RemoveRecipient(address),
     6: lambda address, _: ed.ChangeSender(address),
+    7: ed.RenameHeader,
+    8: lambda address, note: ed.SettleRecipient.quarantine(address, note=note),
+    9: ed.SettleRecipient.redirect,
+    10: ed.SettleRecipient.reject,
+    11: lambda address, note: ed.SettleRecipient.discard(address, note=note),
 }
 """By the numbers of `SmtpEdit`."""
 
