@@ -62,7 +62,18 @@ name = "released-senders"
 hook = "data"
 when = 'in_list("released", sender) || sender == "" || listener == "submission"'
 spare = ["keeper"]
-{MAILDIR}"""
+[[plugins.rules.rule]]
+name = "careful-readers"
+hook = "data"
+when = 'sender == "mixed@else.test"'
+then = "quarantine"
+only = ["*@careful.test"]
+[[plugins.rules.rule]]
+name = "others"
+hook = "data"
+when = 'sender == "mixed@else.test"'
+spare = ["keeper"]
+{MAILDIR.replace('["example.test"]', '["example.test", "careful.test"]')}"""
         with running(folder, rest=rest) as server:
             server.allowed = allowed
             yield server
@@ -118,3 +129,13 @@ def test_rspamd_learns_and_a_mailbox_gets_what_was_misjudged(post):
     assert shown["recipients"][0]["state"] == "quarantine"
     what = [line.split()[2] for line in post.cli("quarantine", "audit").stdout.splitlines()]
     assert what.count("report") == 2
+
+
+def test_a_rule_is_about_some_recipients_of_a_message(post):
+    to = ("fay@example.test", "gil@careful.test")
+    queue_id = post.send("mixed@else.test", *to, content=MAIL)
+    (event,) = post.wait_event("message_delivered", queue_id=queue_id)
+    assert event["recipient"] == "fay@example.test"
+    listed = json.loads(post.cli("quarantine", "list", "--id", queue_id, "--json").stdout)
+    assert [each["address"] for each in listed[0]["recipients"]] == ["gil@careful.test"]
+    assert (listed[0]["plugin"], listed[0]["reason"][:20]) == ("rules", "rule careful-readers")

@@ -198,6 +198,60 @@ async def test_what_filters_have_found(tmp_path):
         assert (await it.filter(MESSAGE)).edits == (AddHeader("X-Score", "!"),)
 
 
+async def test_a_rule_for_some_recipients(tmp_path):
+    careful = ["ann@Example.test", "*@board.test"]
+    rules = [
+        rule("seen", "filter", then="quarantine", only=["watched@example.test"], observe=True),
+        rule("keep", "filter", then="quarantine", only=careful),
+        rule("move", "filter", then="redirect", redirect="x@y.test", only=["*@example.test"]),
+        rule("no", "filter", then="reject", text="Not {rule}", only=["eve@else.test"]),
+        rule("gone", "filter", then="discard", only=["trap@else.test"]),
+        rule("all", "filter", 'subject == "Stop"'),
+    ]
+    async with bench(tmp_path, *rules) as it:
+        await it.mail_from()
+        for each in ("ANN@example.test", "a@board.test", "b@example.test", "watched@sub.test"):
+            await it.rcpt_to(each)
+        for each in ("eve@else.test", "trap@else.test"):
+            await it.rcpt_to(each)
+        answer = await it.filter(MESSAGE)
+        assert answer.action is Action.CONTINUE
+        assert [(each.address, each.fate, each.to, each.text) for each in answer.edits] == [
+            ("ANN@example.test", "quarantine", "", ""),
+            ("a@board.test", "quarantine", "", ""),
+            ("b@example.test", "redirect", "x@y.test", ""),
+            ("eve@else.test", "reject", "", "Not no"),
+            ("trap@else.test", "discard", "", ""),
+        ]
+        assert answer.edits[0].note.startswith("rule keep (")
+        assert (await it.filter(MESSAGE.replace("Hello", "Stop"))).is_refused
+        await it.mail_from()
+        for each in ("ann@example.test", "a@board.test"):
+            await it.rcpt_to(each)
+        assert (await it.filter(MESSAGE)).action is Action.QUARANTINE
+    for wrong in (
+        {"hook": "rcpt", "then": "discard"},
+        {"hook": "data", "then": "accept"},
+        {"hook": "data", "then": "reject", "code": 551},
+        {"hook": "data", "then": "discard", "only": ["nobody"]},
+    ):
+        with pytest.raises((ValidationError, PluginError)):
+            async with bench(tmp_path, rule(**({"only": ["a@b.test"]} | wrong))):
+                pass
+
+
+async def test_a_message_is_spared_a_quarantine(tmp_path):
+    spare = rule("friend", "data", 'sender == "a@b.test"', "continue", spare=["x", "y"])
+    async with bench(tmp_path, spare, rule("too", "rcpt", then="continue", spare=["y", "z"])) as it:
+        await it.mail_from("a@b.test")
+        await it.rcpt_to()
+        await it.validated(MESSAGE)
+        assert it.session.message.spared == ("y", "z", "x")
+    with pytest.raises((ValidationError, PluginError)):
+        async with bench(tmp_path, rule("no", "mail", spare=["x"])):
+            pass
+
+
 async def test_tags_are_bounded(tmp_path):
     one = rule("r", "rcpt", then="continue", tag={"X-Rcpt": "{recipient}"})
     async with bench(tmp_path, one) as it:

@@ -1,11 +1,11 @@
 """One rule as it is asked, and what comes of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from elemta.mail.errors import HeaderError
-from elemta.plugins import Action, AddHeader, Result
+from elemta.plugins import Action, AddHeader, Address, Result, SettleRecipient
 from elemta.plugins.builtin.rules.expressions.facts import Moment
 from elemta.plugins.builtin.rules.expressions.functions import Function
 from elemta.plugins.builtin.rules.expressions.judging import Holds, compile_rule
@@ -35,6 +35,7 @@ class Rule:
         expires: Seconds since the epoch; 0 for never.
         is_observed: It has no effect.
         spare: Plugins that cannot have the message in quarantine.
+        only: Recipients that it is about, by their keys, or "*@example.test"; empty for all.
     """
 
     name: str
@@ -51,6 +52,24 @@ class Rule:
     expires: float = 0.0
     is_observed: bool = False
     spare: tuple[str, ...] = ()
+    only: frozenset[str] = frozenset()
+
+    def find_concerned(self, recipients: Iterable[Address]) -> list[Address]:
+        """Give those recipients that it is about."""
+        only = self.only
+        return [each for each in recipients if each.key in only or f"*@{each.domain}" in only]
+
+    def settle(self, recipient: Address, ctx: Any, note: str) -> SettleRecipient:  # noqa: ANN401
+        """Say what becomes of one recipient, where it is not about all."""
+        address = str(recipient)
+        if self.redirect:
+            return SettleRecipient.redirect(address, self.redirect, note=note)
+        if self.then is Action.REJECT:
+            text = self.text.fill(ctx, {"rule": self.name}).strip() if self.text else _USUAL
+            return SettleRecipient.reject(address, text, note=note)
+        if self.then is Action.DISCARD:
+            return SettleRecipient.discard(address, note=note)
+        return SettleRecipient.quarantine(address, note=note)
 
     def refuse(self, ctx: Any, note: str) -> Result:  # noqa: ANN401 - any context
         """Make the answer of a rule that refuses."""
@@ -100,6 +119,7 @@ def make_rule(told: RuleSettings, place: str, functions: Mapping[str, Function])
         expiry_of(told.expires),
         told.observe,
         told.spare,
+        frozenset(told.only),
     )
     if then in {Action.REJECT, Action.DEFER}:
         _judge_codes(rule)

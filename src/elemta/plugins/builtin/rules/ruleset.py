@@ -14,9 +14,11 @@ from elemta.plugins import (
     Action,
     AddHeader,
     AddRecipient,
+    Address,
     RemoveRecipient,
     Result,
     SessionInfo,
+    SettleRecipient,
 )
 from elemta.plugins.builtin.rules.expressions.facts import FACTS, Facts, Kind, Moment
 from elemta.plugins.builtin.rules.lists.matching import ListKind
@@ -46,7 +48,7 @@ _USUAL_FACTS = {
     ListKind.ASN: "asn",
 }
 
-Edit = AddHeader | AddRecipient | RemoveRecipient
+Edit = AddHeader | AddRecipient | RemoveRecipient | SettleRecipient
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +134,10 @@ class Ruleset:
             refusing = self._ask_gates(moment, facts, tell)
             if refusing is not None:
                 return refusing.refuse(ctx, _note(refusing, facts))
-        decided, told = _ask_rules(rules, facts, tell)
+        decided, told, settled = _ask_rules(rules, facts, tell)
         if decided is not None and decided.then in {Action.REJECT, Action.DEFER}:
             return decided.refuse(ctx, told)
-        edits = _edits(ctx, moment) if is_here else ()
+        edits = (*settled, *_edits(ctx, moment)) if is_here else ()
         return _answer(decided, told, edits, ctx)
 
     def _ask_gates(self, moment: Moment, facts: Facts, tell: Tell) -> Rule | None:
@@ -160,9 +162,15 @@ def _by_moment(gates: Sequence[Gate], *, is_allowing: bool) -> dict[Moment, tupl
     return {moment: tuple(rule for rule in wanted if rule.moment is moment) for moment in Moment}
 
 
-def _ask_rules(rules: Sequence[Rule], facts: Facts, tell: Tell) -> tuple[Rule | None, str]:
-    """Give the rule that decides, and what to note; rules that only add something add it."""
+def _ask_rules(
+    rules: Sequence[Rule], facts: Facts, tell: Tell
+) -> tuple[Rule | None, str, Iterable[SettleRecipient]]:
+    """Give the rule that decides, what to note, and what becomes of single recipients.
+
+    Rules that only add something add it. Of each recipient the first rule that names it counts.
+    """
     now, ctx = facts.now, facts.ctx
+    settled: dict[Address, SettleRecipient] = {}
     for rule in rules:
         if rule.expires and rule.expires <= now:
             continue
@@ -170,6 +178,12 @@ def _ask_rules(rules: Sequence[Rule], facts: Facts, tell: Tell) -> tuple[Rule | 
             is_true = rule.holds(facts)
         except ConditionError as error:
             raise PluginError(f"{rule.place}: rule {rule.name}: when: {error}") from error
+        concerned: list[Address] = []
+        if is_true and rule.only:
+            concerned = [
+                each for each in rule.find_concerned(ctx.recipients) if each not in settled
+            ]
+            is_true = bool(concerned)
         if not is_true:
             if facts.seen:
                 facts.seen.clear()
@@ -179,10 +193,13 @@ def _ask_rules(rules: Sequence[Rule], facts: Facts, tell: Tell) -> tuple[Rule | 
         facts.seen.clear()
         if rule.is_observed:
             continue
+        if rule.only and len(concerned) < len(ctx.recipients):
+            settled |= {each: rule.settle(each, ctx, note) for each in concerned}
+            continue
         _keep(rule, ctx)
         if rule.then is not Action.CONTINUE or rule.redirect:
-            return rule, note
-    return None, ""
+            return rule, note, settled.values()
+    return None, "", settled.values()
 
 
 def _note(rule: Rule, facts: Facts) -> str:

@@ -42,6 +42,13 @@ def _judge_address(text: str) -> str:
     return text
 
 
+def _judge_recipient(text: str) -> str:
+    address = parse_address(f"any{text[1:]}" if text.startswith("*@") else text)
+    if not address.domain:
+        raise ValueError('an address is expected, or "*@example.test"')
+    return f"*@{address.domain}" if text.startswith("*@") else address.key
+
+
 def expiry_of(value: date | datetime | None) -> float:
     """Give the instant at which something ends; 0 for never. A day (UTC) counts in whole."""
     if value is None:
@@ -149,6 +156,13 @@ class RuleSettings(BaseModel):
         description="For `accept` at `rcpt`: also of a recipient elsewhere, of a client that may "
         "not relay.",
     )
+    only: tuple[Annotated[str, AfterValidator(_judge_recipient)], ...] = Field(
+        default=(),
+        max_length=1000,
+        description="At `data` and `filter`: the recipients that the rule is about, "
+        '`"ann@example.test"` or `"*@example.test"`. Others get the message, and the next rule is '
+        "asked.",
+    )
     spare: tuple[Name, ...] = Field(
         default=(),
         max_length=16,
@@ -176,6 +190,12 @@ class RuleSettings(BaseModel):
             raise ValueError("code, enhanced and text: only for reject and defer")
         if self.relay and (self.then != "accept" or self.hook is not Moment.RCPT):
             raise ValueError("relay: only for accept at rcpt")
+        if self.only and self.hook not in {Moment.DATA, Moment.FILTER}:
+            raise ValueError("only: only at data and filter")
+        if self.only and self.then not in {"quarantine", "redirect", "reject", "discard"}:
+            raise ValueError("only: not with this action")
+        if self.only and (self.code or self.enhanced):
+            raise ValueError("code and enhanced: not with `only`, which is 550 5.7.1")
         if self.spare and self.hook in {Moment.CONNECT, Moment.HELO}:
             raise ValueError("spare: not before mail")
         if self.spare and self.then not in {"continue", "accept", "redirect"}:
