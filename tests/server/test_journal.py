@@ -144,17 +144,22 @@ def test_mail_that_is_taken_from_a_unix_socket_on_hold(it):
 def test_recipients_of_one_record_are_bounded(it):
     said, facts = received(1)
     names = [f"{n}@example.org" for n in range(1000)]
-    it.accept(msgspec.structs.replace(said, to_envelope=names), facts, "mta", "", None)
+    said = msgspec.structs.replace(said, to_envelope=names, recipient_count=1000)
+    it.accept(said, facts, "mta", "", None)
     assert taken(it)[0].mail.recipients == tuple(names[: journal.MAX_RECIPIENTS])
 
 
 def test_half_a_character_is_written_out_and_its_neighbours_are_whole(it):
+    info = SessionInfo("s1", "192.0.2.1", "here", "mta", is_trusted=False)
     for number in range(3):
         notes = {"n": "\udc80" if number == 1 else "x"}
-        it.accept(*received(number, notes=notes), "mta", "", None)
+        info.heard.append(Heard("one", "on_data", "edit"))
+        it.accept(*received(number, notes=notes), "mta", "", info)
     it.refuse(RELAY_DENIED, case(note="x", mail=Mail("\ud83d@b.test")))
     first, second, third, last = taken(it)
     assert [each.notes["n"] for each in (first, second, third)] == ["x", "\\udc80", "x"]
+    assert [len(each.heard) for each in (first, second, third)] == [1, 2, 3]
+    assert second.ruling == Ruling("accept", "message")
     assert last.mail.sender == "\\ud83d@b.test"
 
 

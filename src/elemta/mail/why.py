@@ -148,18 +148,25 @@ class Packer:
         self.count = 0
         self.first_at = 0.0
 
-    def add(self, record: "Why | tuple[object, ...]", at: float) -> None:
-        """Write a record down that was decided at an instant."""
-        octets = self.octets
-        size = len(octets)
+    def add(self, record: Why) -> None:
+        """Write a record down."""
+        size = len(self.octets)
         try:
-            encode_into(record, octets, -1)
-        except UnicodeEncodeError:  # half a character of a plugin's
-            del octets[size:]
-            encode_into(_mended(msgspec.to_builtins(record)), octets, -1)
-        if not self.count or at < self.first_at:
-            self.first_at = at
+            encode_into(record, self.octets, size)
+        except UnicodeEncodeError:
+            self.mend(record, size)
+        if not self.count or record.at < self.first_at:
+            self.first_at = record.at
         self.count += 1
+
+    def mend(self, record: object, size: int) -> None:
+        """Write down a record with what UTF-8 has no octets for: half a character of a plugin's.
+
+        Args:
+            record: All of it.
+            size: How many octets stay before it.
+        """
+        encode_into(_mended(record), self.octets, size)
 
     def seal(self, last_at: float) -> Packed:
         """Give what has been written, and begin anew."""
@@ -174,7 +181,7 @@ def pack(records: Iterable[Why]) -> list[Packed]:
     packer, packed, last_at = Packer(), list[Packed](), 0.0
     for record in records:
         last_at = max(record.at, last_at) if packer.count else record.at
-        packer.add(record, record.at)
+        packer.add(record)
         if len(packer.octets) >= PACK:
             packed.append(packer.seal(last_at))
     if packer.count:
@@ -193,6 +200,10 @@ def unpack(octets: bytes) -> list[Why]:
 
 def _mended(value: object) -> object:
     """Write out what UTF-8 has no octets for."""
+    if isinstance(value, msgspec.Raw):
+        return msgspec.msgpack.decode(value)
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.structs.astuple(value)
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):

@@ -20,7 +20,7 @@ from elemta.mail.clock import Clock
 from elemta.mail.events import MessageReceived
 from elemta.mail.message import Facts
 from elemta.mail.reply import Reply, clean_text
-from elemta.mail.why import PACK, Heard, Mail, Packed, Packer, Ruling, Who, Why
+from elemta.mail.why import PACK, Heard, Mail, Packed, Packer, Ruling, Who, Why, encode_into
 from elemta.mailauth import Authentication
 from elemta.plugins.contexts import SessionInfo
 
@@ -38,7 +38,8 @@ HELD = Ruling("hold", "message", note="its route holds it")
 SILENT = Reply(421, "")
 """In place of a reply, where a connection ends without one."""
 _NO_NOTES: dict[str, str] = {}
-_TAKEN = "accept", "message"  # a `Ruling` without what it does not need
+_NOTHING: tuple[tuple[Heard, ...], str] = (), ""
+_TAKEN = msgspec.Raw(msgspec.msgpack.encode(("accept", "message")))  # a short `Ruling`
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -127,39 +128,39 @@ class Journal:
             tls: The version of TLS, "" in clear.
             info: What plugins know of the session.
         """
-        queue_id, packer, notes = said.queue_id, self._packer, facts.notes
-        ruling: Ruling | tuple[str, str] = _TAKEN
-        if self._held and self._held.pop(queue_id, None) is not None:
-            ruling = HELD
-        heard: tuple[Heard, ...] = ()
-        authentication = ""
-        if info is not None:
-            heard, found = tuple(info.heard), info.find_authentication()
-            authentication = "" if found is None else in_short(found)
-        at = self._now()
-        address = facts.client_address or "unix"
-        packer.add(
-            (  # a `Why`
-                queue_id,
-                at,
-                (facts.session_id, address, listener, facts.helo, facts.protocol, tls, facts.login),
-                (
-                    said.from_envelope,
-                    said.to_envelope[:MAX_RECIPIENTS],
-                    queue_id,
-                    facts.message_id,
-                    said.message_size,
-                ),
-                ruling,
-                heard,
-                authentication,
-                _within_room(notes) if notes else _NO_NOTES,
-                said.processing_time_ms,
-            ),
+        # each message comes through here: what is written out costs less than calls
+        packer, queue_id, at = self._packer, said.queue_id, self._now()
+        octets = packer.octets
+        size = len(octets)
+        ruling = self._ruling(queue_id) if self._held else _TAKEN
+        names, notes = said.to_envelope, facts.notes or _NO_NOTES
+        if said.recipient_count > MAX_RECIPIENTS:
+            names = names[:MAX_RECIPIENTS]
+        found = _NOTHING if info is None else _find(info)
+        address, login = facts.client_address or "unix", facts.login
+        record = (  # a `Why`
+            queue_id,
             at,
+            (facts.session_id, address, listener, facts.helo, facts.protocol, tls, login),
+            (said.from_envelope, names, queue_id, facts.message_id, said.message_size),
+            ruling,
+            found[0],
+            found[1],
+            _within_room(notes) if notes else notes,
+            said.processing_time_ms,
         )
-        if len(packer.octets) >= PACK:
+        try:
+            encode_into(record, octets, size)
+        except UnicodeEncodeError:
+            packer.mend(record, size)
+        if not packer.count:
+            packer.first_at = at
+        packer.count += 1
+        if size >= PACK:
             self._seal()
+
+    def _ruling(self, queue_id: str) -> Ruling | msgspec.Raw:
+        return _TAKEN if self._held.pop(queue_id, None) is None else HELD
 
     def decide(self, case: Case, ruling: Ruling, ms: float = 0.0) -> None:
         """Write down what is no refusal: it is found by its queue id."""
@@ -181,7 +182,7 @@ class Journal:
         for case in unaccepted.values():
             self.decide(case, HELD)
         for why in self._records:
-            self._packer.add(why, why.at)
+            self._packer.add(why)
             if len(self._packer.octets) >= PACK:
                 self._seal()
         if self._packer.count:
@@ -225,11 +226,14 @@ def _alike(mail: Mail) -> tuple[object, ...]:
 
 def _add_facts(why: Why, info: SessionInfo) -> None:
     """Add what plugins have said, and what they have found out."""
-    why.heard = tuple(info.heard)
+    why.heard, why.authentication = _find(info)
     why.notes = _within_room(info.gather_notes() or _NO_NOTES)
-    authentication = info.find_authentication()
-    if authentication is not None:
-        why.authentication = in_short(authentication)
+
+
+def _find(info: SessionInfo) -> tuple[tuple[Heard, ...], str]:
+    """Give what plugins have said, and what checks have found."""
+    found = info.find_authentication()
+    return tuple(info.heard), "" if found is None else in_short(found)
 
 
 def _within_room(notes: dict[str, str]) -> dict[str, str]:
