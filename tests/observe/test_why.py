@@ -94,12 +94,12 @@ class TestFinding:
         many = pack([record(n, who=Who(f"0-1-{n:x}", "192.0.2.1")) for n in range(2000)])
         one = record(424242, mail=Mail("ann@there.test", ("jim@here.test",)))
         store.add(pack([one]))
-        for _ in range(50):
+        for _ in range(10):
             store.add(many * 10)
         for word in ("jim@here.test", "THERE.test", "nobody@here.test", f"{one.id}"):
             began = time.thread_time()
             found = ids(store.find(word))
-            assert time.thread_time() - began < 3.0  # it takes 0.2: a million records in octets
+            assert time.thread_time() - began < 1.0  # it takes 0.04 among 200,000
             assert found == ([] if word.startswith("nobody") else [424242])
 
     def test_the_latest_come_first(self, store, monkeypatch):

@@ -26,6 +26,7 @@ CLOSED = MAILDIR.replace("[[routes]]", "trusted_networks = []\n[[routes]]", 1)
 
 # ---- plugins
 
+# `on_pre_delivery` has no client to tell: see the hold and what a plugin does on the way out, below
 IN_DIALOGUE = [
     name for name, hook in HOOKS.items() if May.DECIDE in hook.may and name != "on_pre_delivery"
 ]
