@@ -31,7 +31,7 @@ histogram `elemta_plugin_NAME_FIGURE`, with `_` for each `-` of the plugin's nam
 LOG_HEAD = """\
 # The log
 
-<!-- Written by `make docs` from src/elemta/mail/events.py: change the texts there. -->
+<!-- Written by `make docs` from src/elemta/mail/events: change the texts there. -->
 
 Elemta writes one JSON object a line to its standard output: `event_type` first, then `time` (UTC,
 with milliseconds), then the fields of the event. A field at its default is left out. With
