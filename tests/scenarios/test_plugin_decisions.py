@@ -1,6 +1,5 @@
 """What each action does at each hook of the running server, and who is asked after it."""
 
-import json
 from dataclasses import dataclass, field
 
 import pytest
@@ -112,7 +111,7 @@ def session_of(call: dict) -> str:
 
 def states(elemta: Elemta, queue_id: str) -> list[str]:
     """The states of a message's recipients."""
-    (message,) = json.loads(elemta.cli("queue", "list", "--json", "--id", queue_id).stdout) or [{}]
+    (message,) = elemta.queued("--id", queue_id) or [{}]
     return [each["state"] for each in message.get("recipients", [])]
 
 

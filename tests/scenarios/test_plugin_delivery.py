@@ -1,6 +1,5 @@
 """Plugins in the running server: the hooks of queue and delivery, and what each answer does."""
 
-import json
 import textwrap
 
 import pytest
@@ -108,7 +107,7 @@ def taken(hop: NextHop, recipient: str) -> list[Taken]:
 
 def queued(server: Elemta, queue_id: str) -> list[dict]:
     """The recipients of a message that are still in the queue."""
-    messages = json.loads(server.cli("queue", "list", "--json").stdout)
+    messages = server.queued()
     return [
         each
         for message in messages

@@ -1,6 +1,5 @@
 """Plugins in the running server: the hooks of a message, and what each answer does to it."""
 
-import json
 import re
 import textwrap
 
@@ -103,9 +102,9 @@ def mine(server: Elemta, kind: str, source: str) -> list[dict]:
 
 def queued(server: Elemta, *conditions: str) -> dict[str, list[str]]:
     """States of recipients by message."""
-    found = json.loads(server.cli("queue", "list", "--json", *conditions).stdout)
     return {
-        message["queue_id"]: [each["state"] for each in message["recipients"]] for message in found
+        message["queue_id"]: [each["state"] for each in message["recipients"]]
+        for message in server.queued(*conditions)
     }
 
 

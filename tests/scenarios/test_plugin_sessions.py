@@ -1,7 +1,6 @@
 """Plugins in the running server: the hooks of a session, and what each answer does to it."""
 
 import contextlib
-import json
 
 import pytest
 from servers.dialogue import Dialogue
@@ -311,5 +310,5 @@ def test_a_shadow_changes_nothing_and_is_seen(tmp_path):
 
 def queue_states(elemta) -> list[str]:
     """The states of all recipients in the queue."""
-    messages = json.loads(elemta.cli("queue", "list", "--json").stdout)
+    messages = elemta.queued()
     return [recipient["state"] for message in messages for recipient in message["recipients"]]

@@ -1,6 +1,5 @@
 """What could not be delivered is tried again: by the clock, by order, after a restart."""
 
-import json
 from datetime import datetime
 
 import pytest
@@ -60,10 +59,9 @@ def server(tmp_path, hop, request):
 
 def rows(server: Elemta, *options: str) -> list[dict]:
     """The recipients in the queue, with the id of their message."""
-    listed = json.loads(server.cli("queue", "list", "--json", *options).stdout)
     return [
         {"queue_id": message["queue_id"], **recipient}
-        for message in listed
+        for message in server.queued(*options)
         for recipient in message["recipients"]
     ]
 
@@ -143,7 +141,7 @@ def test_an_order_meets_an_attempt_under_way(server, hop):
     assert "refused@remote.test" not in hop.recipients()
 
 
-@pytest.mark.parametrize("server", ["3s"], indirect=True)
+@pytest.mark.parametrize("server", ["8s"], indirect=True)
 def test_a_restart_keeps_the_plan(server, hop):
     queue_id = server.send("a@example.test", "restart1@remote.test")
     [event] = server.wait_event("message_deferred", queue_id=queue_id)

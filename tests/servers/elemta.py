@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from click.testing import CliRunner
 from servers.dialogue import Dialogue
 from servers.process import free_port
+
+from elemta.cli.main import cli
 
 PATIENCE = 20.0  # seconds for anything that should happen at once
 
@@ -212,6 +215,13 @@ class Elemta:
         if check and done.returncode:
             raise AssertionError(f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done
+
+    def queued(self, *conditions: str) -> list[dict]:
+        """What `elemta queue list` shows, without a process of its own."""
+        arguments = ["queue", "list", "--json", *conditions, "-c", str(self.config)]
+        done = CliRunner().invoke(cli, arguments)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask the web process; status and body."""
