@@ -21,9 +21,8 @@ MADE = {
     "server/limits/brake.py": {"reply_to"},
     "server/limits/guard.py": {"tell"},  # a copy for the log, without an id
     "server/secured.py": {"_respond"},  # 334
-    "server/session.py": {"_on_hello"},  # 250
     "server/inspection.py": {"queued"},  # 250
-    "server/replies.py": {"banner", "hello"},  # 220, 250
+    "server/replies.py": {"banner", "hello", "old_hello"},  # 220, 250
     "server/submission/authors.py": {"not_yours", "_read"},
     "smtp/commands.py": {"_fault"},
     "smtp/parameters.py": {"_fault"},
