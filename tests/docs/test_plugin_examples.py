@@ -14,7 +14,7 @@ from plugins.remote.outside import outside
 from plugins.remote.servers_of_plugins import PROTO
 from servers.process import program
 
-from elemta.plugins import Action, AddHeader, InsertHeader, RemoveHeader, ReplaceHeader
+from elemta.plugins import Action, AddHeader, Fate, InsertHeader, RemoveHeader, ReplaceHeader
 from elemta.plugins.finding.files import import_file
 from elemta.plugins.finding.inspection import find_class
 from elemta.plugins.finding.sources import Kind
@@ -140,6 +140,24 @@ async def test_elemta_quiet_hours(bench):
     it.clock.advance(2 * 3600)
     assert not (await it.connect()).is_refused
     assert not (await bench("elemta_quiet_hours", {"start": 23}).connect()).is_refused
+
+
+async def test_apart(bench):
+    it = bench("apart")
+    names = ("ann", "careful", "left", "small", "trap")
+    await it.mail_from("a@b.test")
+    for name in names:
+        await it.rcpt_to(f"{name}@example.test")
+    careful, left, trap = (await it.filter("Subject: hello\n\nsmall\n")).edits
+    assert (careful.fate, careful.address) == (Fate.QUARANTINE, "careful@example.test")
+    assert (left.fate, left.address, left.to) == (
+        Fate.REDIRECT,
+        "left@example.test",
+        "heir@example.test",
+    )
+    assert (trap.fate, trap.address) == (Fate.DISCARD, "trap@example.test")
+    fates = [each.fate for each in (await it.filter("Subject: x\n\n" + "x" * 1_000_001)).edits]
+    assert fates == [Fate.QUARANTINE, Fate.REDIRECT, Fate.REJECT, Fate.DISCARD]
 
 
 async def test_spam_gate(bench):
