@@ -42,7 +42,7 @@ SHARED = """
 enabled = true
 [plugins.rate-limiter]
 nodes = 2
-valkey = {{ url = "URL", timeout = 0.3 }}
+valkey = {{ url = "URL", timeout = 1 }}
 [[plugins.rate-limiter.limits]]
 name = "open_rate"
 by = ["sender_domain"]
