@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from elemta.net.stream import READ_LIMIT, Stream, connect, connect_unix
+from elemta.net.stream import PUT_OFF, READ_LIMIT, Stream, connect, connect_unix
 
 
 @pytest.fixture
@@ -38,6 +38,55 @@ async def test_what_one_writes_the_other_reads(pair):
     assert received == b"hello world"
     assert ours.peer_ip == "127.0.0.1"
     assert client.peer == ours.local
+
+
+class TestTurns:
+    """What is written in a turn of the loop goes out at its end."""
+
+    @pytest.fixture
+    async def raw(self):
+        """A stream, and the bare socket at its other end."""
+        accepted: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Stream(accepted.set_result), "127.0.0.1", 0
+        )
+        with socket.create_connection(server.sockets[0].getsockname()) as peer:
+            ours = await accepted
+            peer.setblocking(False)
+            yield ours, peer
+            ours.abort()
+            await ours.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    async def test_it_goes_out_in_one_piece(self, raw):
+        ours, peer = raw
+        ours.write(b"250 one\r\n")
+        ours.write(b"250 two\r\n")
+        with pytest.raises(BlockingIOError):
+            peer.recv(100)
+        assert await asyncio.get_running_loop().sock_recv(peer, 100) == b"250 one\r\n250 two\r\n"
+
+    async def test_large_output_does_not_wait(self, raw):
+        ours, peer = raw
+        ours.write(b"first ")
+        ours.write(b"x" * PUT_OFF)
+        assert peer.recv(6) == b"first "
+
+    async def test_closing_sends_it_first(self, raw):
+        ours, peer = raw
+        ours.write(b"221 Bye\r\n")
+        ours.close()
+        assert peer.recv(100) == b"221 Bye\r\n"
+        assert await asyncio.get_running_loop().sock_recv(peer, 100) == b""
+
+    async def test_aborting_drops_it(self, raw):
+        ours, peer = raw
+        ours.write(b"250 one\r\n")
+        ours.abort()
+        await ours.wait_closed()
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.get_running_loop().sock_recv(peer, 100) == b""
 
 
 async def test_a_closed_peer_is_an_empty_read(pair):

@@ -4,6 +4,8 @@ Promises: input is bounded (reading pauses while nobody takes it), output is bou
 waits while the peer does not read), and every wait ends at `deadline`. The deadline is a plain
 attribute, so that setting it before each wait costs nothing; one sweep per loop looks at all
 connections twice a second, so it is kept to within half a second.
+
+What is written goes out at the end of the loop's turn, with that of all other connections.
 """
 
 import asyncio
@@ -23,6 +25,7 @@ from elemta.net.sweep import Sweep, find_sweep
 READ_SIZE = 64 * 1024  # octets taken from the socket at a time
 READ_LIMIT = 64 * 1024  # octets held before reading from the socket pauses
 WRITE_LIMIT = 64 * 1024  # octets unsent before `drain` waits
+PUT_OFF = 16 * 1024  # octets written that wait for the end of the turn; more go out at once
 
 # Where the loop puts what it reads: it is copied before the loop reads again, so one place is
 # enough for all connections of a process, and a crowd of idle ones costs nothing.
@@ -57,6 +60,7 @@ class Stream(asyncio.BufferedProtocol):
         "_take",
         "_tls",
         "_transport",
+        "_unsent",
         "deadline",
         "local",
         "peer",
@@ -84,6 +88,7 @@ class Stream(asyncio.BufferedProtocol):
         self._drainer: asyncio.Future[bool] | None = None
         self._closed: asyncio.Future[bool] | None = None
         self._sweep: Sweep | None = None
+        self._unsent = b""  # written in this turn of the loop
         self.deadline = math.inf
         self.peer = self.peer_ip = ""
         self.local = local
@@ -165,7 +170,22 @@ class Stream(asyncio.BufferedProtocol):
     def write(self, data: bytes) -> None:
         """Send; what the peer does not take at once is held: call `drain` after."""
         if self._transport is not None and self._error is None:
-            self._transport.write(data if self._tls is None else self._veil(self._tls, data))
+            self._send(data if self._tls is None else self._veil(self._tls, data))
+
+    def _send(self, data: bytes) -> None:
+        if self._unsent:
+            self._unsent += data
+        elif data and self._sweep is not None:
+            self._unsent = data
+            self._sweep.outbox.add(self)
+        if len(self._unsent) > PUT_OFF:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what has been written in this turn of the loop, before its end."""
+        if self._unsent and self._transport is not None:
+            self._transport.write(self._unsent)
+        self._unsent = b""
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough of what was written.
@@ -272,11 +292,13 @@ class Stream(asyncio.BufferedProtocol):
         """Send what is written, then close; an unwilling peer is cut off at the deadline."""
         if self._transport is not None:
             if self._tls is not None:
-                self._transport.write(self._tls.end())
+                self._send(self._tls.end())
+            self.flush()
             self._transport.close()
 
     def abort(self) -> None:
         """Close at once and drop what is unsent."""
+        self._unsent = b""
         if self._transport is not None:
             self._transport.abort()
 
@@ -369,12 +391,13 @@ class Stream(asyncio.BufferedProtocol):
     def _send_waiting(self, tls: Encryption) -> None:
         waiting = tls.waiting()
         if waiting and self._transport is not None:
-            self._transport.write(waiting)
+            self._send(waiting)
 
     def _break(self, error: Exception) -> None:
         """Take no more: what the peer sends means nothing."""
         self._error = self._error or error
         if self._transport is not None:
+            self.flush()
             self._transport.close()
         self._wake(self._reader)
 
@@ -411,6 +434,7 @@ class Stream(asyncio.BufferedProtocol):
         if self._sweep is not None:
             self._sweep.remove(self)
         self._transport = None
+        self._unsent = b""
         self._eof = True
         self._paused_writing = False
         if isinstance(exc, ConnectionError):

@@ -1,4 +1,7 @@
-"""One timer for the deadlines of all connections of a loop: one each would cost more than I/O."""
+"""What the connections of a loop have in common: one timer for all deadlines, and one outbox.
+
+A timer for each would cost more than I/O. What they write in a turn of the loop goes out together.
+"""
 
 import asyncio
 import weakref
@@ -18,10 +21,41 @@ class Expiring(Protocol):
         ...
 
 
+class Sending(Protocol):
+    """Something that has octets to send."""
+
+    def flush(self) -> None:
+        """Send them."""
+        ...
+
+
+class Outbox:
+    """Lets streams send once the loop has done all that is at hand."""
+
+    def __init__(self) -> None:
+        self._streams: list[Sending] = []
+
+    def add(self, stream: Sending) -> None:
+        """Have a stream send at the end of this turn of the loop."""
+        if not self._streams:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._streams.append(stream)
+
+    def _flush(self) -> None:
+        streams, self._streams = self._streams, []
+        for stream in streams:
+            stream.flush()
+
+
 class Sweep:
-    """Looks at all streams of one loop every half second and ends overdue waits."""
+    """Looks at all streams of one loop every half second and ends overdue waits.
+
+    Attributes:
+        outbox: Of that loop.
+    """
 
     def __init__(self, clock: Clock):
+        self.outbox = Outbox()
         self._clock = clock
         self._streams: set[Expiring] = set()
         self._timer: asyncio.TimerHandle | None = None
