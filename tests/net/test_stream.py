@@ -294,3 +294,26 @@ async def test_unix_sockets_work_alike(tmp_path):
     await ours.wait_closed()
     server.close()
     await server.wait_closed()
+
+
+async def test_what_a_server_says_before_it_hangs_up_is_read():
+    said = b"552 too much\r\n"
+    listener = socket.create_server(("127.0.0.1", 0))
+    loop = asyncio.get_running_loop()
+    client = await connect(*listener.getsockname(), timeout=5)
+    listener.setblocking(False)
+    peer, _ = await loop.sock_accept(listener)
+    client.write(b"x" * 100_000)
+    await loop.sock_sendall(peer, said)
+    peer.close()  # with input that nobody has read: a reset
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            client.write(b"x" * 100_000)  # fails at some point, before anything has been read
+            if data := await client.read():
+                received += data
+            else:
+                break
+    assert received == said
+    client.abort()
+    listener.close()

@@ -1,4 +1,4 @@
-"""IP addresses: which network one lies in, and whether mail should be sent to it."""
+"""Addresses: which network one lies in, whether mail should be sent to it, how ends are named."""
 
 import contextlib
 import ipaddress
@@ -99,3 +99,20 @@ def _starts_at(ip: IpAddress) -> bool:
         probe.connect((str(ip), _DISCARD_PORT))
         return ipaddress.ip_address(probe.getsockname()[0]) == ip
     return False
+
+
+def name_of_one(listening: socket.socket) -> str:
+    """Give our end of all connections that come in by a socket; "" where they differ."""
+    name = listening.getsockname()
+    if isinstance(name, tuple) and name[0] in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        return ""
+    return name_end(name)[0]
+
+
+def name_end(name: object) -> tuple[str, str]:
+    """Name one end of a connection: (for people, the address alone)."""
+    if not isinstance(name, tuple):
+        return "unix", ""
+    address = str(name[0]).partition("%")[0]
+    address = address.removeprefix("::ffff:")
+    return (f"[{address}]:{name[1]}" if ":" in address else f"{address}:{name[1]}"), address

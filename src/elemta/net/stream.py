@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import fcntl
 import math
+import os
 import socket
 import ssl
 import struct
@@ -19,6 +20,7 @@ import termios
 from collections.abc import Callable
 from typing import cast
 
+from elemta.net.addresses import name_end
 from elemta.net.encryption import Encryption, TlsFacts
 from elemta.net.sweep import Sweep, find_sweep
 
@@ -53,6 +55,7 @@ class Stream(asyncio.BufferedProtocol):
         "_eof",
         "_error",
         "_held",
+        "_is_client",
         "_paused_reading",
         "_paused_writing",
         "_reader",
@@ -76,6 +79,7 @@ class Stream(asyncio.BufferedProtocol):
             local: Our end, where the listener has but one address: the kernel need not be asked.
         """
         self._accepted = accepted
+        self._is_client = accepted is None
         self._transport: asyncio.Transport | None = None
         self._buffer: list[bytes] = []
         self._held = 0
@@ -145,9 +149,9 @@ class Stream(asyncio.BufferedProtocol):
 
     def rename(self, client: str, client_port: int, server: str, server_port: int) -> None:
         """Take other addresses for those of both ends: a proxy is between."""
-        self.peer, self.peer_ip = _ends((client, client_port))
+        self.peer, self.peer_ip = name_end((client, client_port))
         if server:
-            self.local, _ = _ends((server, server_port))
+            self.local, _ = name_end((server, server_port))
 
     async def _next_arrival(self) -> bool:
         """Wait for input, an end or a fault; True if `_take` got the input and has enough."""
@@ -328,9 +332,9 @@ class Stream(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_LIMIT)
-        self.peer, self.peer_ip = _ends(transport.get_extra_info("peername"))
+        self.peer, self.peer_ip = name_end(transport.get_extra_info("peername"))
         if not self.local:
-            self.local, _ = _ends(transport.get_extra_info("sockname"))
+            self.local, _ = name_end(transport.get_extra_info("sockname"))
         self._sweep = find_sweep()
         self._sweep.add(self)
         if self._accepted is not None:
@@ -433,6 +437,8 @@ class Stream(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._sweep is not None:
             self._sweep.remove(self)
+        if exc is not None and self._is_client and self._tls is None:
+            self._take_last_words()
         self._transport = None
         self._unsent = b""
         self._eof = True
@@ -445,6 +451,14 @@ class Stream(asyncio.BufferedProtocol):
         self._wake(self._drainer)
         self._wake(self._closed)
 
+    def _take_last_words(self) -> None:
+        """Read what a server said before it hung up on what we were still sending: it says why."""
+        raw = None if self._transport is None else self._transport.get_extra_info("socket")
+        if raw is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._buffer.append(os.read(raw.fileno(), READ_SIZE))
+                self._held += len(self._buffer[-1])
+
     def pause_writing(self) -> None:
         self._paused_writing = True
 
@@ -456,23 +470,6 @@ class Stream(asyncio.BufferedProtocol):
     def _wake(waiter: asyncio.Future[bool] | None) -> None:
         if waiter is not None and not waiter.done():
             waiter.set_result(False)
-
-
-def name_of_one(listening: socket.socket) -> str:
-    """Give our end of all connections that come in by a socket; "" where they differ."""
-    name = listening.getsockname()
-    if isinstance(name, tuple) and name[0] in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-        return ""
-    return _ends(name)[0]
-
-
-def _ends(name: object) -> tuple[str, str]:
-    """Name one end of a connection: (for people, the address alone)."""
-    if not isinstance(name, tuple):
-        return "unix", ""
-    address = str(name[0]).partition("%")[0]
-    address = address.removeprefix("::ffff:")
-    return (f"[{address}]:{name[1]}" if ":" in address else f"{address}:{name[1]}"), address
 
 
 async def connect(address: str, port: int, *, timeout: float, source: str | None = None) -> Stream:  # noqa: ASYNC109 - the one number callers have

@@ -10,9 +10,9 @@ from elemta.mail import events as ev
 from elemta.mail.ids import SessionId
 from elemta.mail.reply import Reply
 from elemta.mail.why import Mail, Who
-from elemta.net.addresses import lies_in
+from elemta.net.addresses import lies_in, name_of_one
 from elemta.net.proxy import ProxyError
-from elemta.net.stream import Stream, name_of_one
+from elemta.net.stream import Stream
 from elemta.net.tasks import spawn
 from elemta.server.journal import SILENT, Case
 from elemta.server.judged import JudgedSession

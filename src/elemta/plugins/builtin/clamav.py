@@ -84,8 +84,8 @@ class Clamav(Scanner[ClamavSettings]):
             stream.write(len(chunk).to_bytes(4, "big"))
             stream.write(chunk)
 
-        await pour(mail, stream, put)
-        stream.write(bytes(4))
+        if await pour(mail, stream, put):
+            stream.write(bytes(4))
         verdict = await _read(stream)
         if verdict == "stream: OK":
             return self._clean()

@@ -1,5 +1,6 @@
 """A message as a scanner is shown it: in the dialogue, in the queue, or made up for a test."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ async def pour(mail: Mail, stream: Stream, put: Callable[[bytes], None]) -> bool
                     return False
                 put(chunk)
                 await stream.drain()
+                await asyncio.sleep(0)  # an answer that has come is seen: behind it lies a reset
             return True
     finally:
         await end_reading(chunks)
