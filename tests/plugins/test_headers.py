@@ -58,3 +58,25 @@ def test_of_an_endless_value_the_beginning_is_given():
     value = Headers(b"X: " + b"y" * (VALUE_LIMIT * 2)).get("X")
     assert value is not None
     assert len(value) <= VALUE_LIMIT
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        b"Subject: one\r\nsubject: two\r\n\r\n",
+        b"X-Subject: other\r\nSubject : spaced\r\n",
+        b"To: a\r\n\tsubject: in a fold\r\nSubject:\r\n folded\r\n\r\nsubject: of the body\r\n",
+        b" subject: leading space\r\nSUBJECT: loud\r\n",
+        b"no field\r\nsubject\r\nsubject: behind\r\n",
+        b"subject: \xff\xfe\r\n",
+        b"subjects: more\r\n\r\n",
+        b"",
+    ],
+)
+@pytest.mark.parametrize("name", ["subject", "Subject", "to", "x-subject", "", "su bject", "tö"])
+def test_what_is_searched_is_what_a_list_of_all_would_tell(section, name):
+    searched, listed = Headers(section), Headers(section)
+    listed.fields()
+    assert searched.get(name) == listed.get(name)
+    assert (name in searched) == (name in listed)
+    assert searched.get(name) == next(iter(listed.get_all(name)), None)

@@ -17,6 +17,7 @@ import fcntl
 import mmap
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from math import floor
 
@@ -30,6 +31,7 @@ ROUNDING = 1e-6  # seconds, or of what is counted; sums of many steps are off by
 TICK = 0.001  # seconds; who waits until something has gone comes a moment after that
 
 _KEYS = WAYS * DIGEST
+_KNOWN = 1024  # digests that are remembered
 
 
 class SharedTable:
@@ -53,6 +55,7 @@ class SharedTable:
         self._numbers = memoryview(self._memory).cast("d")
         self._secret = os.urandom(DIGEST)
         self._locks = os.memfd_create("elemta-locks") if is_shared else -1
+        self._digest = lru_cache(_KNOWN)(self._make_digest)  # who comes once mostly comes again
 
     @property
     def places(self) -> int:
@@ -67,7 +70,7 @@ class SharedTable:
         if self._locks >= 0:
             os.close(self._locks)
 
-    def _digest(self, key: str) -> tuple[bytes, int]:
+    def _make_digest(self, key: str) -> tuple[bytes, int]:
         """Give what a key is stored as, and its bucket."""
         raw = key.encode("utf-8", "surrogatepass")
         digest = blake2b(raw, digest_size=DIGEST, key=self._secret).digest()

@@ -1,14 +1,16 @@
 """A message's header section as plugins read it."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
 
-from elemta.mail.headers import iter_fields
+from elemta.mail.headers import find_field, iter_fields
 from elemta.mail.reply import clean_text
 
 VALUE_LIMIT = 64 * 1024  # characters of a value that are decoded
+_USUAL_NAME = re.compile(r"[a-z0-9-]+").fullmatch
 
 
 class Headers:
@@ -26,7 +28,8 @@ class Headers:
 
     def get(self, name: str) -> str | None:
         """Give the decoded value of the first field of a name, in any case; None without one."""
-        return next(iter(self.get_all(name)), None)
+        raw = self._find(name)
+        return None if raw is None else decode_value(raw)
 
     def get_all(self, name: str) -> list[str]:
         """Give the decoded values of all fields of a name."""
@@ -39,9 +42,15 @@ class Headers:
             self._fields = [(name.decode("ascii"), value) for name, value in iter_fields(self.raw)]
         return self._fields
 
-    def __contains__(self, name: str) -> bool:
+    def _find(self, name: str) -> bytes | None:
+        """Give the raw value of the first field of a name."""
         wanted = name.lower()
-        return any(field == wanted for field, _ in self.fields())
+        if self._fields is None and _USUAL_NAME(wanted):  # one search, and no list of all
+            return find_field(self.raw, wanted.encode())
+        return next((raw for field, raw in self.fields() if field == wanted), None)
+
+    def __contains__(self, name: str) -> bool:
+        return self._find(name) is not None
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return ((name, decode_value(raw)) for name, raw in self.fields())
