@@ -20,7 +20,7 @@ from elemta.plugins.builtin._mime import (
 from elemta.plugins.builtin._mime.words import decode_words, unfold
 from elemta.plugins.builtin.content.settings import Rule
 from elemta.plugins.builtin.content.text import fold, normalise, strip_html
-from elemta.plugins.builtin.rules.lists.matching import compile_pattern
+from elemta.plugins.builtin.rules.lists.patterns import compile_pattern
 
 _CHARSET = re.compile(rb"charset\*?[ \t]*=[ \t]*[\"']?([a-z0-9_.:-]{1,60})")
 _MOST_CHARSETS = 3

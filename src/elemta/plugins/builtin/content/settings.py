@@ -10,7 +10,7 @@ from elemta.plugins.builtin._mime import InspectionSettings
 from elemta.plugins.builtin.content.text import fold
 from elemta.plugins.builtin.rules.expressions.facts import Moment
 from elemta.plugins.builtin.rules.expressions.templates import Template
-from elemta.plugins.builtin.rules.lists.matching import compile_pattern
+from elemta.plugins.builtin.rules.lists.patterns import compile_pattern
 
 MAX_RULES = 500
 _MAX_PATTERN = 2000  # characters

@@ -8,7 +8,7 @@ store waits for one answer, or for its timeout.
 """
 
 import json
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel
@@ -153,10 +153,7 @@ class RateLimiter(Plugin[RateLimiterSettings]):
         if not limits or self._spares(ctx.session, ""):
             return None
         claims = [
-            Claim(limit, key, ctx.size)
-            for limit in limits
-            for key in dict.fromkeys(self._keys(limit, ctx))
-            if key
+            Claim(limit, key, ctx.size) for limit in limits for key in self._keys(limit, ctx) if key
         ]
         return self._claim(claims, ctx, None)
 
@@ -218,12 +215,11 @@ class RateLimiter(Plugin[RateLimiterSettings]):
             return ""
         return limit.key(ctx, recipient)
 
-    def _keys(self, limit: Limit, ctx: MessageContext) -> Iterator[str]:
+    def _keys(self, limit: Limit, ctx: MessageContext) -> Iterable[str]:
+        """Give each key that a message counts for, once."""
         if not limit.has_recipient:
-            yield self._key(limit, ctx, None)
-            return
-        for recipient in ctx.recipients:
-            yield self._key(limit, ctx, recipient)
+            return (self._key(limit, ctx, None),)
+        return dict.fromkeys(self._key(limit, ctx, recipient) for recipient in ctx.recipients)
 
     def _once(self, limits: Sequence[Limit], ctx: ConnectionContext) -> Answer:
         """Count a connection, once for each limit."""

@@ -11,13 +11,9 @@ from elemta.mail.hours import Hours, parse_hours
 from elemta.mailauth import AuthStatus
 from elemta.plugins.builtin.rules.expressions.facts import Facts, Kind, Moment, Value
 from elemta.plugins.builtin.rules.lists.entries import Entry
-from elemta.plugins.builtin.rules.lists.matching import (
-    ListKind,
-    Networks,
-    Pattern,
-    compile_pattern,
-)
+from elemta.plugins.builtin.rules.lists.matching import ListKind, Networks
 from elemta.plugins.builtin.rules.lists.named import NamedList
+from elemta.plugins.builtin.rules.lists.patterns import Pattern, compile_pattern
 
 MAX_SCORE = 1_000_000
 MAX_TEXT = 64 * 1024  # characters that a pattern looks at

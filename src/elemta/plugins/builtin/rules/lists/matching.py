@@ -13,10 +13,10 @@ import re2
 
 from elemta.mail.address import parse_address, parse_domain
 from elemta.plugins.builtin.rules.lists.entries import Entry
+from elemta.plugins.builtin.rules.lists.patterns import compile_pattern, options_within
 
 MAX_VALUE = 1000  # characters of what is looked for: no address or name is longer
 MAX_PATTERNS = 1000  # regular expressions of a list
-MAX_PATTERN_MEMORY = 1 << 20  # octets of one
 MAX_PATTERNS_MEMORY = 64 << 20  # octets of all together
 
 _WIDTHS = {4: 32, 6: 128}
@@ -262,7 +262,7 @@ class Patterns:
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
-        self._all = re2.Set.SearchSet(_options(MAX_PATTERNS_MEMORY))
+        self._all = re2.Set.SearchSet(options_within(MAX_PATTERNS_MEMORY))
 
     def add(self, entry: Entry) -> None:
         if len(self._entries) >= MAX_PATTERNS:
@@ -281,34 +281,6 @@ class Patterns:
         if self._entries:
             for at in sorted(self._all.Match(value) or ()):
                 yield self._entries[at].text, self._entries[at]
-
-
-class Pattern(Protocol):
-    """A regular expression of RE2."""
-
-    def search(self, text: str) -> object | None: ...
-
-
-def compile_pattern(text: str) -> Pattern:
-    """Compile a regular expression.
-
-    Raises:
-        ValueError: It is none, or takes too much memory.
-    """
-    try:
-        found: Pattern = re2.compile(text, _options(MAX_PATTERN_MEMORY))
-    except re2.error as error:
-        why = error.args[0] if error.args else error
-        why = why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)
-        raise ValueError(f"no regular expression of RE2: {why}") from error
-    return found
-
-
-def _options(memory: int) -> object:
-    options = re2.Options()
-    options.max_mem = memory
-    options.log_errors = False
-    return options
 
 
 def make_matcher(kind: ListKind) -> Matcher:
