@@ -6,7 +6,6 @@ unsigned. A Knot of our own answers for their domain; after the first message th
 remembered.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from bench.peers import Elemta
 from bench.profiler import unwatched
 from bench.run import Stand
 from bench.spool import open_spool
-from bench.turns import Medians, report, take_turns
+from bench.turns import Medians, parse, report, take_turns
 
 SIZES = (1024, 10240)
 _ZONES = {
@@ -78,7 +77,7 @@ def _write_signed(folder: Path, size: int) -> tuple[Bench, Path]:
 
 def main() -> int:
     """Measure kept connections without and with the checks, in turn."""
-    given = _parser().parse_args()
+    given = parse("bench.chain", __doc__, SIZES)
 
     def compare(folder: Path) -> None:
         for size in given.sizes:
@@ -108,16 +107,6 @@ def _tell(case: Case, plain: Medians, checked: Medians) -> None:
         f"{checked.cpu / plain.cpu:.2f} times the CPU",
         flush=True,
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.chain", description=__doc__)
-    add = parser.add_argument
-    add("--runs", type=int, default=3, help="runs of each kind (3)")
-    add("--seconds", type=float, default=4.0, help="length of a measured load (4)")
-    add("--sizes", type=int, nargs="+", default=SIZES, help="octets of a message")
-    add("--dir", type=Path, help="make the temporary folder in this one")
-    return parser
 
 
 if __name__ == "__main__":

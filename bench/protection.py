@@ -6,7 +6,6 @@ them; two lists in the DNS, whose answers are remembered. A Knot of our own answ
 questions.
 """
 
-import argparse
 import contextlib
 import sys
 import time
@@ -22,7 +21,7 @@ from bench.peers import Elemta, Place, Server
 from bench.profiler import unwatched
 from bench.run import Stand
 from bench.spool import open_spool
-from bench.turns import Medians, report, take_turns
+from bench.turns import Medians, parse, report, take_turns
 
 SIZES = (1024, 10240)
 _ENTRIES = 100_000
@@ -133,7 +132,7 @@ def _write_rules(folder: Path) -> None:
 
 def main() -> int:
     """Measure kept and fresh connections without and with protection, in turn."""
-    given = _parser().parse_args()
+    given = parse("bench.protection", __doc__, SIZES)
 
     def compare(folder: Path) -> None:
         _write_rules(folder)
@@ -160,16 +159,6 @@ def _tell(case: Case, plain: Medians, protected: Medians) -> None:
         f"{protected.cpu / plain.cpu:.2f} times the CPU",
         flush=True,
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.protection", description=__doc__)
-    add = parser.add_argument
-    add("--runs", type=int, default=3, help="runs of each kind (3)")
-    add("--seconds", type=float, default=4.0, help="length of a measured load (4)")
-    add("--sizes", type=int, nargs="+", default=SIZES, help="octets of a message")
-    add("--dir", type=Path, help="make the temporary folder in this one")
-    return parser
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ with the real ones, which are eighty times as many, it takes longer. They run on
 and share its cores with Elemta and the load; whoever takes most is what to add machines for.
 """
 
-import argparse
 import contextlib
 import os
 import random
@@ -27,7 +26,7 @@ from bench.peers import Elemta, Server
 from bench.processes import BenchError, start, stop
 from bench.run import Run, Stand, measure, pilot
 from bench.spool import open_spool
-from bench.turns import report, usable
+from bench.turns import parse, report, usable
 
 SIZES = (10_240, 102_400)
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -175,7 +174,7 @@ def running_rspamd(folder: Path) -> Iterator[Scanner]:
 
 def main() -> int:
     """Measure kept connections without scanners, with each of them, and with both."""
-    given = _parser().parse_args()
+    given = parse("bench.scanners", __doc__, SIZES)
     sizes, runs, seconds = given.sizes, given.runs, given.seconds
     return report(given.dir, lambda folder: _compare(folder, sizes, runs, seconds))
 
@@ -230,16 +229,6 @@ def _write_message(folder: Path, size: int) -> Path:
     file = folder / f"message-{size}"
     file.write_bytes((message.head + message.body).replace(b"\r\n", b"\n"))
     return file
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.scanners", description=__doc__)
-    add = parser.add_argument
-    add("--runs", type=int, default=3, help="runs of each kind (3)")
-    add("--seconds", type=float, default=4.0, help="length of a measured load (4)")
-    add("--sizes", type=int, nargs="+", default=SIZES, help="octets of a message")
-    add("--dir", type=Path, help="make the temporary folder in this one")
-    return parser
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Servers that are measured in turn: what changes on the machine meanwhile concerns all alike."""
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -58,6 +59,23 @@ def usable(run: Run) -> Run:
     if run.problem:
         raise BenchError(run.problem)
     return run
+
+
+def parse(module: str, text: str | None, sizes: Sequence[int]) -> argparse.Namespace:
+    """Read the command line: `runs`, `seconds`, `sizes` and `dir`.
+
+    Args:
+        module: Whose it is.
+        text: What it does.
+        sizes: Of messages, in octets, where none are given.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=text)
+    add = parser.add_argument
+    add("--runs", type=int, default=3, help="runs of each kind (3)")
+    add("--seconds", type=float, default=4.0, help="length of a measured load (4)")
+    add("--sizes", type=int, nargs="+", default=sizes, help="octets of a message")
+    add("--dir", type=Path, help="make the temporary folder in this one")
+    return parser.parse_args()
 
 
 def report(parent: Path | None, compare: Callable[[Path], None]) -> int:
