@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from elemta.net.stream import PUT_OFF, READ_LIMIT, Stream, connect, connect_unix
+from elemta.net.sweep import find_sweep
 
 
 @pytest.fixture
@@ -66,6 +67,20 @@ class TestTurns:
         with pytest.raises(BlockingIOError):
             peer.recv(100)
         assert await asyncio.get_running_loop().sock_recv(peer, 100) == b"250 one\r\n250 two\r\n"
+
+    async def test_one_that_fails_holds_up_nobody(self, raw):
+        class Broken:
+            def flush(self) -> None:
+                raise RuntimeError("the handle is closed")
+
+        ours, peer = raw
+        told = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+        find_sweep().outbox.add(Broken())
+        ours.write(b"250 one\r\n")
+        assert await loop.sock_recv(peer, 100) == b"250 one\r\n"
+        assert told == ["the handle is closed"]
 
     async def test_large_output_does_not_wait(self, raw):
         ours, peer = raw

@@ -187,9 +187,9 @@ class Stream(asyncio.BufferedProtocol):
 
     def flush(self) -> None:
         """Send what has been written in this turn of the loop, before its end."""
-        if self._unsent and self._transport is not None:
-            self._transport.write(self._unsent)
-        self._unsent = b""
+        data, self._unsent = self._unsent, b""
+        if data and self._transport is not None:
+            self._transport.write(data)
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough of what was written.

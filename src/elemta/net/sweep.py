@@ -42,9 +42,13 @@ class Outbox:
         self._streams.append(stream)
 
     def _flush(self) -> None:
-        streams, self._streams = self._streams, []
-        for stream in streams:
-            stream.flush()
+        streams, self._streams = iter(self._streams), []
+        try:
+            for stream in streams:
+                stream.flush()
+        finally:
+            for stream in streams:  # one that fails holds up nobody
+                self.add(stream)
 
 
 class Sweep:
