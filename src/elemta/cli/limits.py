@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from elemta.cli.asking import ask_plugin, end_asking
+from elemta.cli.asking import Named, ask_plugin, end_asking
 from elemta.cli.options import config_option
 from elemta.cli.orders import Carried
 from elemta.cli.output import Table, count, fail, json_option, put_json
@@ -33,24 +33,6 @@ PARTS = (
 Row = dict[str, Any]
 
 
-class PartType(click.ParamType[tuple[str, str]]):
-    """A part of a key, as `address=192.0.2.1`."""
-
-    name = "part"
-
-    def convert(
-        self,
-        value: object,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[str, str]:
-        """Give the name and the value."""
-        name, equals, given = str(value).partition("=")
-        if name not in PARTS or not equals or not given:
-            self.fail(f"one of {', '.join(PARTS)}, = and a value are expected", param, ctx)
-        return name, given
-
-
 limit_option = click.option("--limit", default="", metavar="NAME", help="Only this limit.")
 
 
@@ -58,7 +40,7 @@ limit_option = click.option("--limit", default="", metavar="NAME", help="Only th
 @click.option(
     "--key",
     "parts",
-    type=PartType(),
+    type=Named("part", PARTS),
     multiple=True,
     metavar="PART=VALUE",
     help="Whose: address=192.0.2.1, login=ann...; may be given more than once.",
@@ -86,7 +68,9 @@ def show(
 
 
 @click.command("reset")
-@click.argument("parts", type=PartType(), metavar="PART=VALUE...", nargs=-1, required=True)
+@click.argument(
+    "parts", type=Named("part", PARTS), metavar="PART=VALUE...", nargs=-1, required=True
+)
 @limit_option
 @config_option
 @json_option

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from elemta.cli.asking import ask_plugin, end_asking
+from elemta.cli.asking import Named, ask_plugin, end_asking
 from elemta.cli.options import config_option
 from elemta.cli.orders import Carried
 from elemta.cli.output import Table, json_option, put_json
@@ -16,26 +16,8 @@ PLUGIN = "reputation"
 SUBJECTS = ("address", "asn", "domain", "login")
 
 
-class SubjectType(click.ParamType[tuple[str, str]]):
-    """Somebody, as `address=192.0.2.1`."""
-
-    name = "subject"
-
-    def convert(
-        self,
-        value: object,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[str, str]:
-        """Give what it is, and which."""
-        name, equals, given = str(value).partition("=")
-        if name not in SUBJECTS or not equals or not given:
-            self.fail(f"one of {', '.join(SUBJECTS)}, = and a value are expected", param, ctx)
-        return name, given
-
-
 who_argument = click.argument(
-    "who", type=SubjectType(), metavar="WHO=VALUE...", nargs=-1, required=True
+    "who", type=Named("subject", SUBJECTS), metavar="WHO=VALUE...", nargs=-1, required=True
 )
 
 
