@@ -91,19 +91,24 @@ class Shard:
         planned, groups = self._sort(message, recipients, state, reason)
         submission = Submission(message, planned, content or await draft.finish())
         plan, requests = self._plan, facts.requests
-        plan.residents.apart.add(message.queue_id)
-        try:
-            await self._store.add(submission)
-        except SpoolError:
-            plan.residents.apart.discard(message.queue_id)
-            raise
-        except asyncio.CancelledError:
-            plan.revisit(message.queue_id)  # it may be kept all the same
-            raise
+        await self._keep(submission)
         plan.announce(submission, groups)
         if requests is not None and requests.not_before:
             plan.expect(requests.not_before)
         return message
+
+    async def _keep(self, submission: Submission) -> None:
+        """Make it durable, and let nobody plan it before that is done."""
+        plan, queue_id = self._plan, submission.message.queue_id
+        plan.residents.apart.add(queue_id)
+        try:
+            await self._store.add(submission)
+        except SpoolError:
+            plan.residents.apart.discard(queue_id)
+            raise
+        except asyncio.CancelledError:
+            plan.revisit(queue_id)  # it may be kept all the same
+            raise
 
     async def submit_parted(
         self, draft: Draft, sender: Address | None, placed: Sequence[Placed], facts: Facts
@@ -126,15 +131,7 @@ class Shard:
             if each.refused is not None
         ]
         plan, requests = self._plan, facts.requests
-        plan.residents.apart.add(message.queue_id)
-        try:
-            await self._store.add(submission)
-        except SpoolError:
-            plan.residents.apart.discard(message.queue_id)
-            raise
-        except asyncio.CancelledError:
-            plan.revisit(message.queue_id)  # it may be kept all the same
-            raise
+        await self._keep(submission)
         try:
             if refused:
                 await self._scheduler.refuse(message, refused, content)
