@@ -17,7 +17,13 @@ from elemta.net.clock import SystemClock
 from elemta.net.tls.certificates import CertificateFiles
 from elemta.net.tls.identities import Identities
 from elemta.net.tls.levels import Level
-from elemta.net.tls.server import RETRY_AFTER, ClientCertificates, ServerTls, ServerTlsSettings
+from elemta.net.tls.server import (
+    RETRY_AFTER,
+    ClientCertificates,
+    Reloaded,
+    ServerTls,
+    ServerTlsSettings,
+)
 from elemta.testing import FakeClock
 
 HOUR = 3600.0
@@ -301,6 +307,29 @@ class TestReload:
         assert len(found.problems) == 1
         assert tls.look().problems == ()
         assert shown(tls) == issued.der
+
+    def test_a_key_is_read_again_once_its_permissions_are_mended(self, tls, authority):
+        fresh = authority.issue("mx.example.test", number=1)
+        fresh.key_file.chmod(0o644)
+        tls.look()
+        assert "chmod 600" in str(tls.look().problems[0])
+        fresh.key_file.chmod(0o600)
+        tls.look()
+        assert tls.look().changed == (str(fresh.chain),)
+        assert shown(tls) == fresh.der
+
+    def test_a_certificate_whose_time_has_not_come_is_used_when_it_comes(
+        self, tls, authority, issued, clock
+    ):
+        fresh = authority.issue("mx.example.test", number=1, begin=2 * RETRY_AFTER / (24 * HOUR))
+        tls.look()
+        assert "is not valid before" in str(tls.look().problems[0])
+        clock.advance(RETRY_AFTER)
+        assert tls.look() == Reloaded()  # it has been told
+        assert shown(tls) == issued.der
+        clock.advance(2 * RETRY_AFTER)
+        assert tls.look().changed == (str(fresh.chain),)
+        assert shown(tls) == fresh.der
 
     def test_a_broken_one_does_not_hold_up_another(self, authority, clock):
         first = authority.issue("mx.example.test", file="first")

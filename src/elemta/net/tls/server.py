@@ -26,9 +26,9 @@ from elemta.net.tls.identities import Identities
 from elemta.net.tls.levels import Level, make_context
 from elemta.net.tls.selection import Pair, Selection, select
 
-RETRY_AFTER = 60.0  # seconds, where no new context could be made (no file handles, no memory)
+RETRY_AFTER = 60.0  # seconds, where no new context could be made, or a file was not fit for use
 
-Stamp = tuple[int, int, int] | None
+Stamp = tuple[int, int, int, int] | None
 
 
 class ClientCertificates(StrEnum):
@@ -104,6 +104,8 @@ class ServerTls:
             for files in settings.certificates
         ]
         self._renew_at = 0.0
+        self._retry_at = math.inf
+        self._troubles: frozenset[str] = frozenset()  # that have been told
         self._rebuild()
 
     @property
@@ -128,16 +130,30 @@ class ServerTls:
         """Read the files again if they have changed; to be called every few seconds.
 
         What has changed must stay as it is from one call to the next: who writes a certificate
-        and then its key is given the time.
+        and then its key is given the time. What was not fit for use is tried again now and then
+        though it has not changed: its time may have come, or a file handle be free.
         """
         stamps = self._stamps()
         is_steady, self._seen = stamps == self._seen, stamps
-        if stamps == self._used or not is_steady:
+        if not is_steady:
             return Reloaded()
-        return self.reload()
+        if stamps != self._used:
+            return self.reload()
+        if self._clock.monotonic() < self._retry_at:
+            return Reloaded()
+        known = self._troubles
+        found = self.reload()
+        news = tuple(error for error in found.problems if str(error) not in known)
+        return Reloaded(found.changed, news)
 
     def reload(self) -> Reloaded:
         """Read all files again; each pair that is not fit for use stays as it was."""
+        found = self._read_again()
+        self._troubles = frozenset(str(error) for error in found.problems)
+        self._retry_at = self._clock.monotonic() + RETRY_AFTER if found.problems else math.inf
+        return found
+
+    def _read_again(self) -> Reloaded:
         self._seen = self._used = self._stamps()
         changed: list[str] = []
         problems: list[ConfigError] = []
@@ -225,9 +241,10 @@ def _read_authorities(path: Path | None) -> Authorities:
 
 
 def _stamp(path: Path) -> Stamp:
-    """Tell one content of a file from another, without reading it."""
+    """Tell one content of a file from another, and who may read it, without reading it."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    # of chmod and chown, which mend what a key was refused for, only the last one tells
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns
