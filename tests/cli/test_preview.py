@@ -38,6 +38,15 @@ def test_text_is_decoded_and_cleaned_and_links_are_dead():
     assert not preview.is_cut
 
 
+def test_what_is_not_seen_is_shown():
+    raw = (
+        "Subject: =?utf-8?q?pay=E2=80=8Bpal=E2=80=AE?=\r\n\r\nhttps\u200b://bad.test/\u202etxt\r\n"
+    )
+    preview = make_preview(raw.encode(), 1000)
+    assert preview.header == ["Subject: pay pal "]
+    assert preview.text == "https ://bad.test/ txt"
+
+
 def test_html_is_shown_as_its_words():
     text = make_preview(PARTS, 10_000).text
     assert "[javascript[:]alert(1)] here" in text

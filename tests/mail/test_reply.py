@@ -48,6 +48,23 @@ def test_lines_have_a_limit():
     assert len(clean_text("y" * 5000, 100)) == 100
 
 
+@pytest.mark.parametrize(
+    "unseen",
+    "\u00ad \u034f \u115f \u180e \u200b \u200c \u200d \u2060 \u2064 \u206f \u3164 \ufe0f \uffa0 \ufffb \U000e0041".split(
+        " "
+    ),
+    ids=ascii,
+)
+def test_what_is_not_seen_is_shown(unseen):
+    assert clean_text(f"pay{unseen}pal") == "pay pal"
+    assert clean_text(f"pay{unseen}pal", keep_unseen=True) == f"pay{unseen}pal"
+
+
+@pytest.mark.parametrize("mark", ["\u061c", "\u200e", "\u200f", "\u202e", "\u2066", "\ufeff"])
+def test_marks_of_direction_are_never_kept(mark):
+    assert clean_text(f"a{mark}b") == clean_text(f"a{mark}b", keep_unseen=True) == "a b"
+
+
 def test_kinds():
     assert Reply(354, "go").is_positive
     assert Reply(451, "later").is_temporary

@@ -197,7 +197,7 @@ def _check_text(text: str, *, allow_utf8: bool) -> None:
         return
     if not allow_utf8:
         raise Utf8AddressError("address is not ASCII, and SMTPUTF8 was not asked for")
-    if clean_text(text, len(text)) != text:
+    if clean_text(text, len(text), keep_unseen=True) != text:
         raise AddressError("address has control characters")
 
 

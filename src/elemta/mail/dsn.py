@@ -379,7 +379,7 @@ def _fold(head: str, text: str, indent: str) -> Iterator[str]:
 
 def _clean(text: str, *, wide: bool) -> str:
     """Take out what could break a line, and letters that the form has no place for."""
-    text = clean_text(text, 1024)
+    text = clean_text(text, 1024, keep_unseen=True)
     return text if wide else text.encode("ascii", "replace").decode()
 
 

@@ -66,7 +66,7 @@ def parse_mailboxes(
     except UnicodeDecodeError:
         raise AddressError("the field is not UTF-8") from None
     plain = text.replace("\t", " ")
-    if clean_text(plain, len(plain)) != plain:
+    if clean_text(plain, len(plain), keep_unseen=True) != plain:
         raise AddressError("the field has control characters")
     found: list[Mailbox] = []
     item: list[_Token] = []

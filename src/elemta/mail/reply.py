@@ -11,18 +11,32 @@ from dataclasses import dataclass, field
 TEXT_LIMIT = 480  # octets of text a reply line; RFC 5321 §4.5.3.1.5 allows 512 with code and CRLF
 
 # C0 and C1 controls, DEL, Unicode line ends, and the bidirectional marks that let text lie
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+_CONTROLS = (
+    "\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff"
 )
+# what takes no room: joiners, soft hyphens, fillers, variation selectors, tags
+_UNSEEN = (
+    "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200d\u2060-\u2065\u206a-\u206f"
+    "\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_DANGEROUS = re.compile(f"[{_CONTROLS}]")
+_UNSAFE = re.compile(f"[{_CONTROLS}{_UNSEEN}]")
 
 
-def clean_text(text: str, limit: int = 512) -> str:
-    """Make foreign text safe to show: controls and direction marks become spaces, length capped."""
+def clean_text(text: str, limit: int = 512, *, keep_unseen: bool = False) -> str:
+    """Make foreign text safe to show: controls, direction marks and what is not seen become spaces.
+
+    Args:
+        text: What somebody has said.
+        limit: Characters that are left of it at most.
+        keep_unseen: Leave what takes no room but may be meant, such as the joiners of emoji and of
+            Persian: for text that goes on, and is not shown to people here.
+    """
     if len(text) > limit:
         text = text[: limit - 3] + "..."
     if text.isascii() and text.isprintable():
         return text
-    return _UNSAFE.sub(" ", text)
+    return (_DANGEROUS if keep_unseen else _UNSAFE).sub(" ", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,4 +63,4 @@ def decode_value(raw: bytes) -> str:
         # in an encoding that nobody knows it stays as it was written
         with contextlib.suppress(HeaderParseError, LookupError, UnicodeError, ValueError):
             text = str(make_header(decode_header(text)))
-    return clean_text(text, VALUE_LIMIT)
+    return clean_text(text, VALUE_LIMIT, keep_unseen=True)

@@ -147,7 +147,8 @@ class Rspamd(SpamScanner[RspamdSettings]):
         if self.settings.edit_headers:
             edits += header_edits(verdict, mail.headers, self.tools.log.warning)
             if verdict.action == "rewrite subject" and verdict.subject:
-                edits.append(ReplaceHeader("Subject", clean_text(verdict.subject)))
+                subject = clean_text(verdict.subject, keep_unseen=True)
+                edits.append(ReplaceHeader("Subject", subject))
         return tuple(edits)
 
 
