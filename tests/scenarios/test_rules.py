@@ -7,7 +7,9 @@ from servers.elemta import MAILDIR, running
 
 CONFIG = """
 [plugins]
-plugins = ["rules"]
+plugins = ["rules", "policy"]
+[plugins.policy]
+blocked_recipient_domains = ["refused.test"]
 [plugins.rules]
 watch = 0.1
 files = ["{folder}/policy/rules.toml"]
@@ -108,10 +110,19 @@ def test_what_clients_are_told_and_what_is_delivered(tmp_path):
         (message,) = elemta.wait_mail("new")
         assert b"\nX-Invoice: from 127.0.0.1, " in message
         assert elemta.mailbox("old") == []
+        with Dialogue(elemta.port) as client:  # the second recipient is refused behind its rule
+            client.hello()
+            content = b"Subject: Hi\r\n\r\nHi\r\n"
+            replies = client.envelope("a@b.example", "c@example.test", "old@refused.test")
+            assert [each[:3] for each in replies] == ["250", "250", "550"]
+            client.say("DATA")
+            assert client.say(content + b".").startswith("250")
+        assert len(elemta.wait_mail("c")) == 1
+        assert len(elemta.mailbox("new")) == 1
         held = elemta.send("a@b.example", "c@example.test", content=b"X-Suspect: 1\r\n\r\nHi\r\n")
         listed = json.loads(elemta.cli("queue", "list", "--json").stdout)
         assert held in json.dumps(listed)
-        assert elemta.mailbox("c") == []
+        assert len(elemta.mailbox("c")) == 1
 
 
 def test_files_that_change_count_at_once_unless_a_case_breaks(tmp_path):

@@ -247,12 +247,15 @@ def _edits(ctx: Any, moment: Moment) -> tuple[Edit, ...]:  # noqa: ANN401 - a me
     """Make edits of what is remembered, once."""
     notes = ctx.session.notes
     edits: dict[Edit, None] = {}
+    here = [str(each) for each in ctx.recipients]
     of_session = notes.get(_TAGS, ()) if moment is Moment.DATA else ()
     for what, first, second in (*of_session, *notes.pop(_EDITS, ())):
         if what == "tag":
             edits[AddHeader(first, second)] = None
             continue
-        gone = [first] if first else [str(each) for each in ctx.recipients]
+        if first and first not in here:
+            continue  # others have refused it since, and so nobody gets the message for it
+        gone = [first] if first else here
         edits.update((RemoveRecipient(each), None) for each in gone if each != second)
         edits[AddRecipient(second)] = None
     return tuple(edits)
