@@ -52,6 +52,17 @@ def test_private_networks_are_warned_of(found, network):
     assert "private network" in text
 
 
+def test_certificates_that_are_trusted_have_to_be_known_and_asked_for(found):
+    text = '[relay]\ntrusted_certificates = ["branch"]\n'
+    ((is_error, setting, problem),) = found(text)
+    assert (is_error, setting) == (True, "[relay] trusted_certificates[0]")
+    assert problem.endswith("no certificate in [tls.identities] stands for it")
+    known = text + '[tls.identities]\n"dns:branch.example.test" = "branch"\n'
+    ((is_error, _setting, problem),) = found(known)
+    assert not is_error
+    assert "no listener asks for certificates" in problem
+
+
 @pytest.mark.parametrize("network", ["8.0.0.0/7", "2001::/16"])
 def test_wide_networks_are_warned_of(found, network):
     ((is_error, _setting, text),) = found(f'[relay]\ntrusted_networks = ["{network}"]')

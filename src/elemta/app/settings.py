@@ -61,6 +61,7 @@ def relay_settings(config: Config) -> RelaySettings:
         local_domains=frozenset(relay.local_domains),
         relay_domains=frozenset(relay.relay_domains),
         trusted_networks=tuple(relay.trusted_networks),
+        trusted_certificates=frozenset(relay.trusted_certificates),
     )
 
 

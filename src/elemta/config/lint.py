@@ -183,11 +183,26 @@ def _tls(config: Config) -> Iterator[Finding]:
         if wanted == "require" and not tls.client_ca:
             text = "is needed: it says who can vouch for client certificates"
             yield _error(("tls", "client_ca"), text, ("tls", "client_certificates"), *about)
+    asks = any((each.client_certificates or tls.client_certificates) != "none" for _, each in uses)
+    yield from _trusted_certificates(config, asks=asks)
     if tls.certificates and not tls.certificate and any(x.tls is None for x in config.listeners):
         text = "nobody is shown these: [tls] certificate is not set"
         yield _warning(("tls", "certificates"), text, *about)
     if tls.key and not tls.certificate:
         yield _warning(("tls", "key"), "is a key without [tls] certificate", *about)
+
+
+def _trusted_certificates(config: Config, *, asks: bool) -> Iterator[Finding]:
+    logins = set(config.tls.identities.values())
+    for index, login in enumerate(config.relay.trusted_certificates):
+        path: KeyPath = ("relay", "trusted_certificates", index)
+        if login not in logins:
+            yield _error(
+                path, "no certificate in [tls.identities] stands for it", ("tls", "identities")
+            )
+        elif not asks:
+            text = "has no effect: no listener asks for certificates ([tls] client_certificates)"
+            yield _warning(path, text, ("tls", "client_certificates"))
 
 
 def _auth(config: Config) -> Iterator[Finding]:

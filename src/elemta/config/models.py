@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from elemta.config.auth import AuthConfig
+from elemta.config.auth import AuthConfig, Login
 from elemta.config.authentication import AuthenticationConfig
 from elemta.config.dns import DnsConfig
 from elemta.config.limits import LimitsConfig
@@ -112,6 +112,13 @@ class RelayConfig(Section):
     trusted_networks: Annotated[
         tuple[Network, ...], live("Clients that may send to any domain.")
     ] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+    trusted_certificates: Annotated[
+        tuple[Login, ...],
+        live(
+            "Likewise, clients that show a certificate which `[tls.identities]` has one of these "
+            "logins for, without AUTH (docs/tls.md)."
+        ),
+    ] = ()
 
 
 class SmtpConfig(Section):

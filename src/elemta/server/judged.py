@@ -147,6 +147,7 @@ class JudgedSession(LimitedSession):
         """Tell plugins how the connection is encrypted."""
         tls, info = self._stream.tls, self._info
         info.tls_version, info.tls_cipher = ("", "") if tls is None else (tls.version, tls.cipher)
+        info.is_trusted = self._trusted  # by its certificate, maybe
 
     async def _secured(self) -> None:
         self._info.helo = self._info.protocol = self._info.username = ""

@@ -13,16 +13,26 @@ RELAY_DENIED = Reply(550, "Relaying denied", "5.7.1")
 
 
 class RelayPolicy:
-    """Answers two questions: is this client trusted, may it send to this recipient."""
+    """Answers two questions: is this client trusted, may it send to this recipient.
+
+    Attributes:
+        trusts_certificates: There are logins whose certificate is enough to be trusted.
+    """
 
     def __init__(self, settings: RelaySettings) -> None:
         self._accepted = settings.local_domains | settings.relay_domains
         self._is_trusted = membership(settings.trusted_networks)
+        self._identities = settings.trusted_certificates
+        self.trusts_certificates = bool(self._identities)
         self.postmaster = Address("postmaster", settings.postmaster_domain)
 
     def is_trusted(self, client_ip: str) -> bool:
         """Whether the client may relay anywhere; a unix socket ("") is this machine."""
         return not client_ip or self._is_trusted(client_ip)
+
+    def is_trusted_identity(self, login: str) -> bool:
+        """Whether a client may relay anywhere whose certificate stands for this login."""
+        return login in self._identities
 
     def refusal(self, recipient: Address, *, trusted: bool) -> Reply | None:
         """Why the recipient is not accepted; None when it is."""

@@ -142,8 +142,16 @@ class SecuredSession(Session):
         self._drop_transaction()
         self._client = self._known = self._account = None
         self._login = ""
+        self._trusted = around.policy.is_trusted(stream.peer_ip) or self._has_trusted_certificate()
         self._machine = self._make_machine()
         return True
+
+    def _has_trusted_certificate(self) -> bool:
+        """Whether the client has shown a certificate that is enough to send to anyone."""
+        policy, contexts, tls = self._around.policy, self._around.tls, self._stream.tls
+        if not policy.trusts_certificates or tls is None or contexts is None:
+            return False
+        return policy.is_trusted_identity(contexts.identify(tls.certificate))
 
     # ---- proxies
 

@@ -18,6 +18,7 @@ class RelaySettings:
         local_domains: Final delivery is here (A-labels, lower case).
         relay_domains: Accepted from anyone, passed on.
         trusted_networks: Clients that may relay anywhere.
+        trusted_certificates: So may those whose certificate stands for one of these logins.
         postmaster_domain: Where mail to bare "postmaster" goes (RFC 5321 §4.5.1).
     """
 
@@ -25,6 +26,7 @@ class RelaySettings:
     local_domains: frozenset[str] = frozenset()
     relay_domains: frozenset[str] = frozenset()
     trusted_networks: tuple[Network, ...] = ()
+    trusted_certificates: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

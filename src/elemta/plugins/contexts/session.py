@@ -14,7 +14,7 @@ class SessionInfo(Remembered):
         client_ip: Address of the client, "" on a unix socket.
         server: Our end ("192.0.2.1:25").
         listener: The kind of listener: "mta", "submission", "submissions" or "lmtp".
-        is_trusted: The client is in a trusted network.
+        is_trusted: The client is in a trusted network, or has shown a trusted certificate.
         helo: What the client called itself, "" before.
         protocol: "SMTP", "ESMTP" or "LMTP", "" before the greeting.
         tls_version: "TLSv1.3" and the like, "" in clear.
