@@ -54,7 +54,7 @@ def test_the_name_in_helo(tmp_path):
 
 
 def test_a_cap_on_what_is_done(tmp_path):
-    with posting(tmp_path, CAPPED) as post:
+    with posting(tmp_path, CAPPED, "[plugins.spf]\njudge_trusted = true\n") as post:
         reply = post.send("fail.test", content=message("reject.test"))
         queue_id = reply.rpartition(" ")[2]
         post.server.wait_event("message_quarantined", queue_id=queue_id, plugin="dmarc")
@@ -62,6 +62,8 @@ def test_a_cap_on_what_is_done(tmp_path):
         assert "local_policy" in json.dumps(show)
         assert post.send("fail.test", content=message("fail.test")).startswith("250")
         assert post.results()["dmarc"].result == "fail"
+        # of whom DMARC does not judge, SPF is not left to it
+        assert post.send("fail.test", source="127.0.0.200").startswith("550 5.7.23 ")
 
 
 def test_overrides_and_trusted_sealers(tmp_path):

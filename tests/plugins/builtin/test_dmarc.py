@@ -5,6 +5,7 @@ from plugins.builtin.slow import SlowResolver
 
 from elemta.mailauth import ArcVerdict, AuthStatus, DkimVerdict, SpfVerdict
 from elemta.plugins import Action, DMARCPlugin
+from elemta.plugins.builtin._judging import is_left_to_dmarc
 from elemta.plugins.builtin.dmarc import LIFETIME, Dmarc
 from elemta.testing import FakeResolver, PluginBench
 
@@ -152,6 +153,16 @@ async def test_an_unclear_author(content):
         assert verdict(it).status in {"fail", "permerror"}
 
 
+async def test_what_is_kept_for_its_unclear_author_does_not_pass():
+    """Nor does it have the verdict on the message before it."""
+    async with bench(on_unclear_from="quarantine") as it:
+        await judged(it, "reject.test", SpfVerdict(PASS, "reject.test"))
+        assert it.session.metadata["auth.dmarc"] == "pass"
+        assert (await judged(it, "", content=UNCLEAR[1])).action is Action.QUARANTINE
+        assert it.session.metadata["auth.dmarc"] == "permerror"
+        assert verdict(it).problem == "there are several From fields: 2 of them"
+
+
 async def test_of_several_authors_the_strictest_counts():
     content = b"From: a@none.test, b@quarantine.test\r\n\r\n"
     async with bench() as it:
@@ -238,7 +249,9 @@ async def test_who_is_not_judged(about):
 async def test_it_says_that_it_is_there():
     async with bench() as it:
         await it.connect()
-        assert it.session.notes["dmarc"] is True
+        assert is_left_to_dmarc(it.session)
+        await it.connect(is_trusted=True)
+        assert not is_left_to_dmarc(it.session)
 
 
 async def test_who_may_be_forged_hears_of_no_failure():

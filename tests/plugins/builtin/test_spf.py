@@ -5,6 +5,7 @@ from plugins.builtin.slow import SlowResolver
 
 from elemta.mailauth import AuthStatus
 from elemta.plugins import Action, SPFPlugin
+from elemta.plugins.builtin._judging import JudgingSettings, announce_dmarc
 from elemta.plugins.builtin.spf import LIFETIME, Spf
 from elemta.testing import FakeResolver, PluginBench
 
@@ -81,8 +82,16 @@ async def test_a_fail_is_refused_unless_dmarc_is_checked():
             "fail.test explains: Ask mx.example.test"
         )
         await it.connect("192.0.2.1")
-        it.session.notes["dmarc"] = True
+        announce_dmarc(it.session, JudgingSettings())
         assert (await it.mail_from("a@fail.test")).action is Action.CONTINUE
+
+
+@pytest.mark.parametrize("about", [{"is_trusted": True}, {"username": "a@example.test"}])
+async def test_a_fail_is_not_left_to_a_dmarc_that_judges_others(about):
+    async with bench(judge_trusted=True, judge_logged_in=True) as it:
+        await it.connect("192.0.2.1", **about)
+        announce_dmarc(it.session, JudgingSettings())
+        assert (await it.mail_from("a@fail.test")).action is Action.REJECT
 
 
 async def test_the_name_in_helo():

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from elemta.plugins import Result, SessionInfo, Settings
 
-DMARC_IS_CHECKED = "dmarc"  # a note of the session, where what SPF finds is left to DMARC
+_NOTE = "dmarc"  # of a session: the settings of DMARC, where that is checked
 Consequence = Literal["continue", "quarantine", "defer", "reject"]
 
 
@@ -24,6 +24,17 @@ class JudgingSettings(Settings):
         if session.username or session.listener.startswith("submission"):
             return self.judge_logged_in
         return self.judge_trusted or (session.listener == "mta" and not session.is_trusted)
+
+
+def announce_dmarc(session: SessionInfo, settings: JudgingSettings) -> None:
+    """Say that DMARC is checked, and of whom: what SPF finds is left to it there."""
+    session.notes[_NOTE] = settings
+
+
+def is_left_to_dmarc(session: SessionInfo) -> bool:
+    """Whether DMARC judges mail of this session."""
+    settings = session.notes.get(_NOTE)
+    return isinstance(settings, JudgingSettings) and settings.concern(session)
 
 
 class Words(NamedTuple):

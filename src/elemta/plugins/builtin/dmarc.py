@@ -37,11 +37,11 @@ from elemta.plugins import (
     parse_domain,
 )
 from elemta.plugins.builtin._judging import (
-    DMARC_IS_CHECKED,
     Consequence,
     JudgingSettings,
     Words,
     act,
+    announce_dmarc,
 )
 from elemta.plugins.builtin._steps import Begun, begin, within
 
@@ -130,7 +130,7 @@ class Dmarc(Plugin[DmarcPluginSettings]):
 
     def on_connect(self, ctx: ConnectionContext) -> None:
         """Say that what SPF finds is used here."""
-        ctx.session.notes[DMARC_IS_CHECKED] = True
+        announce_dmarc(ctx.session, self.settings)
 
     def on_data(self, ctx: MessageContext) -> Answer:
         """Judge a message."""
@@ -142,7 +142,7 @@ class Dmarc(Plugin[DmarcPluginSettings]):
         if author.problem not in {None, AuthorProblem.SEVERAL}:
             answer = act(self.settings.on_unclear_from, _UNCLEAR, _unclear(author))
             if answer is not None:
-                self._count("unclear", "")
+                self._leave_unclear(ctx, author)
                 return answer
         about = ctx.message.authentication
         key = _key(author, about)
@@ -219,6 +219,14 @@ class Dmarc(Plugin[DmarcPluginSettings]):
         if verdict.disposition == "quarantine":
             return Result.quarantine(note=_note(verdict))
         return None
+
+    def _leave_unclear(self, ctx: MessageContext, author: Author) -> None:
+        """Say that it cannot be judged: whoever is asked next may see it in quarantine."""
+        status = AuthStatus.PERMERROR
+        about = ctx.message.authentication
+        about.dmarc, about.dmarc_record = DmarcVerdict(status, problem=_unclear(author)), None
+        ctx.session.metadata[_METADATA] = status.value
+        self._count("unclear", "")
 
     def _count(self, result: str, disposition: str) -> None:
         self.tools.metrics.count("checks", result=result, disposition=disposition)

@@ -1,7 +1,7 @@
 """Whether the client may send for the domain of the sender, and for what it calls itself (SPF).
 
 The name of HELO is checked when it is said, the sender at MAIL (RFC 7208 §2.3, §2.4). A verdict
-is remembered for a minute. Where DMARC is checked too, a fail is left to it: it knows more.
+is remembered for a minute. A fail is left to DMARC where that judges the message: it knows more.
 
 Leaves behind: `authentication.spf` and `.spf_helo` of each message, `auth.spf` in the metadata.
 """
@@ -27,11 +27,11 @@ from elemta.plugins import (
     SPFResult,
 )
 from elemta.plugins.builtin._judging import (
-    DMARC_IS_CHECKED,
     Consequence,
     JudgingSettings,
     Words,
     act,
+    is_left_to_dmarc,
 )
 from elemta.plugins.builtin._steps import Begun, begin, within
 
@@ -52,7 +52,7 @@ class SpfPluginSettings(JudgingSettings):
     on_fail: Consequence | Literal["auto"] = Field(
         default="auto",
         description="What is done about a client that the domain of the sender does not let send. "
-        '"auto": DMARC decides where it is checked, else the sender is rejected.',
+        '"auto": DMARC decides where it judges the message, else the sender is rejected.',
     )
     on_helo_fail: Consequence = Field(
         default="continue",
@@ -222,7 +222,7 @@ class Spf(Plugin[SpfPluginSettings]):
         if status is AuthStatus.FAIL:
             what = settings.on_fail
             if what == "auto":
-                what = "continue" if session.notes.get(DMARC_IS_CHECKED) else "reject"
+                what = "continue" if is_left_to_dmarc(session) else "reject"
         elif status is AuthStatus.SOFTFAIL:
             what = settings.on_softfail
         elif status is AuthStatus.PERMERROR:
