@@ -117,3 +117,25 @@ def test_whom_a_rule_is_about():
     assert rule.is_about("me", ())
     assert rule.is_about("you", ("it", "staff"))
     assert not rule.is_about("you", ("it",))
+
+
+@pytest.mark.parametrize(
+    ("networks", "countries", "ip", "country", "objection"),
+    [
+        ((), "DE FR", "192.0.2.1", "FR", ""),
+        ((), "DE FR", "192.0.2.1", "US", "outside the countries allowed: US"),
+        ((), "DE", "192.0.2.1", "", "outside the countries allowed: nobody knows in which it is"),
+        ((), "DE", "", "", "outside the countries allowed: nobody knows in which it is"),
+        (("192.0.2.0/24",), "DE", "192.0.2.1", "", ""),
+        (("192.0.2.0/24",), "DE", "198.51.100.1", "DE", ""),
+        (("192.0.2.0/24",), "DE", "198.51.100.1", "US", "outside the countries allowed: US"),
+        (("192.0.2.0/24",), "", "198.51.100.1", "DE", "outside the networks allowed"),
+        ((), "", "198.51.100.1", "", ""),
+    ],
+)
+def test_countries_and_networks(networks, countries, ip, country, objection):
+    rule = Rule(
+        networks=tuple(ip_network(each) for each in networks),
+        countries=frozenset(countries.split()),
+    )
+    assert rule.find_objection(0.0, ip, country) == objection

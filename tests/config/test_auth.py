@@ -99,6 +99,18 @@ networks = ["192.0.2.0/24"]
             "[auth] mechanisms[0]",
             "scram_iterations = 0",
         ),
+        ('[[auth.rules]]\ncountries = ["Germany"]', "[[auth.rules]] countries[0]", "two letters"),
+        (
+            '[[auth.rules]]\ncountries = ["de"]',
+            "[[auth.rules]] countries",
+            "needs the plugin geoip",
+        ),
+        (
+            '[[auth.rules]]\ncountries = ["de"]\n[plugins.geoip]\nenabled = false\n'
+            '[plugins]\nenabled = ["rules"]\nplugins = ["geoip"]',
+            "[[auth.rules]] countries",
+            "needs the plugin geoip",
+        ),
         (SOURCE + SOURCE, "[[auth.sources]]", "is there twice"),
         (
             SUBMISSION,

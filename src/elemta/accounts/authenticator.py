@@ -292,7 +292,7 @@ class Authenticator:
             return "the account is locked"
         now = self._clock.now()
         for rule in self._rules_of(account):
-            objection = rule.find_objection(now, peer.ip)
+            objection = rule.find_objection(now, peer.ip, peer.country)
             if objection:
                 return objection
         return ""

@@ -1,4 +1,4 @@
-"""When and from where somebody may log in: hours of the week in a time zone, and networks.
+"""When and from where somebody may log in: hours of the week in a time zone, networks, countries.
 
 Hours are those of the clock on the wall: in the night when clocks change, a rule that ends at
 18:00 ends at 18:00 all the same.
@@ -22,7 +22,8 @@ class Rule:
         groups: Names of groups.
         hours: When they may; empty: always.
         zone: The clock that counts.
-        networks: From where they may; empty: from anywhere.
+        networks: From where they may.
+        countries: Likewise ("DE"); with neither from anywhere, with both one of them is enough.
     """
 
     logins: frozenset[str] = frozenset()
@@ -30,6 +31,7 @@ class Rule:
     hours: tuple[Hours, ...] = ()
     zone: tzinfo = UTC
     networks: tuple[Network, ...] = ()
+    countries: frozenset[str] = frozenset()
 
     def is_about(self, login: str, groups: tuple[str, ...]) -> bool:
         """Whether it holds for an account."""
@@ -37,16 +39,26 @@ class Rule:
             return True
         return login in self.logins or not self.groups.isdisjoint(groups)
 
-    def find_objection(self, now: float, ip: str) -> str:
-        """Say what stands against a login at an instant from an address; "" for nothing."""
+    def find_objection(self, now: float, ip: str, country: str = "") -> str:
+        """Say what stands against a login; "" for nothing.
+
+        Args:
+            now: When, seconds since 1970.
+            ip: From where.
+            country: That address is in it; "" where nobody knows.
+        """
         if self.hours:
             local = datetime.fromtimestamp(now, UTC).astimezone(self.zone)
             minute = local.hour * 60 + local.minute
             if not any(hours.contains(local.weekday(), minute) for hours in self.hours):
                 return f"outside the hours allowed: {local:%a %H:%M} in {self.zone}"
-        if self.networks and not is_within(ip, self.networks):
+        if not (self.networks or self.countries) or is_within(ip, self.networks):
+            return ""
+        if not self.countries:
             return "outside the networks allowed"
-        return ""
+        if country in self.countries:
+            return ""
+        return f"outside the countries allowed: {country or 'nobody knows in which it is'}"
 
 
 def is_within(ip: str, networks: tuple[Network, ...]) -> bool:

@@ -121,4 +121,5 @@ def _rules(config: Config) -> Iterator[Rule]:
             tuple(parse_hours(text) for text in rule.hours),
             ZoneInfo(rule.timezone),
             tuple(rule.networks),
+            frozenset(rule.countries),
         )

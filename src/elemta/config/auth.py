@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _URL = re.compile(r"https://[^\s/?#@]+(/[^\s#]*)?", re.ASCII)
+_COUNTRY = re.compile(r"[A-Za-z]{2}", re.ASCII)
 _BEARER = {"OAUTHBEARER", "XOAUTH2"}
 
 Place = tuple[str | int, ...]
@@ -69,6 +70,13 @@ def parse_keys(value: object, info: ValidationInfo) -> str:
     return str(parse_folder(value, info))
 
 
+def parse_country(value: object) -> str:
+    """Read the two letters of a country (ISO 3166-1)."""
+    if not isinstance(value, str) or not _COUNTRY.fullmatch(value):
+        raise ValueError('two letters are expected, such as "DE"')
+    return value.upper()
+
+
 def check_login(value: object) -> str:
     """Let through what may be a login or the name of a group."""
     if not isinstance(value, str) or not value.strip() or len(value.split()) != 1:
@@ -79,6 +87,7 @@ def check_login(value: object) -> str:
 Hours = Annotated[str, BeforeValidator(check_hours), Kind("hours")]
 Zone = Annotated[str, PlainValidator(check_zone), Kind("time zone")]
 Keys = Annotated[str, PlainValidator(parse_keys), Kind("path or https URL")]
+Country = Annotated[str, BeforeValidator(parse_country), Kind("country")]
 Login = Annotated[str, BeforeValidator(check_login), Kind("name")]
 
 
@@ -150,7 +159,14 @@ class RuleConfig(Section):
         live('When: "Mon-Fri 08:00-18:00", "Sat 22:00-02:00", "Mon,Wed"; empty: always.'),
     ] = ()
     timezone: Annotated[Zone, live("Whose clock that is, summer time and all.")] = "UTC"
-    networks: Annotated[tuple[Network, ...], live("From where; empty: from anywhere.")] = ()
+    networks: Annotated[tuple[Network, ...], live("From where.")] = ()
+    countries: Annotated[
+        tuple[Country, ...],
+        live(
+            'Likewise: "DE"; the plugin `geoip` has to know where a client is. With neither from '
+            "anywhere, with both one of them is enough."
+        ),
+    ] = ()
 
 
 class AuthConfig(Section):
@@ -198,7 +214,7 @@ class AuthConfig(Section):
 
 
 def find_faults(
-    auth: AuthConfig, kinds: set[str], *, has_plugins: bool
+    auth: AuthConfig, kinds: set[str], *, has_plugins: bool, knows_countries: bool
 ) -> Iterator[tuple[Place, str, bool]]:
     """Look at the settings as a whole.
 
@@ -206,6 +222,7 @@ def find_faults(
         auth: The settings.
         kinds: The kinds of listeners there are.
         has_plugins: There are plugins; one of them might decide on logins.
+        knows_countries: One of them says in which country a client is.
 
     Yields:
         The setting, what is wrong with it, and whether that is an error.
@@ -225,9 +242,12 @@ def find_faults(
             yield ("auth", "sources", index), "is there twice", True
         seen.append((source.type, source.path))
     for index, rule in enumerate(auth.rules):
-        if not rule.hours and not rule.networks:
-            text = "allows everything: it has neither hours nor networks"
+        if not (rule.hours or rule.networks or rule.countries):
+            text = "allows everything: it has neither hours nor networks nor countries"
             yield ("auth", "rules", index), text, False
+        if rule.countries and not knows_countries:
+            text = "needs the plugin geoip, which says where clients are"
+            yield ("auth", "rules", index, "countries"), text, True
 
 
 def _mechanisms(auth: AuthConfig) -> Iterator[tuple[Place, str, bool]]:

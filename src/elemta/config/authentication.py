@@ -100,16 +100,9 @@ def find_authentication_faults(
     if asked and plugins.enabled is False:
         yield ("authentication",), "has no effect: plugins are not enabled", False
     if authentication.has_dmarc:
-        if not {"spf", "dkim"} & asked.keys() and not _named(plugins) & {"spf", "dkim"}:
+        if not {"spf", "dkim"} & asked.keys() and not plugins.named & {"spf", "dkim"}:
             text = "DMARC without SPF and DKIM finds that nobody vouches for any message"
             yield ("authentication", "dmarc_enabled"), text, False
-        elif "dkim" not in asked and "dkim" not in _named(plugins):
+        elif "dkim" not in asked and "dkim" not in plugins.named:
             text = "DMARC without DKIM refuses mail that is passed on, and much else"
             yield ("authentication", "dkim_enabled"), text, False
-
-
-def _named(plugins: PluginsConfig) -> set[str]:
-    """The plugins that are named elsewhere."""
-    listed = plugins.enabled if isinstance(plugins.enabled, tuple) else ()
-    tables = (each.name for each in plugins.plugin if each.enabled)
-    return {*listed, *plugins.plugins, *tables}

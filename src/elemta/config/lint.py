@@ -207,7 +207,13 @@ def _trusted_certificates(config: Config, *, asks: bool) -> Iterator[Finding]:
 
 def _auth(config: Config) -> Iterator[Finding]:
     kinds = {listener.kind for listener in config.listeners}
-    faults = find_faults(config.auth, set(kinds), has_plugins=_has_plugins(config.plugins))
+    plugins = config.plugins
+    faults = find_faults(
+        config.auth,
+        set(kinds),
+        has_plugins=_has_plugins(plugins),
+        knows_countries="geoip" in plugins.named,
+    )
     for path, text, is_error in faults:
         yield Finding(path, text, is_error, about=(("auth",), ("listeners",)))
 

@@ -198,6 +198,17 @@ class PluginsConfig(Section):
     plugin: tuple[PluginConfig, ...] = ()
 
     @property
+    def named(self) -> frozenset[str]:
+        """The plugins that are named to be asked; there may be others in `directory`."""
+        if isinstance(self.enabled, tuple):
+            return frozenset(self.enabled)
+        if not self.enabled:
+            return frozenset()
+        tables = {each.name: each.enabled for each in self.plugin}
+        listed = (name for name in self.plugins if tables.get(name, True))
+        return frozenset((*listed, *(name for name, is_on in tables.items() if is_on)))
+
+    @property
     def tables(self) -> Mapping[str, dict[str, Any]]:
         """The tables `[plugins.NAME]`, by the names as they are written."""
         return self.model_extra or {}

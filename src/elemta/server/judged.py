@@ -38,6 +38,7 @@ from elemta.server.surroundings import Surroundings
 from elemta.server.transaction import APART
 from elemta.smtp import events as smtp
 
+COUNTRY = "geoip.country"  # in the metadata of a session: what the plugin geoip says of its client
 _CONTENT = frozenset({smtp.Body, smtp.BodyEnd, smtp.ChunkEnd})
 
 Waiting = Awaitable[None] | None
@@ -132,6 +133,9 @@ class JudgedSession(LimitedSession):
             return True
         waiting = chain(ConnectionContext("on_connect", self._info))
         decision = await waiting if waiting is not None else None
+        country = self._info.metadata.get(COUNTRY, "")
+        if country != self._country:
+            self._country, self._known = country, None
         reply = self._refusal(decision)
         if reply is not None:
             self._turn_away(reply, decision)

@@ -52,6 +52,7 @@ class SecuredSession(Session):
 
     __slots__ = (
         "_account",
+        "_country",
         "_exchange",
         "_failed_logins",
         "_is_shown",
@@ -63,6 +64,7 @@ class SecuredSession(Session):
     def __init__(self, stream: Stream, session_id: SessionId, around: Surroundings) -> None:
         self._account: Account | None = None
         self._known: Peer | None = None  # worked out when somebody asks
+        self._country = ""  # of the client, where somebody knows
         self._exchange: Exchange | None = None
         self._mechanism = ""
         self._is_shown = False  # that the client was right, by the exchange itself
@@ -211,7 +213,7 @@ class SecuredSession(Session):
         stream, listener, contexts = self._stream, self._around.listener, self._around.tls
         tls = stream.tls
         if tls is None or contexts is None:
-            return Peer(stream.peer_ip, listener)
+            return Peer(stream.peer_ip, listener, country=self._country)
         exporter, end_point = stream.channel_bindings()
         identity = contexts.identify(tls.certificate) if tls.certificate else ""
         return Peer(
@@ -221,6 +223,7 @@ class SecuredSession(Session):
             tls_exporter=exporter,
             tls_server_end_point=end_point,
             identity=identity or None,
+            country=self._country,
         )
 
     def _on_auth(self, event: smtp.Auth) -> Awaitable[None] | None:

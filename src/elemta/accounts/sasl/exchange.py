@@ -31,6 +31,7 @@ class Peer:
         tls_exporter: Binding data of RFC 9266; None where there is none.
         tls_server_end_point: That of RFC 5929 §4, the hash of our certificate; None likewise.
         identity: Who its certificate says it is, once that was verified; None without one.
+        country: Where it is ("DE"); "" where nobody knows.
     """
 
     ip: str = ""
@@ -39,6 +40,7 @@ class Peer:
     tls_exporter: bytes | None = field(default=None, repr=False)
     tls_server_end_point: bytes | None = field(default=None, repr=False)
     identity: str | None = None
+    country: str = ""
 
     @property
     def bindings(self) -> dict[str, bytes]:
