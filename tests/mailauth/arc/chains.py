@@ -1,12 +1,16 @@
 """Chains of seals for tests: keys, zones, and servers that judge and seal a message in turn."""
 
+import hashlib
 from dataclasses import dataclass, field
 
 from elemta.mail.headers import find_header_end
-from elemta.mailauth import ArcVerdict
+from elemta.mailauth import ArcVerdict, AuthStatus
 from elemta.mailauth.arc import ArcSettings, ChainVerifier, Sealer, SealSettings
 from elemta.mailauth.body import BodyHasher
+from elemta.mailauth.canonical import canonical_field
 from elemta.mailauth.dkim import SigningKey
+from elemta.mailauth.dkim.signer import sign_field
+from elemta.mailauth.fields import Fields
 from elemta.mailauth.keys import PrivateKey
 from elemta.testing import FakeResolver
 
@@ -81,3 +85,14 @@ async def pass_on(raw: bytes, *servers: Server, zone=ZONE) -> bytes:
     for server in servers:
         raw = seal(raw, server, await judge(raw, zone))
     return raw
+
+
+def seal_for(other: Server, raw: bytes, form: bytes = b"c=relaxed") -> bytes:
+    """A first set of A, with the signature of the message by the key of another domain."""
+    lines = Fields(seal(raw, other, ArcVerdict(AuthStatus.NONE))).octets[1:3]
+    lines[0] = lines[0].replace(b"c=relaxed", form)
+    covered = b"".join(canonical_field(each, "relaxed") for each in reversed(lines))
+    start = ("i=1;", "a=rsa-sha256;", "d=a.example;", "s=s;", "cv=none;", "b=")
+    parts = [(" ", part) for part in start]
+    sealed = sign_field(A.key, parts, hashlib.sha256(covered), "relaxed", "ARC-Seal:")
+    return sealed + b"".join(lines) + raw

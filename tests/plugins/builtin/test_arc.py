@@ -1,7 +1,10 @@
 """Chains of seals: what they come to, and seals of our own."""
 
+import asyncio
+
 import dkim
 import pytest
+from mailauth.arc import chains
 from mailauth.dkim.signed import key, name_of
 from plugins.builtin.dkim.signed import apply, keep
 from plugins.builtin.slow import SlowResolver
@@ -82,10 +85,72 @@ async def test_a_key_that_cannot_be_looked_up():
 
 async def test_a_resolver_that_takes_its_time_or_never_answers():
     dns = SlowResolver(ZONE)
-    async with bench(dns, limit=0.01) as it:
+    async with bench(dns) as it:
         assert (await judged(it, sealed())).status is AuthStatus.PASS
-        dns.is_dead = True
+    dns.is_dead = True
+    async with bench(dns, limit=0.01) as it:
         assert (await judged(it, sealed())).status is AuthStatus.TEMPERROR
+
+
+def of_sealers(number: int, content: bytes = chains.MESSAGE) -> tuple[bytes, SlowResolver]:
+    """A message that servers have sealed in turn, each with a key of its own, and their keys."""
+    servers = [chains.Server(f"s{each}.example", chains.ED25519) for each in range(number)]
+    names = {}
+    for at, server in enumerate(servers):
+        status = AuthStatus.PASS if at else AuthStatus.NONE
+        content = chains.seal(content, server, ArcVerdict(status, at))
+        names |= server.zone
+    return content, SlowResolver(names)
+
+
+async def test_keys_are_asked_for_at_the_same_time_and_each_once():
+    for sealers, most in ((3, 3), (12, 5)):
+        content, dns = of_sealers(sealers)
+        async with bench(dns) as it:
+            verdict = await judged(it, content)
+            assert (verdict.status, verdict.instances) == ("pass", sealers)
+            assert (dns.most, len(dns.questions)) == (most, sealers)
+    content, dns = of_sealers(12)
+    async with bench(FakeResolver(dns.zone)) as it:
+        broken = content.replace(b"d=s11.example; s=s; t=17", b"d=s11.example; s=s; t=18", 1)
+        assert (await judged(it, broken)).status == "fail"
+        assert len(it.dns.questions) == 1  # nobody had to be waited for
+
+
+async def test_no_key_is_asked_for_where_the_body_tells_enough():
+    content, dns = of_sealers(3)
+    async with bench(dns) as it:
+        assert (await judged(it, content.replace(b"Hello", b"HELLO"))).status == "fail"
+        assert dns.questions == []
+
+
+async def test_a_key_of_a_seal_that_never_comes():
+    content, dns = of_sealers(12)
+    dns.dead = {"s._domainkey.s3.example"}
+    async with bench(dns, limit=0.05) as it:
+        verdict = await judged(it, content)
+        assert (verdict.status, verdict.instances) == (AuthStatus.TEMPERROR, 12)
+        assert verdict.problem == "the look-ups have taken too long"
+    assert not [each for each in asyncio.all_tasks() if each.get_name().startswith("key ")]
+
+
+async def test_a_key_that_comes_late_and_is_not_needed_costs_no_verdict():
+    """That of an older signature only tells where the message was changed last."""
+    first = chains.seal_for(chains.C, chains.MESSAGE)
+    content = chains.seal(first, chains.B, ArcVerdict(AuthStatus.PASS, 1))
+    dns = SlowResolver(chains.ZONE)
+    dns.dead = {"s._domainkey.c.example"}
+    async with bench(dns, limit=0.05) as it:
+        verdict = await judged(it, content)
+        assert (verdict.status, verdict.oldest_pass) == (AuthStatus.PASS, 2)
+
+
+async def test_keys_that_cannot_be_looked_up_ahead_are_no_trouble():
+    content, dns = of_sealers(3)
+    dns.zone = dict.fromkeys(dns.zone)
+    dns.zone["s._domainkey.s2.example"] = {"TXT": [chains.RSA.record()]}
+    async with bench(dns) as it:
+        assert (await judged(it, content)).problem.endswith("the key is of another algorithm")
 
 
 @pytest.mark.parametrize("about", [{"is_trusted": True}, {"username": "ann@example.org"}])

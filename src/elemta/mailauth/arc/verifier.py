@@ -66,6 +66,13 @@ class ChainVerifier:
             except ChainError as error:
                 self._verdict = _failed(str(error), error.instances)
 
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The keys that a chain needs which passes, in the order in which they are asked for."""
+        last = [each for each in self._signatures[-1:] if isinstance(each, Signature)]
+        names = [each.key_name for each in (*last, *reversed(self._seals))]
+        return tuple(dict.fromkeys(names))[: self._settings.max_keys]
+
     async def judge(
         self,
         digests: Mapping[BodySpec, bytes],

@@ -22,7 +22,8 @@ from elemta.plugins import (
     Result,
 )
 from elemta.plugins.builtin._intake import Intake, forget_intake, intake_of
-from elemta.plugins.builtin._steps import Begun, begin, within
+from elemta.plugins.builtin._steps import Begun, begin
+from elemta.plugins.builtin.arc.asking import KeysAhead
 from elemta.plugins.builtin.arc.sealing import Sealing, SealingSettings
 
 _METADATA = "auth.arc"
@@ -41,7 +42,8 @@ class ArcPluginSettings(SealingSettings):
         default=20.0,
         gt=0,
         le=300,
-        description="Seconds that keys may take; then it counts as a temperror.",
+        description="Seconds that keys may take; seals whose keys have not come then count as a "
+        "temperror.",
     )
 
 
@@ -130,16 +132,13 @@ class Arc(Plugin[ArcPluginSettings]):
         intake.verifiers.pop(_NAME, None)
         forget_intake(ctx)
         found = ctx.message.authentication
-        begun = begin(verifier.judge(found.body_hashes, found.body_size, self.tools.dns))
-        if not isinstance(begun, Begun):
-            return begun[0]
-        return await within(self.settings.limit, begun, _late)
+        keys = KeysAhead(self.tools.dns, verifier.key_names, self.settings.limit)
+        try:
+            return await verifier.judge(found.body_hashes, found.body_size, keys)
+        finally:
+            await keys.close()
 
     def _take(self, ctx: MessageContext, verdict: ArcVerdict) -> None:
         ctx.message.authentication.arc = verdict
         ctx.session.metadata[_METADATA] = verdict.status.value
         self.tools.metrics.count("checks", result=verdict.status.value)
-
-
-def _late() -> ArcVerdict:
-    return ArcVerdict(AuthStatus.TEMPERROR, problem="the look-ups have taken too long")
