@@ -69,8 +69,9 @@ class ChainVerifier:
     @property
     def key_names(self) -> tuple[str, ...]:
         """The keys that a chain needs which passes, in the order in which they are asked for."""
-        last = [each for each in self._signatures[-1:] if isinstance(each, Signature)]
-        names = [each.key_name for each in (*last, *reversed(self._seals))]
+        last = self._signatures[-1:]
+        names = [each.key_name for each in last if isinstance(each, Signature)]
+        names += [seal.key_name for seal in reversed(self._seals)]
         return tuple(dict.fromkeys(names))[: self._settings.max_keys]
 
     async def judge(
