@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from elemta.net import lingering
 from elemta.net.stream import PUT_OFF, READ_LIMIT, Stream, connect, connect_unix
 from elemta.net.sweep import find_sweep
 
@@ -332,3 +333,102 @@ async def test_what_a_server_says_before_it_hangs_up_is_read():
     assert received == said
     client.abort()
     listener.close()
+
+
+class TestLingering:
+    """A peer that still sends when we close reads what we said."""
+
+    WORDS = b"421 4.7.0 Too many errors\r\n" * 1000
+    CROWD = 3
+
+    @pytest.fixture
+    async def meet(self):
+        """A function that gives a stream, and the bare socket at its other end, which takes little.
+
+        It has sent more than has been read.
+        """
+        loop = asyncio.get_running_loop()
+        accepted: asyncio.Queue[Stream] = asyncio.Queue()
+        server = await loop.create_server(lambda: Stream(accepted.put_nowait), "127.0.0.1", 0)
+        peers = []
+
+        async def make(size: int) -> tuple[Stream, socket.socket]:
+            peer = socket.socket()
+            peers.append(peer)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            peer.setblocking(False)
+            await loop.sock_connect(peer, server.sockets[0].getsockname())
+            ours = await accepted.get()
+            await loop.sock_sendall(peer, b"x" * size)
+            return ours, peer
+
+        yield make
+        for peer in peers:
+            peer.close()
+        while find_sweep().lingering:
+            await asyncio.sleep(0)
+        server.close()
+        await server.wait_closed()
+
+    async def rest(self, peer: socket.socket) -> bytes:
+        said = b""
+        while piece := await asyncio.get_running_loop().sock_recv(peer, 65536):
+            said += piece
+        return said
+
+    async def part(self, ours: Stream) -> None:
+        """Say something and close, once there is input that nobody has read."""
+        while not ours.has_input:
+            await asyncio.sleep(0)
+        ours.write(self.WORDS)
+        ours.linger()
+        await ours.wait_closed()
+
+    async def test_it_reads_all(self, meet):
+        ours, peer = await meet(300_000)
+        await self.part(ours)
+        await asyncio.get_running_loop().sock_sendall(peer, b"y" * 300_000)
+        assert await self.rest(peer) == self.WORDS
+        assert not ours.is_usable
+
+    async def test_a_peer_that_closes_ends_it(self, meet):
+        ours, peer = await meet(300_000)
+        await self.part(ours)
+        assert find_sweep().lingering == 1
+        peer.close()
+        async with asyncio.timeout(20):
+            while find_sweep().lingering:
+                await asyncio.sleep(0)
+
+    async def test_much_input_ends_it(self, meet):
+        ours, peer = await meet(300_000)
+        await self.part(ours)
+        with pytest.raises(ConnectionError):
+            await asyncio.get_running_loop().sock_sendall(peer, b"y" * lingering.LINGER_SIZE * 10)
+
+    async def test_time_ends_it(self, meet, monkeypatch):
+        monkeypatch.setattr(lingering, "LINGER_TIME", 0.0)
+        ours, peer = await meet(300_000)
+        await self.part(ours)
+        async with asyncio.timeout(20):
+            while find_sweep().lingering:
+                await asyncio.sleep(0)
+        assert self.WORDS.startswith(await self.rest(peer))
+
+    async def test_in_a_crowd_it_is_cut_short(self, meet, monkeypatch):
+        monkeypatch.setattr(lingering, "MAX_LINGERING", self.CROWD)
+        for _ in range(self.CROWD + 1):
+            ours, peer = await meet(300_000)
+            await self.part(ours)
+        assert find_sweep().lingering == self.CROWD
+        with pytest.raises(ConnectionError):
+            await self.rest(peer)
+
+    async def test_a_peer_that_has_closed_is_not_waited_for(self, meet):
+        ours, peer = await meet(0)
+        peer.shutdown(socket.SHUT_WR)
+        assert await ours.read() == b""
+        ours.write(b"421 Bye\r\n")
+        ours.linger()
+        assert await self.rest(peer) == b"421 Bye\r\n"
+        assert find_sweep().lingering == 0

@@ -1,9 +1,10 @@
 """Clients that talk out of turn, talk another protocol, or want their own words back."""
 
 import contextlib
+import socket
 
 import pytest
-from servers.dialogue import Dialogue
+from servers.dialogue import PATIENCE, Dialogue
 from servers.elemta import running
 from servers.worker import paused, worker_pid
 
@@ -101,10 +102,27 @@ def test_talk_behind_a_command_that_ends_its_group_is_refused(server, greeting, 
     with reported(server, "sync"), Dialogue(server.port) as client:
         if greeting:
             client.say(greeting[:-2])
-        send_what_is_taken(client, words)
+        client.send(words)
         assert client.reply().startswith("554 5.5.0 ")
-        assert client.rest() == b""
+        assert client.socket.recv(100) == b""
     assert "evil" not in senders(server)
+
+
+def test_a_client_that_does_not_listen_while_it_sends_reads_the_last_word(server):
+    with socket.socket() as client:
+        client.settimeout(PATIENCE)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.connect(("127.0.0.1", server.port))
+        said = client.recv(1000)
+        client.sendall(b"EHLO client.test\r\n")
+        while b"\r\n250 " not in said:
+            said += client.recv(1000)
+        envelope = b"MAIL FROM:<x@client.test>\r\n" + b"RCPT TO:<u@elsewhere.test>\r\n" * 20_000
+        client.sendall(envelope)
+        server.wait_event("connection_closed", reason="too many refused commands")
+        while piece := client.recv(1000):  # to the end: it is not reset
+            said += piece
+    assert b"\r\n421 4.7.0 Too many errors" in said
 
 
 def test_content_behind_data_is_no_message(server):

@@ -10,18 +10,16 @@ What is written goes out at the end of the loop's turn, with that of all other c
 
 import asyncio
 import contextlib
-import fcntl
 import math
-import os
 import socket
 import ssl
-import struct
-import termios
 from collections.abc import Callable
 from typing import cast
 
 from elemta.net.addresses import name_end
 from elemta.net.encryption import Encryption, TlsFacts
+from elemta.net.kernel import find_peer_user, has_unread, read_last
+from elemta.net.lingering import Lingering, has_room
 from elemta.net.sweep import Sweep, find_sweep
 
 READ_SIZE = 64 * 1024  # octets taken from the socket at a time
@@ -32,8 +30,6 @@ PUT_OFF = 16 * 1024  # octets written that wait for the end of the turn; more go
 # Where the loop puts what it reads: it is copied before the loop reads again, so one place is
 # enough for all connections of a process, and a crowd of idle ones costs nothing.
 _landing = memoryview(bytearray(READ_SIZE))
-_CREDENTIALS = struct.Struct("iII")  # pid, uid, gid: SO_PEERCRED of unix(7)
-_NOTHING = bytes(struct.calcsize("i"))  # what FIONREAD says where nothing waits
 
 
 class Stream(asyncio.BufferedProtocol):
@@ -226,16 +222,12 @@ class Stream(asyncio.BufferedProtocol):
         """Whether the peer has sent something already, even if only the kernel knows of it."""
         if self._held or self._transport is None:
             return self._held > 0
-        raw = self._transport.get_extra_info("socket")
-        return fcntl.ioctl(raw.fileno(), termios.FIONREAD, _NOTHING) != _NOTHING
+        return has_unread(self._transport.get_extra_info("socket"))
 
     def peer_user(self) -> int | None:
         """Say which user of this machine is at the other end; None unless by a unix socket."""
         raw = None if self._transport is None else self._transport.get_extra_info("socket")
-        if raw is None or raw.family != socket.AF_UNIX:
-            return None
-        credentials = raw.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        return int(_CREDENTIALS.unpack(credentials)[1])
+        return None if raw is None else find_peer_user(raw)
 
     async def start_tls(
         self,
@@ -295,10 +287,23 @@ class Stream(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Send what is written, then close; an unwilling peer is cut off at the deadline."""
         if self._transport is not None:
-            if self._tls is not None:
-                self._send(self._tls.end())
-            self.flush()
+            self._say_end()
             self._transport.close()
+
+    def linger(self) -> None:
+        """Close, but let a peer that still sends read what was written; see `Lingering`."""
+        transport, sweep = self._transport, self._sweep
+        if transport is None or sweep is None or self._eof or not has_room(sweep):
+            self.close()
+        elif not transport.is_closing():
+            self._say_end()
+            Lingering(transport, sweep).begin()
+            self.connection_lost(None)
+
+    def _say_end(self) -> None:
+        if self._tls is not None:
+            self._send(self._tls.end())
+        self.flush()
 
     def abort(self) -> None:
         """Close at once and drop what is unsent."""
@@ -454,10 +459,8 @@ class Stream(asyncio.BufferedProtocol):
     def _take_last_words(self) -> None:
         """Read what a server said before it hung up on what we were still sending: it says why."""
         raw = None if self._transport is None else self._transport.get_extra_info("socket")
-        if raw is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._buffer.append(os.read(raw.fileno(), READ_SIZE))
-                self._held += len(self._buffer[-1])
+        self._buffer.append(b"" if raw is None else read_last(raw, READ_SIZE))
+        self._held += len(self._buffer[-1])
 
     def pause_writing(self) -> None:
         self._paused_writing = True

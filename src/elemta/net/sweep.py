@@ -56,10 +56,12 @@ class Sweep:
 
     Attributes:
         outbox: Of that loop.
+        lingering: How many of its connections are closed on our side alone.
     """
 
     def __init__(self, clock: Clock):
         self.outbox = Outbox()
+        self.lingering = 0
         self._clock = clock
         self._streams: set[Expiring] = set()
         self._timer: asyncio.TimerHandle | None = None

@@ -170,7 +170,10 @@ class Listeners:
             around.emit(ev.ConnectionRefused(ip, bound.kind, held.limit, told.id))
             stream.deadline = around.clock.monotonic() + 5.0
             stream.write(told.encode())
-            stream.close()
+            if stream.has_early_input():
+                stream.linger()
+            else:
+                stream.close()
             return
         kind = LimitedSession if around.hooks.is_empty else JudgedSession
         if around.pregreet is not None and around.pregreet.concerns(stream.peer_ip):

@@ -44,6 +44,9 @@ from elemta.smtp import events as smtp
 
 OVERSHOOT = 1000  # surplus recipients are no errors: they come again (RFC 5321 §4.5.3.1.10)
 
+_PARTED = frozenset({"quit", "lost"})  # ways to end after which nothing comes
+_SILENT = frozenset({"timeout", "shutdown"})  # we were waiting: as a rule nothing is on its way
+
 Handler = Callable[[Any, Any], Awaitable[None] | None]
 
 _ANSWERS: Mapping[type[smtp.Event], Reply] = {
@@ -157,7 +160,7 @@ class Session(Concluding):
             if self._transaction is not None:
                 self._transaction.discard()
             stream.deadline = around.clock.monotonic() + 10.0  # for what is still unsent
-            stream.close()
+            self._close()
             self._leave()
             around.emit(
                 ev.ConnectionClosed(
@@ -168,6 +171,14 @@ class Session(Concluding):
                     "" if self._over == "quit" else self._over,
                 )
             )
+
+    def _close(self) -> None:
+        """Close the connection; who is refused while it sends has to hear of that first."""
+        over, stream = self._over, self._stream
+        if over in _PARTED or (over in _SILENT and not stream.has_early_input()):
+            stream.close()
+        else:
+            stream.linger()
 
     async def _open(self) -> bool:
         return True  # what comes before the banner has been done
