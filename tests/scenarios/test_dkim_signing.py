@@ -145,14 +145,15 @@ def site(folder: Path, more: str = "check_every = 1\n", **options):
     with run_knot(folder, {ZONE: ""}, negative_ttl=1) as names:
         rest = REST.replace("{port}", str(names[1])) + more
         with running(folder / "server", rest=rest, listeners=table, **options) as server:
-            add_user(server, "ann@example.test")
+            add_user(server, "ann@example.test", "--sender", "*")
             yield Site(folder, server, door, names)
 
 
 @pytest.fixture(scope="module")
 def signing(tmp_path_factory):
-    """A server with two active keys."""
-    with site(tmp_path_factory.mktemp("dkim")) as made:
+    """A server with two active keys, which sign all that its logins send."""
+    tenants = f'check_every = 1\n[plugins.dkim.tenants]\n"{ZONE}" = ["{ZONE}"]\n'
+    with site(tmp_path_factory.mktemp("dkim"), tenants) as made:
         made.records = made.make_key(ZONE, "--algorithm", "both")
         made.activate()
         made.publish(made.records)
@@ -225,6 +226,14 @@ class TestSigned:
         )
         (left,) = signing.server.wait_mail("net")
         assert judged(without_return_path(left), signing.records) == [True, True]
+
+    def test_mail_of_a_tenant_is_whoever_it_is_from(self, signing):
+        content = MESSAGE.replace(b"ann@example.test", b"ann@elsewhere.test")
+        assert judged(signing.sent("tenant", content), signing.records) == [True, True]
+        signing.server.send(
+            "ann@example.test", "nobody@example.test", content=content, source="127.0.0.9"
+        )
+        assert b"DKIM-Signature" not in signing.server.wait_mail("nobody")[0]
 
     def test_the_records_are_as_they_should_be(self, signing):
         told = signing.server.cli("dkim", "check", ZONE).stdout

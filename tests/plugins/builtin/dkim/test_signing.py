@@ -221,6 +221,31 @@ class TestByWhom:
             left = await signed(it, MESSAGE.replace(b"ann@example.test", author))
             assert b"d=esp.test" in left
 
+    async def test_a_tenant_has_signers_of_its_own(self, bench, keys):
+        keep(keys, "example.test", "s1", RSA)
+        keep(keys, "esp.test", "s2", OTHER_RSA)
+        tenants = {"Example.test": ["example.test", "esp.test"], "Acme Ltd": ["ESP.test"]}
+        it = await bench(tenants=tenants, signers={"*": ["example.test"]})
+        message = MESSAGE.replace(b"ann@example.test", b"ann@other.test")
+        left = await signed(it, message)
+        assert left.index(b"d=example.test") < left.index(b"d=esp.test")
+        assert verdicts(left, ZONE) == [True, True]
+        it.session.metadata["tenant"] = "ACME ltd"
+        left = await signed(it, message)
+        assert b"d=example.test" not in left
+        assert verdicts(left, ZONE) == [True]
+        it.session.metadata["tenant"] = "another"
+        assert b"d=esp.test" not in await signed(it)
+
+    async def test_a_signer_of_a_tenant_has_to_have_keys(self, bench, keys):
+        keep(keys, "example.test", "s1", RSA)
+        it = await bench(tenants={"example.test": ["example.test", "esp.test"]})
+        answer = await it.enqueue(MESSAGE)
+        assert str(answer.reply).startswith("451 4.7.7 ")
+        assert "esp.test is to sign, and has no keys" in answer.note
+        with pytest.raises(ValueError, match="at least one domain"):
+            await bench(tenants={"example.test": []})
+
     @pytest.mark.parametrize("state", ["pending", "retiring", "retired"])
     async def test_only_active_keys_sign(self, bench, keys, state):
         keep(keys, "example.test", "s1", RSA, KeyState(state))

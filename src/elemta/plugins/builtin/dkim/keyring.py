@@ -71,9 +71,14 @@ class Keyring:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._lock = asyncio.Lock()
 
-    async def find(self, domain: str) -> Ring:
-        """Give those who sign for a domain; "" is that of a message which has none."""
-        names = self._named(domain)
+    async def find(self, domain: str, tenant: str = "") -> Ring:
+        """Give those who sign a message.
+
+        Args:
+            domain: Who it is from; "" is that of a message which has none.
+            tenant: For whom it is sent, in lower case; "" for nobody.
+        """
+        names = self.settings.tenants.get(tenant) or self._named(domain)
         if names is not None:
             return _joined([await self._ring(name) for name in names], names)
         for name in self._candidates(domain):
@@ -92,7 +97,8 @@ class Keyring:
             domains = dict.fromkeys((*self.store.domains(), *self._own_domains()))
         except KeyStoreError as error:
             return [str(error)]
-        for names in self.settings.signers.values():
+        settings = self.settings
+        for names in (*settings.signers.values(), *settings.tenants.values()):
             domains |= dict.fromkeys(names)
         rings = {domain: self._read(domain, None).ring for domain in domains}
         found = [ring.trouble for ring in rings.values() if ring.trouble]

@@ -19,6 +19,7 @@ from elemta.mailauth.body import BodyHasher
 from elemta.mailauth.dkim import Signer, SigningKey, SignSettings
 from elemta.mailauth.dmarc import AuthorProblem, find_author
 from elemta.net.tasks import spawn
+from elemta.plugins.builtin._known import tenant_of
 from elemta.plugins.builtin.dkim.keyring import Keyring
 from elemta.plugins.builtin.dkim.keystore import find_store
 from elemta.plugins.builtin.dkim.signing_settings import SigningSettings
@@ -122,7 +123,7 @@ class Signing:
 
     async def _sign(self, ctx: MessageContext) -> Result | None:
         domain = self._domain_of(ctx)
-        ring = await self.keyring.find(domain)
+        ring = await self.keyring.find(domain, tenant_of(ctx.session))
         if ring.trouble:
             self._tell(domain, ring.trouble)
             if self._settings.on_missing_key == "defer":

@@ -22,6 +22,13 @@ def _domain(value: str) -> str:
     return _plain(value)
 
 
+def _listed(name: str, signers: tuple[str, ...]) -> tuple[str, ...]:
+    """Bring the domains of an entry into their normal form."""
+    if not signers:
+        raise ValueError(f"{name}: at least one domain is expected")
+    return tuple(dict.fromkeys(_plain(each) for each in signers))
+
+
 def _plain(value: str) -> str:
     try:
         return check_domain(parse_domain(value))
@@ -45,6 +52,12 @@ class SigningSettings(Settings):
         default={},
         description='Who signs for a domain, "*.domain" or "*": domains with keys of their own, '
         "all of which sign. Without an entry a domain signs for itself, or one above it does.",
+    )
+    tenants: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="Who signs for a tenant, whatever is in From: domains as in `signers`. A "
+        "tenant is the domain of the login, or what a plugin has left as `tenant` in the metadata "
+        "of the session.",
     )
     parents: bool = Field(
         default=True,
@@ -83,12 +96,12 @@ class SigningSettings(Settings):
     @field_validator("signers")
     @classmethod
     def _check_signers(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        found = {}
-        for name, signers in value.items():
-            if not signers:
-                raise ValueError(f"{name}: at least one domain is expected")
-            found[_domain(name)] = tuple(dict.fromkeys(_plain(each) for each in signers))
-        return found
+        return {_domain(name): _listed(name, signers) for name, signers in value.items()}
+
+    @field_validator("tenants")
+    @classmethod
+    def _check_tenants(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        return {name.lower(): _listed(name, signers) for name, signers in value.items()}
 
     @field_validator("domains")
     @classmethod
