@@ -381,6 +381,7 @@ def test_tls(node):
         )
     worker(ev.TlsHandshakeFailed("2", "192.0.2.2", "submission", "NO_SHARED_CIPHER"))
     worker(ev.TlsAlert("failures", "many"))
+    worker(ev.CertificateRefused("mx.pem", "has expired"))
     worker.sample(Sample(certificates={"/etc/mail.pem": 12.5}))
     worker.flush()
     words = {"version": "TLSv1.2", "cipher": "ECDHE-RSA-AES128-SHA", "group": "x25519"}
@@ -388,5 +389,6 @@ def test_tls(node):
     failed = {"listener": "submission", "reason": "no_common_suite"}
     assert node.value("elemta_tls_handshakes_failed_total", **failed) == 1
     assert node.value("elemta_tls_alerts_total", kind="failures") == 1
+    assert node.value("elemta_tls_alerts_total", kind="certificate_refused") == 1
     assert node.value("elemta_tls_old_clients", client="192.0.2.1", protocol="CBC") == 2
     assert node.value("elemta_tls_certificate_days", file="/etc/mail.pem") == 12.5

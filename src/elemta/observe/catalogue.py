@@ -178,7 +178,11 @@ TLS_FAILURES = _counter(
     "listener",
     "reason",
 )
-TLS_ALERTS = _counter("elemta_tls_alerts", "Alerts about TLS, as the log has them.", "kind")
+TLS_ALERTS = _counter(
+    "elemta_tls_alerts",
+    'Alerts about TLS, as the log has them; "certificate_refused" is an event of its own.',
+    "kind",
+)
 TLS_OLD_CLIENTS = Metric(
     "elemta_tls_old_clients",
     "gauge",

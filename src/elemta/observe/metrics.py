@@ -143,6 +143,7 @@ class Metrics:
             ev.TlsHandshake: self._tls_handshake,
             ev.TlsHandshakeFailed: self._tls_handshake_failed,
             ev.TlsAlert: self._tls_alert,
+            ev.CertificateRefused: self._certificate_refused,
             ev.LimitReached: self._limit_reached,
             ev.ClientChecked: self._client_checked,
             ev.Banned: self._banned,
@@ -319,6 +320,9 @@ class Metrics:
 
     def _tls_alert(self, event: ev.TlsAlert) -> None:
         _add(self._values(cat.TLS_ALERTS), (event.kind,))
+
+    def _certificate_refused(self, _event: ev.CertificateRefused) -> None:
+        _add(self._values(cat.TLS_ALERTS), ("certificate_refused",))
 
     def _internal_error(self, _event: ev.InternalError) -> None:
         _add(self._values(cat.INTERNAL_ERRORS), ())
