@@ -3,11 +3,12 @@
 import contextlib
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from servers.process import free_port, program, start
+from servers.process import free_port, pause, program, resume, start
 
 EICAR = rb"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 VIRUS = "Eicar-Signature.UNOFFICIAL"  # clamd says so of signatures that are not its makers'
@@ -34,6 +35,16 @@ class Clamd:
     tcp: str
     process: subprocess.Popen[bytes]
 
+    def pause(self) -> None:
+        """Let it hang: connections are made, and nothing is answered."""
+        pause(self.process.pid)
+
+    def resume(self) -> None:
+        """Let it go on; on return it answers again."""
+        resume(self.process.pid)
+        while not _answers(self.socket):
+            time.sleep(0.02)
+
 
 @contextlib.contextmanager
 def run_clamd(folder: Path, limit: int = STREAM_LIMIT) -> Iterator[Clamd]:
@@ -49,7 +60,7 @@ def run_clamd(folder: Path, limit: int = STREAM_LIMIT) -> Iterator[Clamd]:
     config = home / "clamd.conf"
     config.write_text(_CONFIG.format(socket=path, port=port, home=home, limit=limit))
     argv = [clamd, "-c", config]
-    with start(argv, ready=lambda: _answers(path), log=home / "clamd.log", within=30) as process:
+    with start(argv, ready=lambda: _answers(path), log=home / "clamd.log") as process:
         yield Clamd(path, f"127.0.0.1:{port}", process)
 
 

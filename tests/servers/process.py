@@ -5,6 +5,7 @@ import functools
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -65,13 +66,31 @@ def listens(port: int, host: str = "127.0.0.1") -> Callable[[], bool]:
     return probe
 
 
+def answers(port: int, said: bytes, begin: bytes) -> Callable[[], bool]:
+    """A probe: somebody there answers what is said over TCP, with octets that begin so.
+
+    Who listens may not serve yet, and a port may be open before its server has read its data.
+    """
+
+    def probe() -> bool:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=5) as line,
+        ):
+            line.sendall(said)
+            return line.recv(len(begin), socket.MSG_WAITALL) == begin
+        return False
+
+    return probe
+
+
 @contextlib.contextmanager
 def start(
     argv: Sequence[str | Path],
     *,
     ready: Callable[[], bool],
     log: Path,
-    within: float = 40.0,
+    within: float = 60.0,
     env: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until the end of the block; `log` gets what it prints.
@@ -102,6 +121,49 @@ def stop(process: subprocess.Popen[bytes], within: float = 5.0) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def pause(pid: int, within: float = 20.0) -> None:
+    """Let a process hang; on return each of its threads has stopped.
+
+    A thread that has not heard of the signal yet might still answer.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    limit = time.monotonic() + within
+    while not all(state == "T" for state in _states(pid)):
+        if time.monotonic() > limit:
+            pytest.fail(f"process {pid} has not stopped")
+        time.sleep(0.001)
+
+
+def resume(pid: int) -> None:
+    """Let it go on."""
+    os.kill(pid, signal.SIGCONT)
+
+
+def kill_group(leader: int, within: float = 40.0) -> None:
+    """Kill a group of processes; on return none of them runs, and what they held is free."""
+    limit = time.monotonic() + within
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.killpg(leader, signal.SIGKILL)
+            if not any(_runs_in(leader, int(path.name)) for path in Path("/proc").glob("[0-9]*")):
+                return
+            if time.monotonic() > limit:
+                pytest.fail(f"what process {leader} has begun does not end")
+            time.sleep(0.002)
+
+
+def _runs_in(group: int, pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.getpgid(pid) == group and not set(_states(pid)) <= {"Z", "X"}
+    return False
+
+
+def _states(pid: int) -> Iterator[str]:
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # one that has ended meanwhile
+            yield (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _await_ready(

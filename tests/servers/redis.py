@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from servers.process import free_port, program, start
+from servers.process import free_port, pause, program, resume, start
 
 
 class Redis:
@@ -41,15 +41,16 @@ class Redis:
     def kill(self) -> None:
         """End it at once."""
         os.kill(self._pid, signal.SIGKILL)
+        self._pid = 0
         self._running.close()
 
     def pause(self) -> None:
         """Let it hang: connections stay open, and nothing is answered."""
-        os.kill(self._pid, signal.SIGSTOP)
+        pause(self._pid)
 
     def resume(self) -> None:
         """Let it go on."""
-        os.kill(self._pid, signal.SIGCONT)
+        resume(self._pid)
 
     def stop(self) -> None:
         """End it; idempotent."""
@@ -60,7 +61,7 @@ class Redis:
 
     def command(self, *words: str) -> bytes:
         """Give it a command, on a connection of its own; what it answers."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as client:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as client:
             raw = [f"*{len(words)}\r\n".encode()]
             raw += [f"${len(word.encode())}\r\n{word}\r\n".encode() for word in words]
             client.sendall(b"".join(raw))

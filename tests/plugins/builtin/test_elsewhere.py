@@ -37,7 +37,7 @@ async def saying(*pieces: bytes, limit: float = 1_000_000):
 
     server = await asyncio.start_server(serve, "127.0.0.1")
     async with server:
-        stream = await connect(*server.sockets[0].getsockname()[:2], timeout=5)
+        stream = await connect(*server.sockets[0].getsockname()[:2], timeout=20)
         try:
             yield Incoming(stream, limit)
         finally:

@@ -324,7 +324,7 @@ class Half(FakeResolver):
 
 
 async def test_who_takes_too_long_has_failed():
-    async with bench(Half(BAD | POOR), "poor.test", "bad.test", limit=0.05) as it:
+    async with bench(Half(BAD | POOR), "poor.test", "bad.test", limit=0.5) as it:
         answer = await said(it)
         assert (str(answer.reply)[:9], answer.error) == ("550 5.7.1", "")
         assert it.session.notes["dnsbl"].failed == ("poor.test",)
@@ -418,7 +418,7 @@ async def test_lists_of_urls_that_do_not_work_hold_nothing_up():
         assert not (await read(it, letter("http://spam.example"))).is_refused
         assert "urls.test is set aside" in str(it.log)
     dns = SlowResolver(URLS)
-    async with bench(dns, URL, limit=0.05, on_failure="defer") as it:
+    async with bench(dns, URL, limit=0.5, on_failure="defer") as it:
         await it.mail_from("a@a.test")
         dns.is_dead = True
         assert (await it.filter(letter("http://spam.example"))).reply.code == 451

@@ -21,7 +21,7 @@ def bench(request, tmp_path):
         yield lambda **settings: PluginBench(Greylist, settings)
         return
     with run_redis(tmp_path) as redis:
-        place = {"store": "valkey", "valkey": {"url": redis.url, "timeout": 5}}
+        place = {"store": "valkey", "valkey": {"url": redis.url, "timeout": 10}}
         yield lambda **settings: PluginBench(Greylist, place | settings)
 
 
@@ -87,7 +87,7 @@ async def test_who_stays_away_for_long_is_forgotten():
 
 async def test_the_store_forgets_by_itself(tmp_path):
     with run_redis(tmp_path) as redis:
-        settings = {"store": "valkey", "valkey": {"url": redis.url, "timeout": 5}}
+        settings = {"store": "valkey", "valkey": {"url": redis.url, "timeout": 10}}
         async with PluginBench(Greylist, settings) as it:
             await attempt(it)
             (key,) = keys(redis)
@@ -256,7 +256,7 @@ async def test_the_store_is_killed_and_comes_back(tmp_path, policy, action):
     with run_redis(tmp_path) as redis:
         settings = {
             "store": "valkey",
-            "valkey": {"url": redis.url, "timeout": 1},
+            "valkey": {"url": redis.url, "timeout": 10},
             "on_store_failure": policy,
         }
         async with PluginBench(Greylist, settings) as it:

@@ -71,7 +71,7 @@ async def test_no_more_than_so_many_at_a_time(most):
         with lock:
             active += 1
             peak = max(peak, active)
-        full.wait(10)  # until as many are here as may be
+        full.wait(25)  # until as many are here as may be
         with lock:
             active -= 1
         return True

@@ -67,12 +67,23 @@ async def between(port: int, enough: int = 1) -> AsyncIterator[Between]:
 async def answering(answer: Callable[[bytes], bytes]) -> AsyncIterator[str]:
     """Listen, and answer to the first octets of each connection; where it does."""
 
+    under_way: set[asyncio.Task[None]] = set()
+
     async def serve(reader, writer) -> None:
         with contextlib.suppress(OSError):
             writer.write(answer(await reader.read(65536)))
             await writer.drain()
+            writer.write_eof()
+            await reader.read()  # closed on what nobody has read, it would take the answer back
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1")
+    def begin(reader, writer) -> None:
+        task = asyncio.ensure_future(serve(reader, writer))
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
+    server = await asyncio.start_server(begin, "127.0.0.1")
     async with server:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    while under_way:
+        await asyncio.wait(under_way)
