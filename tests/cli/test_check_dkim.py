@@ -1,4 +1,4 @@
-"""`elemta check`, where mail is signed: keys that cannot be used."""
+"""`elemta check`, where mail is signed or sealed: keys that cannot be used, or are not there."""
 
 import json
 
@@ -19,12 +19,12 @@ def check(tmp_path):
             f'[[listeners]]\naddress = "127.0.0.1:{port}"\n{more}'
         )
 
-    def call(more="[authentication]\ndkim_enabled = true\n"):
+    def call(more="[authentication]\ndkim_enabled = true\n", plugin="dkim", code=0):
         write(more)
         done = CliRunner().invoke(cli, ["check", "-c", str(config), "--json"])
-        assert done.exit_code == 0, done.output
+        assert done.exit_code == code, done.output
         problems = json.loads(done.stdout)["problems"]
-        return [each["text"] for each in problems if each["setting"] == "[plugins] dkim"]
+        return [each["text"] for each in problems if each["setting"] == f"[plugins] {plugin}"]
 
     write("")
     for arguments in (("generate",), ("rotate", "--activate", "--force")):
@@ -55,3 +55,69 @@ def test_keys_that_are_not_there(check, tmp_path):
     own = f'selector = "s"\nprivate_key = "{tmp_path / "none"}"\ndomains = ["a.test"]\n'
     (problem,) = check(f"[authentication]\ndkim_enabled = true\n[plugins.dkim]\n{own}")
     assert "none: No such file" in problem
+
+
+SEALING = "[authentication]\narc_enabled = true\n[plugins.arc]\nseal = {}\n{}\n"
+
+
+@pytest.mark.parametrize(
+    ("seal", "more", "problems"),
+    [
+        ("true", 'seal_domain = "example.test"', []),
+        (
+            "true",
+            'seal_domain = "esp.test"',
+            ["mail is not sealed: esp.test has no key that signs"],
+        ),
+        ("false", 'seal_domain = "esp.test"', []),
+    ],
+)
+def test_seals_without_a_key(check, seal, more, problems):
+    assert check(SEALING.format(seal, more), "arc") == problems
+
+
+def test_a_key_to_seal_with_that_others_can_read(check, tmp_path):
+    (path,) = tmp_path.glob("var/dkim/*/*.pem")
+    path.chmod(0o640)
+    (problem,) = check(SEALING.format("true", 'seal_domain = "example.test"'), "arc")
+    assert problem.startswith("mail is not sealed: ")
+    assert f"chmod 600 {path}" in problem
+
+
+REPORTING = """[authentication]
+spf_enabled = true
+dmarc_enabled = true
+dkim_enabled = {}
+[plugins]
+plugins = ["dmarc-reports"]
+[plugins.dmarc-reports]
+email = "reports@{}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("is_enabled", "domain", "more", "why"),
+    [
+        ("true", "example.test", "", ""),
+        ("true", "mail.example.test", "", ""),  # the domain above signs
+        ("true", "other.test", "", "other.test has no key that signs"),
+        ("false", "example.test", "", "the plugin dkim does not sign mail of plugins"),
+        ("true", "example.test", "sign = false", "the plugin dkim does not sign mail of plugins"),
+    ],
+)
+def test_reports_that_nobody_signs(check, is_enabled, domain, more, why):
+    settings = REPORTING.format(is_enabled, domain) + f"[plugins.dkim]\n{more}\n"
+    text = f"reports are not signed, and may be refused: {why}"
+    assert check(settings, "dmarc-reports") == ([text] if why else [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "plugin"),
+    [
+        (SEALING.format("true", 'seal_domain = "no domain"'), "arc"),
+        (REPORTING.format("true", "nonsense@"), "dmarc-reports"),
+        (REPORTING.format("true", "other.test") + "[plugins.dkim]\nsign = 7\n", "dmarc-reports"),
+    ],
+)
+def test_settings_that_are_wrong_are_told_of_by_themselves(check, settings, plugin):
+    assert check(settings, plugin, code=1) == []
