@@ -97,6 +97,7 @@ def test_over_verified_tls_to_a_host_that_offers_it(server, peers):
     queue_id = send(server, "<ann@example.test> REQUIRETLS", "bob@able.test")
     [event] = server.wait_event("message_delivered", queue_id=queue_id)
     assert event["tls"] == "TLSv1.3"
+    assert event["tls_group"] in {"x25519", "X25519MLKEM768"}
     [mail] = [line for line in peers["able"].commands if "MAIL FROM:<ann@" in line]
     assert mail.endswith(" REQUIRETLS")
 

@@ -385,6 +385,7 @@ class Transaction:
         else:
             result = Result.FAILED if code >= 500 else Result.DEFERRED
         connection = self._connection
+        tls = connection.stream.tls
         has_requests = self._message.facts.requests is not None
         outcome = Outcome(
             result,
@@ -395,6 +396,7 @@ class Transaction:
             connection.stream.tls_version,
             notifies=has_requests and "DSN" in self._machine.extensions,
             keeps_deadline=has_requests and "DELIVERBY" in self._machine.extensions,
+            tls_group="" if tls is None else tls.group,
         )
         for place in places:
             self.outcomes[place] = outcome

@@ -36,6 +36,7 @@ class Outcome:
         keeps_deadline: That host knows of the deadline that the sender gave (RFC 2852).
         plugin: Who decided so before anything was sent, or "".
         note: Why it did, for the operator.
+        tls_group: Of the key exchange, where the platform tells, or "".
     """
 
     result: Result
@@ -49,3 +50,4 @@ class Outcome:
     keeps_deadline: bool = False
     plugin: str = ""
     note: str = ""
+    tls_group: str = ""

@@ -120,6 +120,7 @@ FIELDS: Mapping[str, str] = {
     "text": "what the plugin says",
     "times": "how many times",
     "tls": "TLS version of the connection to the next hop",
+    "tls_group": "group of its key exchange",
     "tls_active": "the connection is encrypted",
     "to_envelope": "recipients",
     "username": "the account",

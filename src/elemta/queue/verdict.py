@@ -206,7 +206,7 @@ def _keep(recipient: Recipient, outcome: Outcome) -> Ruling:
 
 def event_fields(
     message: Message, ruling: Ruling, took: float
-) -> tuple[str, str, str, str, str, str, int, float, str, str, str]:
+) -> tuple[str, str, str, str, str, str, int, float, str, str, str, str]:
     """The fields that all events about an attempt begin with (`AttemptEvent`).
 
     Args:
@@ -227,4 +227,5 @@ def event_fields(
         ruling.reply,
         outcome.plugin,
         outcome.note,
+        outcome.tls_group,
     )

@@ -148,6 +148,7 @@ class AttemptEvent(Event, frozen=True, omit_defaults=True):
     reply: str = ""
     plugin: str = ""
     reason: str = ""
+    tls_group: str = ""
 
 
 class MessageDelivered(AttemptEvent, tag="message_delivered", frozen=True, omit_defaults=True):
