@@ -82,7 +82,7 @@ def make_resolver(kind: str, request: pytest.FixtureRequest) -> Resolver:
         )
     names = request.getfixturevalue("names")
     server = names.validating if kind == "validating" else names.authoritative
-    return DnsResolver(DnsSettings(nameservers=(server,), timeout=3.0), SystemClock())
+    return DnsResolver(DnsSettings(nameservers=(server,), timeout=20.0), SystemClock())
 
 
 @pytest.fixture(params=["authoritative", "validating", "fake"])

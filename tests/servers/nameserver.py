@@ -33,7 +33,7 @@ async def lying(lie, **settings) -> AsyncIterator[DnsClient]:
     )
     address = transport.get_extra_info("sockname")
     try:
-        yield DnsClient(DnsSettings(nameservers=(address,), **{"timeout": 2.0, **settings}))
+        yield DnsClient(DnsSettings(nameservers=(address,), **{"timeout": 20.0, **settings}))
     finally:
         transport.close()
 

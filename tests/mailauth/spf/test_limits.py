@@ -122,9 +122,9 @@ def test_the_most_that_can_be_asked():
 @pytest.mark.parametrize("bomb", ["%{d}." * 1600, "%{l}%{s}" * 900, "%{h-.+,/_=}%{dr}" * 400])
 def test_a_bomb_of_macros_asks_for_one_short_name(bomb: str):
     resolver = zone(a_b_c=f"v=spf1 exists:{bomb}x.test -all")
-    before = time.perf_counter()
+    before = time.process_time()
     verdict = judge(resolver, f"{'l' * 200}@a.b.c.test", helo=f"{'h.-' * 60}x")
-    assert time.perf_counter() - before < 1.0
+    assert time.process_time() - before < 1.0
     assert verdict.status is AuthStatus.FAIL
     assert len(resolver.questions) <= 2
     assert all(len(name) <= 253 for name, _ in resolver.questions)

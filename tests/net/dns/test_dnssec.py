@@ -31,7 +31,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
 
 
 def resolver(*servers: tuple[str, int], **options) -> DnsResolver:
-    settings = DnsSettings(nameservers=servers, timeout=3.0, **options)
+    settings = DnsSettings(nameservers=servers, timeout=20.0, **options)
     return DnsResolver(settings, SystemClock())
 
 

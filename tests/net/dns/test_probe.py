@@ -47,7 +47,7 @@ def vouch(response: dns.message.Message) -> None:
 
 async def test_one_without_tcp() -> None:
     async with half(vouch) as server:
-        seen = await probe(server, 1.0)
+        seen = await probe(server, 20.0)
     assert seen.seconds is not None
     assert (seen.has_edns, seen.has_tcp, seen.validation) == (True, False, Validation.YES)
     assert seen.problem.startswith("over TCP: ")
@@ -57,7 +57,7 @@ async def test_one_without_tcp() -> None:
 async def test_one_that_vouches_for_all() -> None:
     """As a forwarder does that sets the bit without looking."""
     async with half(vouch) as server:
-        assert (await probe(server, 1.0, bogus="x.test")).validation is Validation.NO
+        assert (await probe(server, 20.0, bogus="x.test")).validation is Validation.NO
 
 
 async def test_one_that_fails_for_all() -> None:
@@ -65,7 +65,7 @@ async def test_one_that_fails_for_all() -> None:
         response.set_rcode(dns.rcode.SERVFAIL)
 
     async with half(fail) as server:
-        seen = await probe(server, 1.0, bogus="x.test")
+        seen = await probe(server, 20.0, bogus="x.test")
     assert seen.validation is Validation.UNKNOWN
     assert seen.problem.startswith(".: SERVFAIL; over TCP: ")
     assert seen.why_insecure == "it is not known to validate"
@@ -73,7 +73,7 @@ async def test_one_that_fails_for_all() -> None:
 
 async def test_one_that_knows_no_edns() -> None:
     async with half(lambda response: response.use_edns(edns=False)) as server:
-        seen = await probe(server, 1.0)
+        seen = await probe(server, 20.0)
     assert (seen.has_edns, seen.validation) == (False, Validation.NO)
 
 

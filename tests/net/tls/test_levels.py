@@ -121,7 +121,7 @@ class Acceptor:
     def _serve(self, raw):
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         server = self._context.wrap_bio(incoming, outgoing, server_side=True)
-        raw.settimeout(5)
+        raw.settimeout(20)
         while True:
             try:
                 server.do_handshake()
@@ -148,7 +148,7 @@ def s_client(port: int, *options: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     return done.stdout + done.stderr
