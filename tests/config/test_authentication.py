@@ -115,6 +115,14 @@ def test_a_plugin_can_be_switched_off_all_the_same(found):
             SEED + "[plugins]\nenabled = false",
             (False, "[authentication]", "has no effect: plugins are not enabled"),
         ),
+        (
+            SEED + '[plugins.dmarc]\ntrusted_sealers = ["lists.test"]',
+            (
+                False,
+                "[authentication] arc_enabled",
+                "DMARC trusts sealers, and nobody looks at seals",
+            ),
+        ),
     ],
 )
 def test_what_is_wrong(found, text, problem):
@@ -126,5 +134,6 @@ def test_what_is_wrong(found, text, problem):
 
 
 def test_what_others_enable_counts(found):
-    text = '[authentication]\ndmarc_enabled = true\n[plugins]\nplugins = ["spf", "dkim"]'
+    text = '[authentication]\ndmarc_enabled = true\n[plugins]\nplugins = ["spf", "dkim", "arc"]'
+    text += '\n[plugins.dmarc]\ntrusted_sealers = ["lists.test"]'
     assert found(text)[1] == []

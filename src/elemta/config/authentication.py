@@ -106,3 +106,13 @@ def find_authentication_faults(
         elif "dkim" not in asked and "dkim" not in plugins.named:
             text = "DMARC without DKIM refuses mail that is passed on, and much else"
             yield ("authentication", "dkim_enabled"), text, False
+        if "arc" not in asked and "arc" not in plugins.named and _trusts_sealers(plugins):
+            text = "DMARC trusts sealers, and nobody looks at seals"
+            yield ("authentication", "arc_enabled"), text, False
+
+
+def _trusts_sealers(plugins: PluginsConfig) -> bool:
+    """Whether DMARC is told whose seals to trust."""
+    tables = [plugins.tables.get("dmarc", {})]
+    tables += [each.config for each in plugins.plugin if each.name == "dmarc"]
+    return any(table.get("trusted_sealers") for table in tables)
