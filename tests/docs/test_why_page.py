@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from elemta.cli.main import cli
+from elemta.config import load
 from elemta.config.why import WhyConfig
 from elemta.mail.why import Heard, Mail, Ruling, Who, Why, pack
 from elemta.observe.why import WhyStore, store_path
@@ -66,9 +67,18 @@ def test_there_are_examples_and_the_reply_is_one():
 
 
 def test_the_settings_shown_are_the_defaults():
-    [text] = blocks("toml")
+    [text] = (each for each in blocks("toml") if "[why]" in each)
     shown = WhyConfig(**tomllib.loads(text)["why"])
     assert shown == WhyConfig()
+
+
+@pytest.mark.parametrize("text", [each for each in blocks("toml") if "[[replies]]" in each])
+def test_refusals_in_other_words_are_taken(text, tmp_path):
+    config = tmp_path / "elemta.toml"
+    config.write_text(f'[server]\nhostname = "mail.example.test"\nstate_dir = "{tmp_path}"\n{text}')
+    assert load(config, {}).replies
+    done = CliRunner().invoke(cli, ["check", "-c", str(config)])
+    assert "replies" not in done.output
 
 
 def test_rules_and_numbers_it_names_are_those_of_the_code():

@@ -10,6 +10,7 @@ from elemta.mail.clock import Clock
 from elemta.mail.errors import SpoolError
 from elemta.mail.message import State
 from elemta.mail.why import Mail, Ruling, Who
+from elemta.mail.wording import Wording
 from elemta.net.tasks import spawn
 from elemta.observe.why import WhyStore, store_path
 from elemta.server.journal import Case, Journal
@@ -49,6 +50,13 @@ class WorkerWhy:
             ev.StateChanged: self._moved,
             ev.MessageHeld: self._held,
         }
+
+    def apply(self, config: Config) -> None:
+        """Take the words in which clients are refused."""
+        if self.journal is not None:
+            sayings = [each.saying for each in config.replies]
+            hostname = config.server.hostname
+            self.journal.wording = Wording(sayings, hostname) if sayings else None
 
     @property
     def lost(self) -> int:

@@ -320,6 +320,7 @@ class Worker:
         self._config = config
         settings = self._hurried(derive.session_settings(config))
         self._limits.apply(config)
+        self._why.apply(config)
         policy = RelayPolicy(derive.relay_settings(config))
         doors = {listener.address: make_door(config, listener) for listener in config.doors}
         screens = {each.address: self._pregreet.screen(config, each) for each in config.doors}

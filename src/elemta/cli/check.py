@@ -18,6 +18,7 @@ import click
 from elemta.cli.certificates import find_tls_problems
 from elemta.cli.check_accounts import find_account_problems
 from elemta.cli.check_dkim import find_key_problems
+from elemta.cli.check_replies import find_reply_problems
 from elemta.cli.check_rules import find_rule_problems
 from elemta.cli.options import config_option, problem_json
 from elemta.cli.output import OK, PROBLEM, count, json_option, put_json
@@ -68,6 +69,7 @@ def find_all(loaded: Loaded, config: Config) -> Iterator[Problem]:
     yield from find_account_problems(loaded, config)
     yield from find_key_problems(loaded, config)
     yield from find_rule_problems(loaded, config)
+    yield from find_reply_problems(loaded, config)
     yield from _open_files(loaded, config)
 
 

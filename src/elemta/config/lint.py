@@ -86,6 +86,7 @@ def find_all(config: Config) -> Iterator[Finding]:
         _limits,
         _plugins,
         _authentication,
+        _replies,
     ):
         yield from check(config)
 
@@ -221,6 +222,12 @@ def _auth(config: Config) -> Iterator[Finding]:
 def _authentication(config: Config) -> Iterator[Finding]:
     for path, text, is_error in find_authentication_faults(config.authentication, config.plugins):
         yield (_error if is_error else _warning)(path, text, ("authentication",), ("plugins",))
+
+
+def _replies(config: Config) -> Iterator[Finding]:
+    if config.replies and not config.why.enabled:
+        text = "without `why.enabled` nobody knows which refusals these are"
+        yield _error(("replies",), text, ("why", "enabled"))
 
 
 def _has_plugins(plugins: PluginsConfig) -> bool:

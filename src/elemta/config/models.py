@@ -21,6 +21,7 @@ from elemta.config.plugins import PluginsConfig
 from elemta.config.pregreet import PregreetConfig
 from elemta.config.quarantine import QuarantineConfig
 from elemta.config.rate_limiter import RateLimiterConfig
+from elemta.config.replies import ReplyConfig
 from elemta.config.sections import Section, fixed, live
 from elemta.config.submission import SubmissionConfig
 from elemta.config.tls import TlsConfig
@@ -432,6 +433,7 @@ class Config(Section):
     metrics: MetricsConfig = MetricsConfig()
     logging: LoggingConfig = LoggingConfig()
     why: WhyConfig = WhyConfig()
+    replies: tuple[ReplyConfig, ...] = ()
 
     @property
     def doors(self) -> tuple[ListenerConfig, ...]:

@@ -151,7 +151,7 @@ class Answering:
         ip = self._stream.peer_ip or "unix"
         plugin, reason = ("", "") if decided is None else (decided.plugin, decided.note)
         told = self._tell(reply, stage, decided=decided, mail=mail)
-        text = str(reply)
+        text = str(reply if told == reply else Reply(told.code, told.text, told.enhanced))
         self._around.emit(
             ev.MessageRejected(
                 self._id, ip, stage, text, reason, mail_from, rcpt_to, plugin, told.id

@@ -13,6 +13,7 @@ Nothing here waits or raises; all is in memory, and bounded.
 
 import secrets
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,6 +24,9 @@ from elemta.mail.reply import Reply, clean_text
 from elemta.mail.why import PACK, Heard, Mail, Packed, Packer, Ruling, Who, Why, encode_into
 from elemta.mailauth import Authentication
 from elemta.plugins.contexts import SessionInfo
+
+if TYPE_CHECKING:
+    from elemta.mail.wording import Wording
 
 MAX_REFUSED = 10_000  # records of refusals that wait; beyond them they are told apart no more
 MAX_OTHERS = 20_000  # of these and what is neither a refusal nor simply taken
@@ -70,6 +74,7 @@ class Journal:
 
     Attributes:
         lost: Records for which there was no room, ever.
+        wording: What clients are told in other words; None for nothing.
     """
 
     def __init__(self, clock: Clock, find_rule: Callable[[Reply], str]) -> None:
@@ -84,9 +89,14 @@ class Journal:
         self._seen_at = 0.0
         self._held: dict[str, Case] = {}
         self.lost = 0
+        self.wording: Wording | None = None
 
     def refuse(self, reply: Reply, case: Case) -> Reply:
-        """Write a refusal down; gives the reply with its id."""
+        """Write a refusal down; gives the reply with its id, and in the words of the operator."""
+        if self.wording is not None and reply is not SILENT:
+            rule = case.plugin or case.rule or self._find_rule(reply)
+            reply = self.wording.reword(reply, rule, case.stage, case.who, case.mail)
+            case = msgspec.structs.replace(case, rule=rule)
         now = self._clock.monotonic()
         if now - self._seen_at >= ALIKE_FOR:
             self._seen.clear()

@@ -1,17 +1,16 @@
 """Texts with facts in them: "{sender_domain} may not send here"."""
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import MappingProxyType
 
 from elemta.mail.reply import clean_text
+from elemta.mail.template import split_template
 from elemta.plugins.builtin.rules.expressions.facts import FACTS, Moment, Read, check_fact
 
 MAX_FACT = 100  # characters of a fact that are shown
 MAX_OWN = 255  # of what is not a fact: a domain, say, in a link
 
-_PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _Fill = Callable[[object, Mapping[str, str]], str]
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -32,19 +31,13 @@ class Template:
 
     def __init__(self, text: str, moment: Moment, own: Collection[str] = ()) -> None:
         self._parts: list[str | _Fill] = []
-        at = 0
-        for match in _PIECE.finditer(text):
-            self._parts.append(text[at : match.start()])
-            at, name = match.end(), match[1]
-            if match[0] in {"{{", "}}"}:
-                self._parts.append(match[0][0])
-            elif name is None:
-                raise ValueError(f'{match[0]!r} stands alone; write "{match[0] * 2}"')
-            elif name in own:
-                self._parts.append(partial(_own, name))
+        for piece, is_name in split_template(text):
+            if not is_name:
+                self._parts.append(piece)
+            elif piece in own:
+                self._parts.append(partial(_own, piece))
             else:
-                self._parts.append(partial(_fact, FACTS[check_fact(name, moment)].read))
-        self._parts.append(text[at:])
+                self._parts.append(partial(_fact, FACTS[check_fact(piece, moment)].read))
 
     def fill(self, ctx: object, own: Mapping[str, str] = _NOTHING) -> str:
         """Give the text; what others have said is cleaned and cut."""
