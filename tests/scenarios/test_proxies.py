@@ -11,6 +11,7 @@ from servers.certificates import Authority
 from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, running
 from servers.haproxy import haproxy
+from servers.logins import AUTH, submission
 from servers.process import free_port, program
 
 PROXY, CLIENT, STRANGER = "127.0.0.3", "192.0.2.7", "127.0.0.4"
@@ -383,6 +384,15 @@ class TestXforward:
         assert may_relay(proxy)
         [event] = site.events("client_forwarded", forwarded_for="192.0.2.99")
         assert event["client_ip"] == PROXY
+        said = {name: event[name] for name in ("helo", "name", "source")}
+        assert said == {
+            "helo": "there.example.org",
+            "name": "mail.example.org",
+            "source": "REMOTE",
+        }
+        assert proxy.say("XFORWARD IDENT=4ABC PORT=4711 PROTO=ESMTP").startswith("250")
+        [event] = site.events("client_forwarded", ident="4ABC")
+        assert (event["port"], event["proto"]) == ("4711", "ESMTP")
         proxy.deliver(CONTENT, "a@example.org", "forwarded@example.test")
         raw = site.server.wait_mail("forwarded")[0]
         assert b"192.0.2.99" not in raw
@@ -441,11 +451,16 @@ def asked(server) -> list[str]:
 
 
 def test_a_trusted_proxy_lends_nobody_its_mildness(tmp_path):
-    """Bare line ends are mended for trusted networks, not for those who come by a proxy there."""
+    """Bare line ends are mended for trusted networks, not for those who come by a proxy there.
+
+    For those who log in they are, wherever they come from.
+    """
     Authority(tmp_path).issue("localhost")
     ports = [free_port() for _ in range(3)]
     listeners = REST.format(relay=ports[0], behind=ports[1], secure=ports[2])
-    rest = MAILDIR + SETTINGS.format(more='[smtp]\nbare_newlines = "normalise"')
+    inside, listener = submission()
+    listeners += f'{listener}xclient = ["{PROXY}"]\n'
+    rest = MAILDIR + SETTINGS.format(more='[smtp]\nbare_newlines = "normalise"' + AUTH)
     bare = b"Subject: hello\n\nhello\r\n"
     with running(tmp_path, rest=rest, listeners=listeners) as server:
         with Dialogue(ports[0], source=PROXY) as client:
@@ -455,3 +470,9 @@ def test_a_trusted_proxy_lends_nobody_its_mildness(tmp_path):
             client.hello()
             assert client.deliver(bare, "a@example.org", "mild@example.test").startswith("5")
         assert len(server.wait_mail("mild")) == 1
+        with Dialogue(inside, source=PROXY) as client:
+            client.hello()
+            assert client.say(f"XCLIENT ADDR={CLIENT} LOGIN=anna").startswith("220")
+            client.hello()
+            assert client.deliver(bare, "anna@example.test", "inside@example.test")[:3] == "250"
+        assert b"\r\n\r\nhello\r\n" in server.wait_mail("inside")[0]

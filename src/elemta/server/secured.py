@@ -45,6 +45,7 @@ WRONG = Reply(535, "Authentication credentials invalid", "5.7.8")
 UNDECIDED = Reply(454, "Temporary authentication failure", "4.7.0")
 TOO_MANY_LOGINS = Reply(421, "Too many failed logins, closing connection", "4.7.0")
 LOGIN_LIMIT = 200  # characters of a login in the log
+FORWARDED = ("ADDR", "HELO", "NAME", "PORT", "PROTO", "IDENT", "SOURCE")  # as the event has them
 
 
 class SecuredSession(Session):
@@ -182,17 +183,15 @@ class SecuredSession(Session):
         if login is not None:
             self._account = self._with_address(Account(login)) if login else None
             self._login = login
-        settings = self._settings
-        self._machine.change_limits(settings.trusted_limits if self._trusted else settings.limits)
+        self._machine.change_limits(self._limits())
         self._machine.change_offer(self._offer())
         return True
 
     def _on_xforward(self, event: smtp.XForward) -> None:
         said = {name: value or "" for name, value in event.attributes.items()}
         ip = self._stream.peer_ip or "unix"
-        self._around.emit(
-            ev.ClientForwarded(self._id, ip, said.get("ADDR", ""), said.get("HELO", ""))
-        )
+        words = (said.get(name, "") for name in FORWARDED)
+        self._around.emit(ev.ClientForwarded(self._id, ip, *words))
         self._answer_junk(OK)
 
     # ---- AUTH

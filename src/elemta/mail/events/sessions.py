@@ -32,12 +32,17 @@ class ConnectionRefused(Event, tag="connection_refused", frozen=True, omit_defau
 
 
 class ClientForwarded(Event, tag="client_forwarded", frozen=True, omit_defaults=True):
-    """A proxy says for the log whose mail it passes on; addresses as it wrote them."""
+    """A proxy says for the log whose mail it passes on; all as it wrote it."""
 
     session_id: str
     client_ip: str
     forwarded_for: str
     helo: str
+    name: str = ""
+    port: str = ""
+    proto: str = ""
+    ident: str = ""
+    source: str = ""
 
 
 class TlsHandshake(SessionEvent, tag="tls_handshake", frozen=True, omit_defaults=True):
