@@ -258,14 +258,16 @@ def serving(*servers) -> Iterator[asyncio.AbstractEventLoop]:
     stack = contextlib.AsyncExitStack()
 
     def run(coroutine) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, loop).result(20)
+        asyncio.run_coroutine_threadsafe(coroutine, loop).result(40)
 
     try:
         for server in servers:
             run(stack.enter_async_context(server))
         yield loop
     finally:
-        run(stack.aclose())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        try:
+            run(stack.aclose())
+        finally:  # whatever a server says at its end: a thread that goes on would keep all waiting
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
