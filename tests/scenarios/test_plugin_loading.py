@@ -173,8 +173,8 @@ def test_where_in_the_life_of_the_server_plugins_are_asked(tmp_path):
     )
     try:
         server.start()
-        server.wait_event("connection_closed", 2)  # of those who have looked for a banner
-        with Dialogue(server.port) as client:
+        server.wait_for(lambda: "on_server_started" in str(said(server, "witness")), "its look")
+        with Dialogue(server.port, source="127.0.0.7") as client:
             client.hello()
             assert server.stop() == 0
             assert client.reply().startswith("421")
@@ -188,7 +188,8 @@ def test_where_in_the_life_of_the_server_plugins_are_asked(tmp_path):
             ["on_server_stopping", "", *about],
             ["on_server_stopped", "", *about],
         ]
-        session = server.events("connection_accepted")[-1]["session_id"]
+        [accepted] = server.wait_event("connection_accepted", client_ip="127.0.0.7")
+        session = accepted["session_id"]
         order = [each[0] for each in told if each in life[3:] or each[1] == session]
         assert order == ["on_connect", "on_server_stopping", "on_disconnect", "on_server_stopped"]
     finally:

@@ -89,9 +89,9 @@ def test_all_hooks_of_a_message_share_them_and_no_other_message(post):
         ]
     for queue_id in ids:
         elemta.wait_event("message_delivered", queue_id=queue_id)
-    elemta.wait_for(lambda: said(elemta, "delivered", ids[2]), "the plugin")
     notes = str({"hooks": HOOKS})
     for what in ("stored", "delivered"):
+        elemta.wait_for(lambda it=what: all(said(elemta, it, each) for each in ids), "the plugin")
         assert [said(elemta, what, each) for each in ids] == [[notes], ["{}"], [notes]]
     tops = sorted(taken.content.partition(b"\r\n")[0] for taken in hop.taken)
     assert tops == sorted([f"X-Notes: {HOOKS}".encode()] * 2 + [b"X-Notes: none"])

@@ -272,6 +272,7 @@ class TestTransactions:
         with puppet_server(tmp_path, answers) as (elemta, _):
             elemta.send("a@b.test", "gone@example.test", "here@example.test")
             elemta.wait_mail("here")
+            elemta.wait_for(lambda: queue_states(elemta) == [], "the end of the message")
             assert elemta.mailbox("gone") == []
             elemta.send("a@b.test", "gone@example.test")
             assert queue_states(elemta) == []
