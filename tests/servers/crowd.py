@@ -69,7 +69,7 @@ def hold_all(place: Place, attempts: Iterable[Attempt]) -> list[bytes]:
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(attempt: Attempt) -> bytes:
-            async with gate, asyncio.timeout(30):
+            async with gate, asyncio.timeout(60):
                 return await hold(place, attempt)
 
         return await asyncio.gather(*map(one, attempts))

@@ -4,7 +4,7 @@ import re
 import socket
 from pathlib import Path
 
-PATIENCE = 20.0  # seconds for what should come at once
+PATIENCE = 40.0  # seconds for what should come at once
 _ID = re.compile(r" \(id ([0-9a-f]{8})\)$")
 
 
@@ -26,7 +26,11 @@ class Dialogue:
         if isinstance(place, Path):
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(PATIENCE)
-            self.socket.connect(str(place))
+            try:
+                self.socket.connect(str(place))
+            except OSError:
+                self.socket.close()
+                raise
         else:
             near = (source, 0) if source else None
             self.socket = socket.create_connection((address, place), PATIENCE, near)

@@ -2,12 +2,12 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from servers import private
 from servers.process import free_port, listens, program, start
 
 _CONFIG = """
@@ -66,10 +66,7 @@ def run_dovecot(users: Mapping[str, str]) -> Iterator[Dovecot]:
     if os.geteuid() != 0:
         pytest.skip("Dovecot delivers as other users: this test needs root")
     port = free_port()
-    # The name of a unix socket is at most 107 octets long: pytest's own folders may be longer.
-    with tempfile.TemporaryDirectory(prefix="dovecot-") as name:
-        home = Path(name)
-        home.chmod(0o755)
+    with private.home("dovecot") as home:
         mail = home / "mail"
         mail.mkdir()
         mail.chmod(0o777)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -16,11 +15,13 @@ from pathlib import Path
 
 from click.testing import CliRunner
 from servers.dialogue import Dialogue
-from servers.process import free_port
+from servers.process import free_port, kill_group
 
 from elemta.cli.main import cli
+from elemta.cli.output import TEMPORARY
 
-PATIENCE = 20.0  # seconds for anything that should happen at once
+PATIENCE = 40.0  # seconds for anything that should happen at once
+TRIES = 4  # of a command
 
 BASE = """
 [server]
@@ -147,8 +148,7 @@ class Elemta:
     def kill(self) -> None:
         """Kill the whole process tree, as a power cut would."""
         if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            kill_group(self.process.pid)
             self.process.wait(PATIENCE)
             self.process = None
 
@@ -204,14 +204,20 @@ class Elemta:
         return [path.read_bytes() for path in self.mailbox(local)]
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command of the CLI against this server's configuration."""
-        done = subprocess.run(
-            [*self.command, *arguments, "-c", str(self.config)],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
+        """Run a command of the CLI against this server's configuration.
+
+        Whom a busy worker has not answered within the command's own patience asks again.
+        """
+        for _ in range(TRIES if check else 1):
+            done = subprocess.run(
+                [*self.command, *arguments, "-c", str(self.config)],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            if done.returncode != TEMPORARY:
+                break
         if check and done.returncode:
             raise AssertionError(f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done

@@ -1,13 +1,42 @@
 """Knot, an authoritative name server, with zones of a test's own."""
 
 import contextlib
+import socket
+import struct
 import subprocess
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
-from servers.process import free_port, listens, program, start
+from servers.process import free_port, program, start
 
 SOA = "@ 3600 IN SOA ns.test. hostmaster.test. 1 3600 600 86400 {negative_ttl}\n@ IN NS ns.test.\n"
+SOA_TYPE = 6
+
+
+def resolves(port: int, *questions: tuple[str, int, int]) -> Callable[[], bool]:
+    """A probe: a name server has an answer to each of these names, types and classes.
+
+    Its port is open before it has read its zones, and those who ask then may not wait so long.
+    """
+
+    def is_answered(client: socket.socket, name: str, rdtype: int, rdclass: int) -> bool:
+        labels = b"".join(bytes([len(each)]) + each for each in name.encode().split(b"."))
+        head = struct.pack("!6H", port, 0x0100, 1, 0, 0, 0)
+        client.sendto(head + labels + struct.pack("!xHH", rdtype, rdclass), ("127.0.0.1", port))
+        answer = client.recv(4096)
+        number, flags, _, found = struct.unpack_from("!4H", answer)
+        return number == port and not flags & 0xF and found > 0
+
+    def probe() -> bool:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+        ):
+            client.settimeout(1)
+            return all(is_answered(client, *each) for each in questions)
+        return False
+
+    return probe
 
 
 @contextlib.contextmanager
@@ -41,7 +70,8 @@ def run_knot(
             lines.append("    dnssec-signing: on\n    dnssec-policy: p\n    journal-content: all")
     config = home / "knot.conf"
     config.write_text("\n".join(lines) + "\n")
-    with start([knotd, "-c", config], ready=listens(port), log=home / "knot.log"):
+    ready = resolves(port, *((name, SOA_TYPE, 1) for name in zones))
+    with start([knotd, "-c", config], ready=ready, log=home / "knot.log"):
         yield "127.0.0.1", port
 
 

@@ -88,7 +88,7 @@ class Load:
         finally:
             self._end.set()
             for thread in threads:
-                thread.join(30)
+                thread.join(60)
 
 
 def delivered(folder: Path) -> Counter[str]:

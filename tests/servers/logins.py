@@ -33,7 +33,7 @@ def add_user(server: Elemta, login: str, *options: str) -> None:
         input=PASSWORD + "\n",
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

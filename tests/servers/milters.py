@@ -4,12 +4,16 @@ import contextlib
 import getpass
 import os
 import signal
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 
-from servers.process import free_port, listens, program, start
+from servers.process import answers, free_port, listens, program, start
+
+# It is asked to negotiate: version 6 of the protocol, all actions, all steps.
+_HELLO = struct.pack("!IcIII", 13, b"O", 6, 0x1FF, 0x1FFFFF)
 
 _DKIM = """\
 Mode sv
@@ -75,8 +79,11 @@ class RealMilter:
 
 
 @contextlib.contextmanager
-def _listening(argv: list[str | Path], port: int, log: Path) -> Iterator[RealMilter]:
-    with start(argv, ready=listens(port), log=log) as process:
+def _serving(
+    argv: list[str | Path], port: int, log: Path, ready: Callable[[], bool] | None = None
+) -> Iterator[RealMilter]:
+    ready = ready or answers(port, _HELLO, b"\0\0")
+    with start(argv, ready=ready, log=log) as process:
         try:
             yield RealMilter(port, process)
         finally:
@@ -96,7 +103,7 @@ def run_opendkim_milter(
     keys.write_text(f"key._domainkey.{domain} {record}\n")
     values = {"port": port, "domain": domain, "selector": "key", "key": key, "keys": keys}
     config.write_text(_DKIM.format(form=f"{form}/{form}", **values))
-    with _listening([opendkim, "-f", "-x", config], port, folder / "log") as found:
+    with _serving([opendkim, "-f", "-x", config], port, folder / "log") as found:
         yield found
 
 
@@ -109,7 +116,7 @@ def run_opendmarc(folder: Path, records: Mapping[str, str]) -> Iterator[RealMilt
     names.write_text("".join(f"{name} {text}\n" for name, text in records.items()))
     ignored.write_text("192.0.2.1\n")
     config.write_text(_DMARC.format(port=port, names=names, ignored=ignored))
-    with _listening([opendmarc, "-f", "-c", config], port, folder / "log") as found:
+    with _serving([opendmarc, "-f", "-c", config], port, folder / "log") as found:
         yield found
 
 
@@ -121,7 +128,7 @@ def run_rspamd_proxy(folder: Path) -> Iterator[RealMilter]:
     (folder / "suffixes").write_text("example\norg\n")
     config = folder / "rspamd.conf"
     config.write_text(_RSPAMD.format(home=folder, port=port))
-    with _listening([rspamd, "-f", "-i", "-c", config], port, folder / "log") as found:
+    with _serving([rspamd, "-f", "-i", "-c", config], port, folder / "log") as found:
         yield found
 
 
@@ -132,7 +139,7 @@ def run_clamav_milter(folder: Path, clamd: str) -> Iterator[RealMilter]:
     folder.mkdir()
     config = folder / "clamav-milter.conf"
     config.write_text(_CLAMAV.format(port=port, clamd=clamd, home=folder))
-    with _listening([milter, "-c", config], port, folder / "log") as found:
+    with _serving([milter, "-c", config], port, folder / "log") as found:
         yield found
 
 
@@ -145,5 +152,5 @@ def run_postgrey(folder: Path) -> Iterator[RealMilter]:
     argv = [postgrey, f"--inet=127.0.0.1:{port}", f"--dbdir={folder}", "--delay=1"]
     argv += [f"--user={user}", f"--group={user}", "--whitelist-clients=/dev/null"]
     argv += ["--whitelist-recipients=/dev/null"]
-    with _listening(argv, port, folder / "log") as found:
+    with _serving(argv, port, folder / "log", listens(port)) as found:
         yield found

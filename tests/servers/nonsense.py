@@ -16,10 +16,10 @@ async def answering(said: bytes, *, closes: bool = True) -> AsyncIterator[int]:
     tasks: set[asyncio.Task[None]] = set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(65536)
-        writer.write(said)
-        if not closes:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            await reader.read(65536)
+            writer.write(said)
+            if not closes:
                 await reader.read()
         writer.close()
         with contextlib.suppress(OSError):

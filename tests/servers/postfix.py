@@ -91,7 +91,7 @@ def run_postfix(port: int, way: Way) -> Iterator[Neighbour]:
         argv = [postfix, "-c", conf, "start-fg"]
         with contextlib.ExitStack() as stack:
             stop = [postfix, "-c", conf, "stop"]  # its master outlives the command that began it
-            stack.callback(subprocess.run, stop, capture_output=True, check=False, timeout=20)
+            stack.callback(subprocess.run, stop, capture_output=True, check=False, timeout=60)
             stack.enter_context(start(argv, ready=listens(port), log=folder / "out.log"))
             yield Neighbour(DOMAIN, port, folder / "mail", log)
 

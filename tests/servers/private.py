@@ -47,7 +47,8 @@ def home(name: str) -> Iterator[Path]:
 
     Pytest's own folders are for one account, and the name of a socket has 107 octets at most.
     """
-    with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
+    # what has been killed may be about to write a last time
+    with tempfile.TemporaryDirectory(prefix=f"{name}-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 

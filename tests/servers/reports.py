@@ -22,7 +22,7 @@ def read_report(path: Path) -> dict:
         message = "parsedmarc is not installed: make .venv/reports/.installed"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     done = subprocess.run(
-        [PYTHON, "-c", CODE, path], capture_output=True, text=True, timeout=60, check=False
+        [PYTHON, "-c", CODE, path], capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr  # what it finds strange

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from servers.process import free_port, listens, program, start
+from servers.process import answers, free_port, program, start
 
 MODULES = Path("/usr/share/rspamd/plugins")
+PING = b"GET /ping HTTP/1.0\r\n\r\n"
 
 CHECKS = ("arc", "spf", "dmarc")
 _SIGNING = """\
@@ -92,5 +93,5 @@ modules {{ {" ".join(f'path = "{MODULES}/{each}.lua";' for each in modules)} }}
 dkim {{ }} spf {{ }} dmarc {{ }}
 {signing}""")
     argv = [rspamd, "-f", "-i", "-c", config]  # -i: as whoever runs the test
-    with start(argv, ready=listens(port), log=home / "log"):
+    with start(argv, ready=answers(port, PING, b"HTTP/1.1 200"), log=home / "log"):
         yield Rspamd(port)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from servers.process import free_port, listens, program, start
+from servers.process import answers, free_port, program, start
+from servers.rspamd import PING
 
 MODULES = Path("/usr/share/rspamd/plugins")
 
@@ -89,5 +90,6 @@ actions {{ reject = 15; add_header = 6; greylist = 4; }}
 lua = "{home}/asked.lua";
 """)
     argv = [rspamd, "-f", "-i", "-c", config]  # -i: as whoever runs the test
-    with start(argv, ready=listens(port), log=home / "log", within=30) as process:
+    ready = answers(port, PING, b"HTTP/1.1 200")
+    with start(argv, ready=ready, log=home / "log") as process:
         yield RspamdFilter(f"127.0.0.1:{port}", process)

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from servers.process import free_port, listens, program, start
+from servers.process import answers, free_port, program, start
+from servers.rspamd import PING
 
 
 @contextlib.contextmanager
@@ -35,5 +36,5 @@ classifier "bayes" {{
 }}
 """)
     argv = [rspamd, "-f", "-i", "-c", config]  # -i: as whoever runs the test
-    with start(argv, ready=listens(port), log=home / "log", within=30):
+    with start(argv, ready=answers(port, PING, b"HTTP/1.1 200"), log=home / "log"):
         yield port

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from servers.certificates import Authority
-from servers.process import free_port, listens, program, start
+from servers.process import answers, free_port, program, start
 
 BASE = "dc=example,dc=test"
 ADMIN, ADMIN_PASSWORD = f"cn=admin,{BASE}", "secret1"
+_BIND = bytes.fromhex("300c020101600702010304008000")  # as nobody, without a password
 USERS = {"alice": "wonderland", "bob": "pässwörd", "star*": "asterisk", "pa(ren": "bracket"}
 
 _CONFIG = """
@@ -109,7 +110,8 @@ def run_slapd(folder: Path) -> Iterator[Slapd]:
     port, tls_port = free_port(), free_port()
     where = f"ldap://127.0.0.1:{port}/ ldaps://127.0.0.1:{tls_port}/"
     argv = [slapd, "-f", config, "-h", where, "-d", "0"]
-    with start(argv, ready=listens(tls_port), log=home / "slapd.log") as process:
+    ready = answers(port, _BIND, b"0")
+    with start(argv, ready=ready, log=home / "slapd.log") as process:
         yield Slapd(port, tls_port, authority.file, process)
 
 

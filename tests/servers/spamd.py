@@ -33,7 +33,7 @@ def run_spamd(folder: Path) -> Iterator[Spamd]:
         argv.append("--username=nobody")
     env = os.environ | {"HOME": str(home)}
 
-    with start(argv, ready=lambda: _scans(port), log=home / "log", within=30, env=env) as process:
+    with start(argv, ready=lambda: _scans(port), log=home / "log", env=env) as process:
         yield Spamd(f"127.0.0.1:{port}", process, home / "log")
 
 

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 T = TypeVar("T")
+PATIENCE = 40.0  # seconds to begin, and to end
 
 
 @contextlib.contextmanager
@@ -17,12 +18,12 @@ def beside(server: AbstractAsyncContextManager[T]) -> Iterator[T]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        found = asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(20)
+        found = asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(PATIENCE)
         try:
             yield found
         finally:
             leaving = server.__aexit__(None, None, None)
-            asyncio.run_coroutine_threadsafe(leaving, loop).result(20)
+            asyncio.run_coroutine_threadsafe(leaving, loop).result(PATIENCE)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

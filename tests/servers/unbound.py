@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from servers.knot import find_anchor, run_knot
-from servers.process import free_port, listens, program, start
+from servers.knot import find_anchor, resolves, run_knot
+from servers.process import free_port, program, start
 
 FALSE = "0" * 64  # a digest that no key has
+VERSION = ("version.bind", 16, 3)  # which it answers by itself, and keeps nothing for it
 CONFIG = """
 server:
     interface: 127.0.0.1
@@ -24,6 +25,7 @@ server:
     logfile: ""
     access-control: 127.0.0.0/8 allow
     do-not-query-localhost: no
+{avoided}
     module-config: "{modules}"
     trust-anchor-file: "{home}/anchors"
     local-zone: "test." nodefault
@@ -58,6 +60,7 @@ def run_unbound(
     bogus: Collection[str] = (),
     validates: bool = True,
     ede: bool = True,
+    avoids: Collection[str] = (),
 ) -> Iterator[Names]:
     """Serve zones through a resolver that validates them; of other names it knows nothing.
 
@@ -68,6 +71,7 @@ def run_unbound(
         bogus: Zones that are signed, by other keys than the resolver knows.
         validates: Whether it looks at signatures at all.
         ede: Whether it says why something is bogus.
+        avoids: Addresses of name servers that it does not ask: what they have fails at once.
     """
     unbound = program("unbound", "unbound")
     home = folder / "unbound"
@@ -85,19 +89,21 @@ def run_unbound(
             home=home,
             modules="validator iterator" if validates else "iterator",
             ede="yes" if ede else "no",
+            avoided="\n".join(f"    do-not-query-address: {address}" for address in avoids),
             insecure="\n".join(f'    domain-insecure: "{zone}."' for zone in plain),
         )
         for zone in (".", *zones):  # Knot refuses what it does not know: nobody else is asked
             text += f'stub-zone:\n    name: "{zone}"\n    stub-addr: 127.0.0.1@{authoritative[1]}\n'
         config = home / "unbound.conf"
         config.write_text(text)
-        with start([unbound, "-d", "-c", config], ready=listens(port), log=home / "log"):
+        ready = resolves(port, VERSION)
+        with start([unbound, "-d", "-c", config], ready=ready, log=home / "log"):
             yield Names(("127.0.0.1", port), authoritative)
 
 
 def _anchor(folder: Path, zone: str) -> str:
     """The DS record of a zone, once it has been signed."""
-    limit = time.monotonic() + 15
+    limit = time.monotonic() + 40
     while not (anchor := find_anchor(folder, zone)):
         if time.monotonic() > limit:
             pytest.fail(f"{zone} is not signed; the log of Knot is in {folder}")

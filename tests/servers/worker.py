@@ -1,13 +1,11 @@
 """A worker of the running server, looked at from outside: its memory, its pauses."""
 
 import contextlib
-import os
-import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from servers.elemta import Elemta
+from servers.process import pause, resume
 
 
 def worker_pid(server: Elemta) -> int:
@@ -41,10 +39,8 @@ def peak_watch(pid: int) -> Callable[[], int]:
 @contextlib.contextmanager
 def paused(pid: int) -> Iterator[None]:
     """The process does nothing: what is sent to it waits in the kernel."""
-    os.kill(pid, signal.SIGSTOP)
     try:
-        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-            time.sleep(0.001)
+        pause(pid)
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        resume(pid)

@@ -47,8 +47,9 @@ class Puppet(Plugin[PuppetSettings]):
         facts = dict(_facts(context))
         if self.settings.journal:
             line = json.dumps({"asked": hook, **facts}, default=str) + "\n"
-            with open(self.settings.journal, "a") as journal:  # noqa: PTH123 - appended at one stroke
-                journal.write(line)
+            # one write, however long the line is: several processes may have one journal
+            with open(self.settings.journal, "ab", buffering=0) as journal:  # noqa: PTH123 - a name
+                journal.write(line.encode())
         told = self.settings.answers
         names = ("recipient", "sender", "verb", "line", "name", "username")
         values = [facts.get(name) for name in names]
