@@ -10,7 +10,8 @@ from plugins.builtin.dkim.signed import apply, keep
 from plugins.builtin.slow import SlowResolver
 
 from elemta.mail.errors import PluginError
-from elemta.mailauth import ArcVerdict, AuthStatus
+from elemta.mailauth import ArcVerdict, AuthStatus, DkimVerdict, SpfVerdict
+from elemta.mailauth.authres import parse
 from elemta.plugins import Action, ARCPlugin
 from elemta.plugins.builtin.arc import Arc
 from elemta.testing import FakeClock, FakeResolver, PluginBench
@@ -186,6 +187,23 @@ async def test_a_first_seal(sealer):
     assert sealer.count("seals") == 1
 
 
+async def test_what_was_found_is_sealed_where_it_is_written_nowhere_else(sealer):
+    await judged(sealer, MESSAGE)
+    about = sealer.session.message.authentication
+    about.spf = SpfVerdict(AuthStatus.FAIL, "list.test")
+    about.dkim = (DkimVerdict(AuthStatus.FAIL, "example.org", problem="the signature is wrong"),)
+    left = apply(MESSAGE, (await sealer.enqueue(MESSAGE)).edits)
+    assert check(left) == (b"pass", 1)
+    results = left.partition(b"ARC-Authentication-Results: ")[2].partition(b"\r\nReceived:")[0]
+    found = parse(results.partition(b";")[2])
+    assert found.authserv_id == "mx.example.test"
+    assert [(each.method, each.result) for each in found.results] == [
+        ("spf", "fail"),
+        ("dkim", "fail"),
+        ("arc", "none"),
+    ]
+
+
 async def test_a_chain_that_passed_goes_on(sealer):
     content = sealed()
     await judged(sealer, content)
@@ -251,7 +269,7 @@ async def test_as_one_of_its_family(tmp_path):
         seal, signature, results = it.plugin.values
         assert seal.startswith("i=2; a=rsa-sha256; d=example.test; s=ours;")
         assert "bh=" in signature
-        assert results == "i=2; mx.example.test; none"
+        assert results.startswith("i=2; mx.example.test; arc=pass (i=1) header.oldest-pass=0")
         await it.filter(sealed().replace(b"i=1", b"i=50"))
         assert it.plugin.values == ("no seal may follow",)
     async with PluginBench(Asking, {"keys_dir": str(tmp_path / "none")}) as it:

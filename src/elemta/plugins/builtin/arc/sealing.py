@@ -1,7 +1,8 @@
 """Seals mail that is passed on: what we have found out goes with it, under our signature.
 
-A seal says what was found, also that a chain did not pass; it never makes one whole again. It is
-put on when all plugins have been asked, and nothing may change the message after that.
+A seal says what was found, also that a chain did not pass; it never makes one whole again, nor is
+it silent where there is no Authentication-Results field. It is put on when all plugins have been
+asked, and nothing may change the message after that.
 
 Logs: that there is no key to seal with.
 """
@@ -14,6 +15,7 @@ from pydantic import Field, field_validator
 from elemta.mail.errors import PluginError
 from elemta.mailauth import ArcVerdict, AuthStatus
 from elemta.mailauth.arc import Sealer, SealSettings
+from elemta.mailauth.authres import format_results
 from elemta.mailauth.body import BodyHasher
 from elemta.mailauth.dkim import SigningKey
 from elemta.plugins import InsertHeader, MessageContext, Result, parse_domain
@@ -122,9 +124,20 @@ class Sealing:
             skipped = max(0, skipped - len(chunk))
         digest = hasher.finish()[sealer.spec]
         chain = ctx.message.authentication.arc or ArcVerdict(AuthStatus.NONE)
-        results = ctx.metadata.get(RESULTS) or f"{self._name}; none"
+        results = ctx.metadata.get(RESULTS) or self._write_results(ctx)
         now = self._tools.clock.now()
         fields = await asyncio.to_thread(sealer.seal, section, digest, results, chain, now)
         lines = _FOLD.sub(" ", fields.decode()).split("\r\n")
         parts = (line.partition(":") for line in lines if line)
         return [(name, value.strip()) for name, _, value in parts]
+
+    def _write_results(self, ctx: MessageContext) -> str:
+        """Say what was found, where no field of the message does."""
+        session = ctx.session
+        return format_results(
+            self._name,
+            ctx.message.authentication,
+            client_ip=session.client_ip,
+            helo=session.helo,
+            sender=str(ctx.sender) if ctx.sender is not None else "",
+        )
