@@ -22,6 +22,7 @@ from typing import Self
 
 from elemta.net.tasks import spawn
 
+LAST_WORDS = 0.2  # seconds that sessions have at the end to read what clients said and left
 OFFERS = ("PIPELINING", "SIZE 50000000", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8")
 
 _DEFAULTS = {
@@ -135,6 +136,8 @@ class Peer:
         trace: TracebackType | None,
     ) -> None:
         self._server.close()
+        if self._tasks:  # what clients have said last may be on its way to them still
+            await asyncio.wait(self._tasks, timeout=LAST_WORDS)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
