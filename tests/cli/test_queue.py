@@ -62,7 +62,7 @@ def filled(node):
         *fill(
             node.state,
             Letter(
-                [("d@one.test", FAILED)], "x@else.test", 40, attempts=3, reply="550 5.1.1 \x1b[1m"
+                [("d@one.test", FAILED)], "x@else.test", 5, attempts=3, reply="550 5.1.1 \x1b[1m"
             ),
             Letter([("e@three.test", HOLD)], content=b"Subject: big\r\n\r\n" + b"x" * 30_000),
         ),
@@ -387,7 +387,7 @@ class TestOrdersToWorkers:
         assert (found["changed"], found["errors"]) == (1, ["worker 0: disk full"])
 
     def test_one_that_does_not_answer(self, filled, monkeypatch):
-        monkeypatch.setattr(orders.carry_out, "__defaults__", (0.3,))
+        monkeypatch.setattr(orders.carry_out, "__defaults__", (2.0,))
         with worker(filled.state, 0, is_deaf=True), worker(filled.state, 1):
             result = filled.run("hold", "--domain", "one.test")
             assert result.exit_code == 75

@@ -25,9 +25,9 @@ from elemta.queue.spool.ids import IdSource
 from elemta.queue.spool.spool import Spool, SpoolSettings
 from elemta.queue.sqlite.store import SqliteStore
 
-ANSWER_TIMEOUT = 5.0  # seconds for the workers to answer
+ANSWER_TIMEOUT = 20.0  # seconds for the workers to answer, who may have much to do just then
 PLUGIN_TIMEOUT = 60.0  # likewise: a plugin may take its time to be set up
-ALIVE_FOR = 5.0  # seconds after its last heartbeat that a worker is expected to answer
+ALIVE_FOR = 15.0  # seconds after its last heartbeat that a worker is expected to answer
 LOOK_EVERY = 0.05
 
 
