@@ -32,8 +32,8 @@ def free(folder: Path) -> int:
 
 
 def fill(ballast: Path, leave: int = 0) -> None:
-    """Take what is left of the disk, to the last octet or to a rest."""
-    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+    """Take what is left of the disk, to the last octet or to a rest; again what is free again."""
+    with ballast.open("ab", buffering=0) as file, contextlib.suppress(OSError):
         while not leave or free(ballast.parent) > leave:
             if not file.write(bytes(4096)):
                 return

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 ID_FIELD = b"Crash-Id: "
-SLACK = 0.5  # seconds by which a busy test process may notice late what it has received
+SLACK = 1.0  # seconds that a killed process may take to end
+LATE = 30.0  # seconds by which a busy test process may read late what a dead one has sent
 
 Pair = tuple[str, str]  # id of a message, one of its recipients
 
@@ -27,6 +28,7 @@ class Copy:
     Attributes:
         taken_at: Monotonic instant; 0 where nobody looked.
         is_answered: Whoever sent it was told that it has arrived.
+        is_left: Whoever sent it was gone when it was read.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Copy:
     digest: bytes
     taken_at: float = 0.0
     is_answered: bool = True
+    is_left: bool = False
 
 
 def read_copy(raw: bytes, recipient: str, taken_at: float = 0.0) -> Copy:
@@ -90,7 +93,19 @@ def count_repeats(by_pair: dict[Pair, list[Copy]], kills: Sequence[float]) -> Co
         for earlier, later in pairwise(copies):
             if not earlier.is_answered:
                 continue
-            between = [at for at in kills if earlier.taken_at - SLACK <= at <= later.taken_at]
-            assert between, f"{pair} was delivered twice without a reason: {copies}"
-            repeats[between[0]].add(pair[0])
+            kill = _find_kill(earlier, later, kills)
+            assert kill is not None, f"{pair} was delivered twice without a reason: {copies}"
+            repeats[kill].add(pair[0])
     return Counter({at: len(names) for at, names in repeats.items()})
+
+
+def _find_kill(earlier: Copy, later: Copy, kills: Sequence[float]) -> float | None:
+    """The kill after which a message was delivered again; None where there is none."""
+    before = [at for at in kills if at <= earlier.taken_at]
+    after = [at for at in kills if earlier.taken_at < at <= later.taken_at]
+    if after and not earlier.is_left:
+        return after[0]
+    slack = LATE if earlier.is_left else SLACK
+    if before and before[-1] >= earlier.taken_at - slack:
+        return before[-1]
+    return None

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import select
 import socket
 import socketserver
 import threading
@@ -99,16 +100,26 @@ class _Session(socketserver.StreamRequestHandler):
         if sink.draws(moods.forgets):
             return False
         is_silent = sink.draws(moods.is_silent)
-        now, raw = time.monotonic(), b"".join(lines)
+        now, raw, is_left = time.monotonic(), b"".join(lines), self._is_left()
         for recipient in recipients:
             copy = read_copy(raw, recipient, now)
             copy.is_answered = not is_silent
+            copy.is_left = is_left
             sink.copies.append(copy)
         if moods.delay:
             time.sleep(moods.delay)
         if not is_silent:
             self._answer(b"250 2.0.0 taken")
         return not is_silent
+
+    def _is_left(self) -> bool:
+        """Whether the sender is gone: until it is answered, nothing else makes it readable."""
+        if not select.select([self.connection], [], [], 0)[0]:
+            return False
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK)
+        except ConnectionError:
+            return True
 
 
 class _Server(socketserver.ThreadingTCPServer):

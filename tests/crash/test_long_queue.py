@@ -5,7 +5,7 @@ room for them.
 """
 
 import asyncio
-import time
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ MESSAGES, FEW = 100_000, 200
 MANY = 3000  # attempts; by then as much is in memory as there may be
 BATCH = 2000  # messages that share a commit
 DOMAINS = 1000
-AT_ONCE = 15.0  # seconds; one or two where nothing else runs
+AT_ONCE = 6.0  # seconds of work until the first message is through; it takes one
 MOST_MEMORY = 160 << 20  # octets; all messages would take 200 MB beside the 50 MB of the code
 SENDER = Address("a", "example.org")
 CONTENT = MemoryContent(b"Subject: waiting\r\n\r\n" + b"x" * 300 + b"\r\n")
@@ -76,17 +76,22 @@ async def fill(state: Path, due: int) -> None:
 def test_a_long_queue_holds_up_nobody(tmp_path, due):
     server = Elemta(tmp_path, rest=REST.format(port=free_port()))
     asyncio.run(fill(server.state, due))
-    begin = time.monotonic()
     try:
         server.start()
         check_new_mail(server, "first")
-        assert time.monotonic() - begin < AT_ONCE
-        server.wait_for(lambda: count_attempts(server) >= min(due, MANY), "attempts")
-        check_new_mail(server, "later")
         [started] = server.wait_event("worker_started")
+        assert work_of(started["pid"]) < AT_ONCE
+        server.wait_for(lambda: count_attempts(server) >= min(due, MANY), "attempts", 60)
+        check_new_mail(server, "later")
         assert resident_size(started["pid"]) < MOST_MEMORY
     finally:
         server.kill()
+
+
+def work_of(pid: int) -> float:
+    """Seconds of a processor that a process has had, of whichever others took theirs beside it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def count_attempts(server: Elemta) -> float:
