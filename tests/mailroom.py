@@ -37,7 +37,7 @@ class Mailroom:
 
     async def hear(self, kind: type) -> list:
         """What was told, as soon as there is any: for what is done in the background."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (told := self.told(kind)):
                 await asyncio.sleep(0)
         return told

@@ -119,7 +119,7 @@ async def test_a_notification_is_not_read_back_before_it_is_announced(tmp_path):
         station.courier.by_local["bob"] = [FAILED]
         await station.submit("bob@there.test")
         loop = asyncio.get_running_loop()
-        patience = loop.time() + 10
+        patience = loop.time() + 30
         while not any(stored.message.sender is None for stored in await station.all(State.ACTIVE)):
             assert loop.time() < patience
         before = station.store.reads

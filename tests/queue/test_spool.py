@@ -167,13 +167,13 @@ class TestLargeContent:
         def on_step(name: str) -> None:
             if name == "spool.renamed":
                 at_work.set()
-                assert go_on.wait(10)
+                assert go_on.wait(60)
 
         monkeypatch.setattr(steps, "on_step", on_step)
         draft = spool.draft()
         draft.add(b"x" * 2000)
         task = asyncio.ensure_future(draft.finish())
-        await asyncio.to_thread(at_work.wait, 10)
+        await asyncio.to_thread(at_work.wait, 60)
         draft.discard()
         assert len(files(spool)) == 1
         go_on.set()

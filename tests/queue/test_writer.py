@@ -83,10 +83,10 @@ class Gate:
     def _on_step(self, name: str) -> None:
         if name == self._step:
             self._arrived.set()
-            assert self._opened.wait(10)
+            assert self._opened.wait(60)
 
     async def arrived(self) -> None:
-        assert await asyncio.to_thread(self._arrived.wait, 10)
+        assert await asyncio.to_thread(self._arrived.wait, 60)
 
     def open(self) -> None:
         self._opened.set()
