@@ -33,10 +33,10 @@ def nameserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
 
 @contextlib.asynccontextmanager
 async def office(
-    nameserver: tuple[str, int], port: int, settings: DeliverySettings = OPEN
+    nameserver: tuple[str, int], port: int, settings: DeliverySettings = OPEN, *, wait: float = 15.0
 ) -> AsyncIterator[Post]:
     clock = SystemClock()
-    resolver = DnsResolver(DnsSettings(nameservers=(nameserver,), timeout=2.0), clock)
+    resolver = DnsResolver(DnsSettings(nameservers=(nameserver,), timeout=wait), clock)
     route = Route(domains=("*",), via=Via.MX, port=port)
     events: list = []
     delivery = Delivery((route,), settings, resolver, clock, events.append)
@@ -86,7 +86,7 @@ async def test_nobody_is_called_in_prohibited_networks(nameserver) -> None:
 
 
 async def test_a_name_server_that_is_down_defers() -> None:
-    async with Peer() as peer, office(("127.0.0.1", free_port()), peer.port) as post:
+    async with Peer() as peer, office(("127.0.0.1", free_port()), peer.port, wait=2.0) as post:
         async with asyncio.timeout(20):
             assert summary(await post.send("u@example.org")) == [("deferred", "4.4.3")]
         assert not peer.sessions

@@ -1,7 +1,6 @@
 """Transactions with a scripted peer: what each answer, or none, means for each recipient."""
 
 import asyncio
-import time
 from dataclasses import replace
 
 import pytest
@@ -302,6 +301,7 @@ class TestBrokenPeer:
     async def test_a_reply_that_never_ends(self) -> None:
         """Each octet is news, and yet the wait is for the whole reply."""
         impatient = DeliverySettings(hostname="me.test", timeout=0.1)
+        gone = asyncio.Event()
 
         async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
@@ -313,14 +313,13 @@ class TestBrokenPeer:
                 pass
             finally:
                 writer.close()
+                gone.set()
 
         server = await asyncio.start_server(drip, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        async with server, post(to_port(port), impatient) as office:
-            began = time.monotonic()
+        async with asyncio.timeout(30), server, post(to_port(port), impatient) as office:
             assert summary(await office.send()) == [("deferred", "4.4.2")]
-            assert time.monotonic() - began < 3
-        await asyncio.sleep(0.1)  # the server sees that we have gone
+            await gone.wait()  # the server has seen that we have gone
 
     async def test_replies_that_are_each_just_in_time(self) -> None:
         """Together they must not take for ever."""
@@ -340,7 +339,8 @@ class TestBrokenPeer:
         assert len(peer.sessions[0].commands) < 50
 
     async def test_a_peer_that_does_not_read(self) -> None:
-        impatient = DeliverySettings(hostname="me.test", timeout=0.2)
+        # of this wait a part is for content; all that comes before it must be in time
+        impatient = DeliverySettings(hostname="me.test", timeout=1.5)
         forever = asyncio.Event()
         peer = Peer({"content": Slow(forever, "")})
         async with peer, post(to_port(peer.port), impatient) as office:
