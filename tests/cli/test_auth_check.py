@@ -45,7 +45,7 @@ def run(tmp_path, names):
     def call(message: bytes, *options: str, more: str = ""):
         (tmp_path / "message").write_bytes(message)
         (tmp_path / "elemta.toml").write_text(
-            f'[server]\nhostname = "mx.example.test"\n[dns]\ntimeout = "2s"\n'
+            f'[server]\nhostname = "mx.example.test"\n[dns]\ntimeout = "20s"\n'
             f'nameservers = ["127.0.0.1:{names[1]}"]\n{more}'
         )
         files = (str(tmp_path / "message"), "-c", str(tmp_path / "elemta.toml"))

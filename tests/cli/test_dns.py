@@ -35,12 +35,14 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
 class Site:
     """A configuration that names name servers."""
 
-    def __init__(self, folder: Path, *servers: tuple[str, int], rest: str = "") -> None:
+    def __init__(
+        self, folder: Path, *servers: tuple[str, int], rest: str = "", timeout: str = "20s"
+    ) -> None:
         addresses = [f"{host}:{port}" for host, port in servers]
         self.config = folder / "elemta.toml"
         self.config.write_text(
             f'[server]\nstate_dir = "{folder}/var"\n'
-            f'[dns]\nnameservers = {json.dumps(addresses)}\ntimeout = "1s"\n{rest}'
+            f'[dns]\nnameservers = {json.dumps(addresses)}\ntimeout = "{timeout}"\n{rest}'
         )
 
     def run(self, *arguments: str) -> Result:
@@ -61,7 +63,7 @@ def test_a_name_server_that_can_do_all(tmp_path, names):
     told = json.loads(site.run("check", *DNSSEC, "--json").stdout)
     assert told["ok"]
     (one,) = told["servers"]
-    assert 0 < one.pop("milliseconds") < 1000
+    assert 0.01 < one.pop("milliseconds") < 5000  # they are no seconds
     assert one == {
         "server": server,
         "tcp": True,
@@ -143,7 +145,7 @@ def test_what_there_is(tmp_path, names, name, rdtype, shown, trust):
 def test_what_there_is_for_programs(tmp_path, names):
     done = Site(tmp_path, names.validating).run("query", "signed.test", "mx", "--json")
     told = json.loads(done.stdout)
-    assert 290 <= told.pop("ttl") <= 300
+    assert 0 < told.pop("ttl") <= 300  # another test may have asked some time ago
     told["records"].sort(key=lambda record: record["preference"])
     assert told == {
         "name": "signed.test",
@@ -227,7 +229,7 @@ nameservers = ["127.0.0.1:{names.validating[1]}"]
 
         ask("signed", "plain", "signed")
         server.wait_for(lambda: questions() == 2, "two questions")
-        assert server.metric("elemta_resolver_cache_entries") == 2
+        server.wait_for(lambda: server.metric("elemta_resolver_cache_entries") == 2, "entries")
         assert server.metric("elemta_resolver_seconds_count") == 2
         done = server.cli("dns", "flush", "Word.Signed.test.")
         assert done.stdout == "forgotten: 1 answer\n"

@@ -225,7 +225,7 @@ def test_on_a_terminal_it_is_asked_for_twice_and_not_shown(node):
             while prompt not in seen:
                 seen += os.read(ours, 1000)
             os.write(ours, f"{CANARY}\n".encode())
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
@@ -278,7 +278,7 @@ def test_commands_at_one_time_do_not_undo_each_other(node):
             [*elemta, "app-password", "add", "me", f"a{number}", "-c", str(node.path)],
             capture_output=True,
             check=False,
-            timeout=40,
+            timeout=100,
         )
         if done.returncode:
             failed.append(done)
