@@ -88,7 +88,7 @@ def begin_handshake() -> bytes:
 @pytest.mark.parametrize("tls", ["implicit", "starttls"])
 async def test_an_octet_now_and_then_prolongs_nothing(tmp_path, tls):
     site = Site(tmp_path, 0.3)
-    async with site.open(tls) as (reader, writer), asyncio.timeout(10):
+    async with site.open(tls) as (reader, writer), asyncio.timeout(30):
         hello = iter(begin_handshake())
         with contextlib.suppress(ConnectionError):  # what it has not read resets the connection
             while not reader.at_eof():
@@ -106,7 +106,7 @@ async def test_an_octet_now_and_then_prolongs_nothing(tmp_path, tls):
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 async def test_one_who_leaves_within(tmp_path, tls, share):
     site = Site(tmp_path, 30.0)
-    async with site.open(tls) as (reader, writer), asyncio.timeout(10):
+    async with site.open(tls) as (reader, writer), asyncio.timeout(30):
         hello = begin_handshake()
         writer.write(hello[: round(len(hello) * share)])
         if share == 1.0:
@@ -121,7 +121,7 @@ async def test_one_who_leaves_within(tmp_path, tls, share):
 @pytest.mark.parametrize("tls", ["implicit", "starttls"])
 async def test_a_stop_does_not_wait_for_it(tmp_path, tls):
     site = Site(tmp_path, 1000.0)
-    async with site.open(tls) as (reader, writer), asyncio.timeout(10):
+    async with site.open(tls) as (reader, writer), asyncio.timeout(30):
         writer.write(begin_handshake()[:50])
         await site.listeners.stop(5)
         with contextlib.suppress(ConnectionError):

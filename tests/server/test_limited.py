@@ -49,7 +49,7 @@ class Client:
         self.reader, self.writer = reader, writer
 
     async def line(self) -> str:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (line := await self.reader.readline())[3:4] == b"-":
                 pass
         return line.decode().rstrip()

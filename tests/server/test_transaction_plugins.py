@@ -60,7 +60,8 @@ class Take:
     """A transaction in a station, content and all."""
 
     def __init__(self, station, *plugins, to=("u",), marks=(), utf8=False, **settings):
-        self.hooks = table(*plugins, emit=station.events.append, timeout=0.05, **settings)
+        settings = {"timeout": 30.0, **settings}
+        self.hooks = table(*plugins, emit=station.events.append, **settings)
         panel = Panel(self.hooks, session(), station.events.append)
         client = Client("0-1-1", "192.0.2.1", False, "client.test", "ESMTP", panel=panel)
         self.transaction = Transaction(Mail(SENDER, smtputf8=utf8), client, station.shard, SETTINGS)
@@ -307,7 +308,7 @@ async def test_a_plugin_that_fails_makes_the_message_wait(station, hook, body):
 
     for call in (hang, fail):
         station.events.clear()
-        result = await Take(station, plugin(**{hook: call})).of(HEAD + body)
+        result = await Take(station, plugin(**{hook: call}), timeout=0.05).of(HEAD + body)
         (error,) = station.events
         assert (error.plugin, error.hook, error.session_id) == ("one", hook, "0-1-1")
         assert str(result) == f"451 4.3.0 Internal error, try again later (id {error.why_id})"
@@ -358,7 +359,7 @@ async def test_calls_that_do_not_return_hold_up_those_who_send_more(station, mon
         await Take(station, one).of(HEAD + SMALL)
         await asyncio.sleep(0)
     third = asyncio.ensure_future(Take(station, one).of(HEAD + SMALL))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(await station.all()) < 3:
             await asyncio.sleep(0)
     assert not third.done()

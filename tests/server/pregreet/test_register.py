@@ -73,7 +73,7 @@ def test_another_process_knows_at_once(table, register, clock):
 
     process = multiprocessing.get_context("fork").Process(target=other)
     process.start()
-    process.join(10)
+    process.join(60)
     assert process.exitcode == 0
     assert register.has_passed(CLIENT, (EARLY,))
 

@@ -89,7 +89,7 @@ async def site():
 
 
 async def line(reader: asyncio.StreamReader) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return (await reader.readline()).decode().rstrip()
 
 
@@ -104,7 +104,7 @@ async def test_plugins_are_asked_while_the_banner_is_held_back(site):
     site.set(SHORT)
     reader, _ = await site.connect()
     assert await line(reader) == TEASER
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await asked.wait()
     may_go.set()
     assert await line(reader) == BANNER
@@ -154,7 +154,7 @@ async def test_the_server_can_stop_meanwhile(site, has_plugins):
     site.set(LONG)
     reader, _ = await site.connect()
     assert await line(reader) == TEASER
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await site.listeners.stop(5.0)
     assert (await line(reader)).startswith("421 4.3.2 ")
     assert site.results() == {}
