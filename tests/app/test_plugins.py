@@ -190,7 +190,7 @@ async def test_a_stop_waits_for_no_look_that_goes_on_for_ever(begin, monkeypatch
     monkeypatch.setattr(plugins.roster, "notice_changes", notice_changes)
     plugins.beat()
     await begun.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await plugins.stop()
     gate.set()
     await asyncio.sleep(0)

@@ -207,9 +207,9 @@ class TestWriting:
             log(notice("x" * 400))
         begun = time.monotonic()
         log.close(timeout=0.2)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20  # the write itself would never end
         os.close(read)  # ends the thread's write
-        log._thread.join(10)
+        log._thread.join(60)
         os.close(written)
         assert log.dropped
 
