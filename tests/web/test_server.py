@@ -66,7 +66,6 @@ class Web:
                 stderr=subprocess.STDOUT,
             )
         os.close(ours)
-        self.wait_for(self.answers)
 
     def answers(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -74,17 +73,17 @@ class Web:
             return self.get("/live")[0] == 200
         return False
 
-    def wait_for(self, condition, limit: float = 15.0):
+    def wait_for(self, condition, limit: float = 40.0):
         end = time.monotonic() + limit
         while not condition():
             assert time.monotonic() < end, self.log.read_text()
             time.sleep(0.01)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, body or None, headers)
             answer = connection.getresponse()
@@ -99,7 +98,8 @@ class Web:
     def raw(self, data: bytes) -> bytes:
         """What comes back until the server closes."""
         with self.connect() as client:
-            client.sendall(data)
+            with contextlib.suppress(ConnectionError):  # it may have closed already
+                client.sendall(data)
             return rest_of(client)
 
     def beat(self, index: int, *, ready: bool = True, reason: str = "") -> None:
@@ -108,7 +108,7 @@ class Web:
         control.close()
 
     def ended(self) -> int:
-        return self.process.wait(15)
+        return self.process.wait(40)
 
     def close(self) -> None:
         self.process.kill()
@@ -129,6 +129,7 @@ def rest_of(client: socket.socket) -> bytes:
 def run_web(folder: Path, **options) -> Iterator[Web]:
     web = Web(folder, **options)
     try:
+        web.wait_for(web.answers)
         yield web
     finally:
         web.close()
@@ -247,7 +248,7 @@ class TestRefusals:
 
 class TestLimits:
     def test_slow_requests_are_cut_off(self, tmp_path):
-        with run_web(tmp_path, timeout=0.5) as web:
+        with run_web(tmp_path, timeout=1.5) as web:
             assert web.raw(b"") == b""
             assert web.raw(b"GET /live HTTP/1.1\r\nX-Slow: ") == b""
             # also the second one of a connection
@@ -256,8 +257,8 @@ class TestLimits:
             assert kept.count(b"HTTP/1.1") == 1
 
     def test_a_connection_between_requests_is_kept_longer(self, tmp_path):
-        with run_web(tmp_path, timeout=0.3) as web:
-            connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=10)
+        with run_web(tmp_path, timeout=1.5) as web:
+            connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=30)
             connection.request("GET", "/live")
             connection.getresponse().read()
             kept = connection.sock
