@@ -109,6 +109,16 @@ class TestPassedOn:
         assert f"RCPT TO:<bob@able.test> {dsn}" in commands
         assert server.mailbox("able") == []  # whoever took it tells of it
 
+    def test_an_original_recipient_beyond_ascii(self, server, hops):
+        asked = "ORCPT=utf-8;j\u00f6rg@old.test NOTIFY=SUCCESS"
+        to = f"<eve@able.test> {asked}", f"<eve@example.test> {asked}"
+        queue_id = send(server, "<wide@example.test> SMTPUTF8", *to)
+        server.wait_event("message_delivered", 2, queue_id=queue_id)
+        written = r"utf-8;j\x{F6}rg@old.test"
+        assert f"RCPT TO:<eve@able.test> NOTIFY=SUCCESS ORCPT={written}" in hops["able"].commands
+        _, group = report(server, "wide")
+        assert group["Original-Recipient"] == r"utf-8; j\x{F6}rg@old.test"
+
     def test_not_to_one_that_does_not(self, server, hops):
         queue_id = send(server, "<plain@example.test> RET=FULL", "<bob@plain.test> NOTIFY=NEVER")
         server.wait_event("message_delivered", queue_id=queue_id)

@@ -3,7 +3,7 @@
 import pytest
 
 from elemta.mail import Reply
-from elemta.smtp import Limits, Offer, ServerMachine, events
+from elemta.smtp import Limits, Offer, ServerMachine, commands, events
 from elemta.smtp.commands import MAX_RESPONSE
 
 ALL = Offer(
@@ -344,6 +344,39 @@ class TestRcptParameters:
         event = rcpt(text)
         assert isinstance(event, events.Fault)
         assert str(event.reply).startswith(f"{reply} 5.5.4")
+
+    @pytest.mark.parametrize(
+        ("text", "original"),
+        [
+            ("ORCPT=utf-8;j\u00f6rg@x.test", r"utf-8;j\x{F6}rg@x.test"),
+            ("ORCPT=UTF-8;\U0001f600@x.test NOTIFY=NEVER", r"UTF-8;\x{1F600}@x.test"),
+            (r"ORCPT=utf-8;j\x{F6}rg@x.test", r"utf-8;j\x{F6}rg@x.test"),
+            ("ORCPT=utf-8;" + "\u7528" * 100, ""),
+        ],
+        ids=["latin", "beyond the plane", "in ASCII", "longer than can be said in ASCII"],
+    )
+    def test_letters_beyond_ascii_are_kept_in_ascii(self, text, original):
+        argument = f"TO:<u@x.test> {text}".encode()
+        event = commands.parse_rcpt(argument, Offer(dsn=True), smtputf8=True)
+        assert isinstance(event, events.Rcpt)
+        assert event.original == original
+
+    @pytest.mark.parametrize(
+        ("text", "wide"),
+        [
+            ("ORCPT=utf-8;j\u00f6rg@x.test", False),
+            ("ORCPT=rfc822;j\u00f6rg@x.test", True),
+            ("ORCPT=utf-8;j\u00f6rg+@x.test", True),
+            ("NOTIFY=\u00f6", True),
+            ("\u00f6=x", True),
+            ("ORCPT=utf-8;" + "\u00f6" * 248, True),
+        ],
+    )
+    def test_letters_beyond_ascii_have_their_place(self, text, wide):
+        argument = f"TO:<u@x.test> {text}".encode()
+        event = commands.parse_rcpt(argument, Offer(dsn=True), smtputf8=wide)
+        assert isinstance(event, events.Fault)
+        assert str(event.reply).startswith("501 5.5.4")
 
     def test_without_dsn_they_are_unknown(self):
         event = rcpt("NOTIFY=NEVER", Offer())

@@ -6,6 +6,7 @@ never repeat what the client said.
 
 import binascii
 import re
+from collections.abc import Iterable
 
 from elemta.mail.address import Address, DomainError, Utf8AddressError, parse_path
 from elemta.mail.errors import AddressError
@@ -24,6 +25,7 @@ from elemta.smtp.parameters import (
 
 _HELLO_NAME = re.compile(rb"[A-Za-z0-9:._-]{1,255}|\[[A-Za-z0-9:.-]{1,253}\]").fullmatch
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?").fullmatch
+_WIDE_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\xff]+))?").fullmatch
 _SIZE = re.compile(rb"[0-9]{1,20}").fullmatch  # RFC 1870 §3: 1*20DIGIT
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]").search
 
@@ -141,14 +143,16 @@ def parse_rcpt(argument: bytes, offer: Offer, *, smtputf8: bool) -> Rcpt | Fault
         return _address_fault(error, BAD_RECIPIENT)
     if recipient is None:
         return BAD_RECIPIENT
-    return _apply_dsn(recipient, rest, offer) if rest else Rcpt(recipient)
+    parameter = _WIDE_PARAMETER if smtputf8 else _PARAMETER
+    return _apply_dsn(recipient, map(parameter, rest.split()), offer) if rest else Rcpt(recipient)
 
 
-def _apply_dsn(recipient: Address, rest: bytes, offer: Offer) -> Rcpt | Fault:
+def _apply_dsn(
+    recipient: Address, matches: Iterable[re.Match[bytes] | None], offer: Offer
+) -> Rcpt | Fault:
     """Read the parameters of RCPT: NOTIFY and ORCPT (RFC 3461), each at most once."""
     given: dict[bytes, str] = {}
-    for word in rest.split():
-        match = _PARAMETER(word)
+    for match in matches:
         if match is None:
             return BAD_PARAMETER
         keyword, value = match[1].upper(), match[2] or b""

@@ -20,6 +20,7 @@ _PRIORITY = re.compile(rb"-?[0-9]|\+[0-9]").fullmatch  # RFC 6710 §5
 _INSTANT = re.compile(  # RFC 3339 §5.6
     rb"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII
 ).fullmatch
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _ENVID_LIMIT = 100  # RFC 3461 §4.4
 _ORCPT_LIMIT = 500  # RFC 3461 §4.2
 _AUTH_LIMIT = 500  # RFC 4954 §5
@@ -70,13 +71,21 @@ def parse_notify(value: bytes) -> str | None:
 def parse_original_recipient(value: bytes) -> str | None:
     """Read ORCPT (RFC 3461 §4.2), a type and xtext; None if it is not valid.
 
-    "utf-8" addresses (RFC 6533 §3) have a form of their own, which is also xtext.
+    "utf-8" addresses (RFC 6533 §3) have a form of their own, which is also xtext: what comes as
+    UTF-8 is written so, and is "" where that is too long.
     """
     kind, semicolon, address = value.partition(b";")
     fits = len(value) <= _ORCPT_LIMIT and semicolon and address
-    if not fits or not _ADDRESS_TYPE(kind) or not _XTEXT(address):
+    if not fits or not _ADDRESS_TYPE(kind):
         return None
-    return value.decode("ascii")
+    if not address.isascii() and kind.lower() == b"utf-8":
+        address = _BEYOND_ASCII.sub(
+            lambda found: f"\\x{{{ord(found[0]):X}}}", address.decode(errors="replace")
+        ).encode()
+    if not _XTEXT(address):
+        return None
+    written = f"{kind.decode()};{address.decode()}"
+    return written if len(written) <= _ORCPT_LIMIT else ""
 
 
 def _put(given: Given, name: str, value: object) -> Fault | None:
