@@ -89,7 +89,7 @@ async def everything_left() -> None:
     """Wait until processes that were let go of have ended: nobody else does."""
     leaving = {task for task in asyncio.all_tasks() if task.get_name() == "leaving a plugin"}
     if leaving:
-        await asyncio.wait(leaving, timeout=5)
+        await asyncio.wait(leaving, timeout=30)
 
 
 def session() -> SessionInfo:

@@ -24,7 +24,7 @@ def install(folder: Path) -> Path:
         shutil.copy(EXAMPLES / "node" / name, folder)
     command = [program("npm", "npm"), "install", "--no-audit", "--no-fund", "--ignore-scripts"]
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, timeout=50
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=90
     )
     if done.returncode:
         message = f"the npm packages of the example cannot be had: {done.stderr[-300:]}"

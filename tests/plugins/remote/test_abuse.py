@@ -83,7 +83,7 @@ async def test_two_answers_are_one_too_many(tmp_path):
     ):
         lost = it.plugin._link.lost
         await it.plugin.on_mail_from(envelope())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             assert "not under way" in await asyncio.shield(lost)
 
 
@@ -110,11 +110,13 @@ async def test_so_many_things_a_second():
 
 async def test_what_is_printed_is_cut_short_but_for_the_end(tmp_path, path):
     async with outside(tmp_path, path) as it:
+        began = int(asyncio.get_running_loop().time())
         with pytest.raises(LinkLost):
             await it.plugin.on_mail_from(envelope("chatter"))
         assert await it.plugin.on_mail_from(envelope("nothing")) is None
         assert it.troubles()[0] == "its process has exited with 3: that is all"
-        assert 1 <= it.said().count("x") <= 3 * MAX_PRINTED
+        seconds = int(asyncio.get_running_loop().time()) - began + 1
+        assert 1 <= it.said().count("x") <= seconds * MAX_PRINTED
 
 
 async def test_who_has_no_time_to_close_it_leaves_no_process(tmp_path, path):

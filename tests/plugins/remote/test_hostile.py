@@ -85,17 +85,18 @@ async def test_too_large_an_answer_is_none(tmp_path):
 
 @pytest.mark.parametrize("deed", ["spin", "stubborn", "flood"])
 async def test_a_plugin_that_hangs_is_killed(tmp_path, deed):
-    async with outside(tmp_path, PLUGIN, timeout=0.3) as it:
+    async with outside(tmp_path, PLUGIN, timeout=1) as it:
         before = it.pid
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
+            async with asyncio.timeout(1):  # by then it has begun
                 await it.plugin.on_mail_from(envelope(deed))
         await wait_for(lambda: "restored" in it.changes(), "another process")
         assert await it.plugin.on_mail_from(envelope("nothing")) is None
         assert not Path(f"/proc/{before}").exists()
 
 
-async def test_a_call_that_nobody_waits_for_ends_without_harm(tmp_path):
+async def test_a_call_that_nobody_waits_for_ends_without_harm(tmp_path, monkeypatch):
+    monkeypatch.setattr("elemta.plugins.remote.link.GRACE", 20.0)
     async with outside(tmp_path, PLUGIN, timeout=0.2) as it:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
@@ -114,7 +115,7 @@ async def test_computing_is_limited(tmp_path):
         began = time.monotonic()
         with pytest.raises(LinkLost):
             await it.plugin.on_mail_from(envelope("spin"))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
         await wait_for(lambda: it.changes().count("lost") == 2, "the end")
         assert "SIGXCPU" in it.troubles()[2]
 
@@ -124,7 +125,7 @@ async def test_computing_is_limited(tmp_path):
     [("defer", Action.DEFER), ("reject", Action.REJECT), ("continue", None)],
 )
 async def test_the_fate_of_mail_is_what_on_error_says(tmp_path, on_error, action):
-    settings = PluginSettings("hostile", on_error=OnError(on_error), timeout=5)
+    settings = PluginSettings("hostile", on_error=OnError(on_error))
     async with outside(tmp_path, PLUGIN) as it:
         link = Link(it.plugin.on_mail_from, it.plugin, settings, Tally("hostile", "on_mail_from"))
         chain = Chain(HOOKS["on_mail_from"], [link], it.events.append, time.monotonic)

@@ -128,9 +128,13 @@ async def test_for_a_slow_scanner_nothing_passes(tmp_path):
         stand_in(socket, is_slow=True) as scanner,
         library(tmp_path, virus_scanner(tmp_path, socket), timeout=0.3) as it,
     ):
+        asked = asyncio.create_task(it.plugin.on_filter(message(HAM)))
+        async with asyncio.timeout(25):
+            while not scanner.scanned:
+                await asyncio.sleep(0.01)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
-                await it.plugin.on_filter(message(HAM))
+                await asked
         assert scanner.scanned == [HAM]
 
 
@@ -183,11 +187,11 @@ async def test_a_library_that_crashes_is_loaded_again(tmp_path, hostile, deed, h
 
 @pytest.mark.parametrize("deed", ["spin", "hang"])
 async def test_a_library_that_hangs_is_killed(tmp_path, hostile, deed):
-    async with library(tmp_path, hostile, timeout=0.3) as it:
+    async with library(tmp_path, hostile, timeout=1) as it:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
+            async with asyncio.timeout(1):  # by then it has begun
                 await it.plugin.on_mail_from(envelope(deed))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             await asyncio.shield(it.plugin._link.lost)
         assert await it.plugin.on_mail_from(envelope("nothing")) is None
 

@@ -90,7 +90,7 @@ async def test_a_new_version_gets_what_the_old_one_gives(workshop, before, after
 
 @pytest.mark.parametrize("deed", ["stuck", "large", "die"])
 async def test_a_version_that_cannot_say_does_not_stay_for_that(workshop, deed):
-    roster = await load(workshop, moved(timeout=0.5))
+    roster = await load(workshop, moved())
     await say(workshop, deed)
     if deed == "die":
         workshop.write("mover.py", textwrap.dedent(PLUGIN))

@@ -229,14 +229,13 @@ class Process:
         if watcher is not None:
             watcher.cancel()
         process, self._process = self._process, None
-        ending = ""
+        status = None
         if process is not None:
             # one that has crashed may not have been noticed yet; one that lives has a moment
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await process.wait()
-            if process.returncode is not None:
-                ending = _ending(process.returncode, self._last)
+            status = process.returncode
             _kill(process)
             await process.wait()
         reader, self._reader = self._reader, None
@@ -244,6 +243,7 @@ class Process:
             # with the process its output ends; what it has started could hold it open
             await asyncio.wait({reader}, timeout=1.0)
             reader.cancel()
+        ending = _ending(status, self._last)  # by now its last words have been read
         if process is not None and process.stdin is not None:
             process.stdin.close()
             with contextlib.suppress(OSError):  # it has ended before it had read all
