@@ -1,6 +1,10 @@
 """Policy servers on the running server: Postgrey, and one that says what it is told."""
 
+import hashlib
+import ssl
+
 from scenarios.authentic import message
+from servers.certificates import Authority
 from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, running
 from servers.milters import run_postgrey
@@ -80,6 +84,34 @@ def test_each_recipient_has_an_answer_of_its_own(tmp_path):
         question = policy.asked[-1]
         assert question["client_address"] == "127.0.0.1"
         assert question["helo_name"] == "client.example.org"
+
+
+def test_it_is_told_of_port_and_certificate(tmp_path):
+    folder = tmp_path / "server"
+    folder.mkdir()
+    authority = Authority(folder)
+    authority.issue("localhost")
+    shown = authority.issue("client.example.org", file="client")
+    tls = 'certificate = "certificate.pem"\nkey = "certificate.key"\n'
+    tls = f'[tls]\n{tls}client_certificates = "request"\n'
+    context = ssl.create_default_context(cafile=folder / "authority.pem")
+    context.load_cert_chain(shown.chain, shown.key_file)
+    with (
+        beside(policy_puppet()) as policy,
+        running(folder, rest=config(policy.port, tls)) as server,
+        Dialogue(server.port) as client,
+    ):
+        client.hello()
+        client.envelope("ann@example.org", "bob@example.test")
+        client.say("STARTTLS")
+        client.socket = context.wrap_socket(client.socket, server_hostname="localhost")
+        client.hello()
+        client.envelope("ann@example.org", "bob@example.test")
+        clear, secured = policy.asked
+        port = str(client.socket.getsockname()[1])
+    assert clear["client_port"] == secured["client_port"] == port
+    digest = hashlib.sha256(shown.der).digest().hex(":").upper()
+    assert (clear["ccert_fingerprint"], secured["ccert_fingerprint"]) == ("", digest)
 
 
 def test_redirected_and_held(tmp_path):

@@ -107,6 +107,8 @@ class JudgedSession(LimitedSession):
             self._id, stream.peer_ip, stream.local, listener, is_trusted=self._trusted
         )
         info.username = self._login  # of a user of this machine it is known already
+        port = stream.peer.rpartition(":")[2]
+        info.client_port = int(port) if port.isdigit() else 0
         return info
 
     def _info_of_plugins(self) -> SessionInfo | None:
@@ -151,6 +153,7 @@ class JudgedSession(LimitedSession):
         """Tell plugins how the connection is encrypted."""
         tls, info = self._stream.tls, self._info
         info.tls_version, info.tls_cipher = ("", "") if tls is None else (tls.version, tls.cipher)
+        info.client_certificate = b"" if tls is None else tls.certificate
         info.is_trusted = self._trusted  # by its certificate, maybe
 
     async def _secured(self) -> None:

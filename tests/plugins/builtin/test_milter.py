@@ -87,7 +87,7 @@ async def test_what_it_is_told():
 async def test_who_has_logged_in_and_what_else_was_said():
     async with puppet() as milter, bench(server(milter.port), daemon_name="ORIGINATING") as it:
         tls = {"tls_version": "TLSv1.3", "tls_cipher": "TLS_AES_256_GCM_SHA384"}
-        await it.connect("2001:db8::1", **tls)
+        await it.connect("2001:db8::1", client_port=54321, **tls)
         await it.helo()
         await it.auth("ann@example.test", mechanism="PLAIN")
         for line in ("MAIL FROM:<s@example.org> SIZE=10 BODY=8BITMIME", "MAIL FROM:x"):
@@ -96,7 +96,8 @@ async def test_who_has_logged_in_and_what_else_was_said():
         await it.run("on_command_validated", line=b'RCPT TO:<"a> b"@example.test> NOTIFY=NEVER')
         await it.rcpt_to("r@example.test")
         await it.disconnect()
-    assert milter.data("C") == [b"[2001:db8::1]\x006\0\x002001:db8::1\0"]
+    assert milter.data("C") == [b"[2001:db8::1]\x006\xd4\x312001:db8::1\0"]
+    assert milter.known["C"]["client_port"] == "54321"
     assert milter.data("M") == [
         b"<s@example.org>\0SIZE=10\0BODY=8BITMIME\0",
         b"<s@example.org>\0",

@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from servers.certificates import Authority
 from servers.policy import policy_puppet
 from servers.process import free_port
 
@@ -53,6 +55,8 @@ async def test_what_it_is_asked_about_a_recipient():
         "encryption_protocol": "",
         "server_address": "192.0.2.25",
         "server_port": "25",
+        "client_port": "0",
+        "ccert_fingerprint": "",
     }
     assert first | wanted == first
     assert next(iter(first)) == "request"
@@ -60,6 +64,21 @@ async def test_what_it_is_asked_about_a_recipient():
     assert first["instance"] == second["instance"] != third["instance"]
     assert third["sender"] == ""
     assert policy.connections == 1
+
+
+async def test_what_it_is_asked_about_the_connection(tmp_path):
+    shown = Authority(tmp_path).issue("client.example.org")
+    async with policy_puppet() as policy, bench(server(policy.port)) as it:
+        for certificate in (shown.der, b"nonsense", b"x" * 100_000):
+            it.session.client_port, it.session.client_certificate = 54321, certificate
+            await it.mail_from("s@example.org")
+            await it.rcpt_to("r@example.test")
+    known, *unknown = policy.asked
+    digest = shown.certificate.fingerprint(SHA256()).hex(":").upper()
+    assert (known["client_port"], known["ccert_fingerprint"]) == ("54321", digest)
+    assert len(known["ccert_pubkey_fingerprint"]) == 95
+    for each in unknown:
+        assert each["ccert_fingerprint"] == each["ccert_pubkey_fingerprint"] == ""
 
 
 async def test_what_it_is_asked_at_each_moment():

@@ -12,6 +12,9 @@ class SessionInfo(Remembered):
     Attributes:
         session_id: Names it in the log.
         client_ip: Address of the client, "" on a unix socket.
+        client_port: Its port, 0 where that is not known. A plugin in a process of its own finds 0.
+        client_certificate: What the client has shown under TLS, DER; b"" without. It has the key;
+            whether anybody vouches for it is not said. In a process of its own there is none.
         server: Our end ("192.0.2.1:25").
         listener: The kind of listener: "mta", "submission", "submissions" or "lmtp".
         is_trusted: The client is in a trusted network, or has shown a trusted certificate.
@@ -29,7 +32,9 @@ class SessionInfo(Remembered):
     """
 
     __slots__ = (
+        "client_certificate",
         "client_ip",
+        "client_port",
         "helo",
         "is_trusted",
         "listener",
@@ -50,6 +55,8 @@ class SessionInfo(Remembered):
         super().__init__()
         self.session_id = session_id
         self.client_ip = client_ip
+        self.client_port = 0
+        self.client_certificate = b""
         self.server = server
         self.listener = listener
         self.is_trusted = is_trusted

@@ -44,6 +44,7 @@ def of_connect(us: Ourselves, session: SessionInfo) -> Values:
         ("if_name", us.hostname),
         ("client_addr", session.client_ip),
         ("client_name", known),
+        ("client_port", str(session.client_port or "")),
         ("client_ptr", known),
         ("client_resolve", "OK" if known != "unknown" else "FAIL"),
     )

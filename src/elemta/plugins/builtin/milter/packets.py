@@ -192,15 +192,15 @@ def text(value: str) -> bytes:
     return value.encode("utf-8", "replace").replace(b"\0", b"")
 
 
-def address_of(ip: str) -> bytes:
-    """The family, port and address of a client, as CONNECT has them; the port is not known."""
+def address_of(ip: str, port: int) -> bytes:
+    """The family, port and address of a client, as CONNECT has them."""
     if not ip:
         return b"U"
     try:
         family = b"6" if ipaddress.ip_address(ip).version == 6 else b"4"
     except ValueError:
         return b"U"
-    return family + b"\0\0" + ip.encode() + b"\0"
+    return b"%b%b%b\0" % (family, port.to_bytes(2), ip.encode())
 
 
 def strings(data: bytes, least: int, most: int) -> list[bytes]:

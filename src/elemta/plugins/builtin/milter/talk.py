@@ -107,7 +107,7 @@ class Talk:
         self.phase = Phase.READY
         self._helo, self._is_open = "", False
         name = packets.text(macros.client_name(session)) + b"\0"
-        data = name + packets.address_of(session.client_ip)
+        data = name + packets.address_of(session.client_ip, session.client_port)
         about = macros.of_connect(self._us, session)
         return await self._ask(Command.CONNECT, data, about)
 

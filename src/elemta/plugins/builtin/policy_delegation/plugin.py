@@ -24,6 +24,7 @@ from elemta.plugins import (
 from elemta.plugins.builtin._elsewhere import Trouble, add_to_note, give_up, key_bits, names_of
 from elemta.plugins.builtin.policy_delegation import actions
 from elemta.plugins.builtin.policy_delegation.actions import Unknown, Wishes
+from elemta.plugins.builtin.policy_delegation.certificates import fingerprints_of
 from elemta.plugins.builtin.policy_delegation.client import Client, read_action
 from elemta.plugins.builtin.policy_delegation.settings import PolicyServer, PolicySettings
 
@@ -210,13 +211,14 @@ def _session(session: SessionInfo, known: Memory) -> Iterator[tuple[str, str]]:
     address, _, port = session.server.rpartition(":")
     reverse, name = names_of(session)
     is_login = bool(session.username)
+    fingerprint, key_fingerprint = fingerprints_of(session.client_certificate)
     yield from (
         ("request", "smtpd_access_policy"),
         ("protocol_state", ""),
         ("protocol_name", session.protocol or "SMTP"),
         ("client_address", session.client_ip or _UNKNOWN),
         ("client_name", name or _UNKNOWN),
-        ("client_port", "0"),
+        ("client_port", str(session.client_port)),
         ("reverse_client_name", reverse or _UNKNOWN),
         ("server_address", address.removeprefix("[").removesuffix("]")),
         ("server_port", port),
@@ -234,8 +236,8 @@ def _session(session: SessionInfo, known: Memory) -> Iterator[tuple[str, str]]:
         ("sasl_sender", ""),
         ("ccert_subject", ""),
         ("ccert_issuer", ""),
-        ("ccert_fingerprint", ""),
-        ("ccert_pubkey_fingerprint", ""),
+        ("ccert_fingerprint", fingerprint),
+        ("ccert_pubkey_fingerprint", key_fingerprint),
         ("encryption_protocol", session.tls_version),
         ("encryption_cipher", session.tls_cipher),
         ("encryption_keysize", key_bits(session.tls_cipher) or "0"),
