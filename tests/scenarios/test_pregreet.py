@@ -10,8 +10,10 @@ import pytest
 from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, Elemta, running
 from servers.process import free_port, program
+from servers.worker import paused
 
 CONTENT = b"Subject: hello\r\n\r\nhello\r\n"
+WORKERS = 2
 ENFORCED = "550 5.7.1 No mail from clients that "
 LISTENERS = """
 [[listeners]]
@@ -37,10 +39,10 @@ required_on = []
 [pregreet]
 enabled = true
 early_talker = "enforce"
+wait = "300ms"
 pipelining = "enforce"
 bare_newline = "drop"
 non_smtp_command = "enforce"
-wait = "300ms"
 exempt = ["127.9.0.0/16"]
 """
 TRUSTING = '[relay]\ntrusted_networks = ["127.0.0.1/32"]'
@@ -61,6 +63,17 @@ class Site:
 
     def connect(self, source: str | None = None, **options) -> Dialogue:
         return Dialogue(self.server.port, source=source or stranger(), **options)
+
+    @contextlib.contextmanager
+    def early(self, source: str, words: bytes):
+        """A client that has talked before anybody could greet it."""
+        with contextlib.ExitStack() as stack:
+            for event in self.server.events("worker_started")[-WORKERS:]:
+                stack.enter_context(paused(event["pid"]))
+            client = self.connect(source, greet=False)
+            client.send(words)
+        with client:
+            yield client
 
     def deliver(self, source: str) -> str:
         """Send a message and leave; the reply to it."""
@@ -83,8 +96,10 @@ class Site:
     def set(self, before: str, after: str):
         """Another setting for a while."""
         self.server.reload(before, after)
-        yield
-        self.server.reload(after, before)
+        try:
+            yield
+        finally:
+            self.server.reload(after, before)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +107,8 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pregreet")
     ports = {name: free_port() for name in ("proxied", "relay", "unchecked", "submission")}
     rest = MAILDIR.replace("[relay]", TRUSTING) + SETTINGS
-    with running(folder, rest=rest, listeners=LISTENERS.format(**ports), workers=2) as server:
+    with running(folder, rest=rest, listeners=LISTENERS.format(**ports), workers=WORKERS) as server:
+        server.wait_event("worker_started", WORKERS)
         yield Site(server, ports)
         assert server.events("internal_error") == []
 
@@ -124,6 +140,7 @@ def test_who_waits_is_known_by_all_workers_and_after_a_restart(site):
     site.server.wait_for(served, "a session in each worker")
     assert site.server.stop() == 0
     site.server.start()
+    site.server.wait_event("worker_started", 2 * WORKERS)  # the first learns for all who is known
     with site.connect(source) as client:
         assert client.banner.startswith("220 ")
     with site.connect() as client:
@@ -218,9 +235,8 @@ BLIND = b"EHLO bot.example\r\nMAIL FROM:<bot@bot.example>\r\nRCPT TO:<box@exampl
 
 def test_an_early_talker_gets_no_mail_in_and_is_known_by_what_it_says(site):
     source = stranger()
-    with site.connect(source, greet=False) as client:
+    with site.early(source, b"EHLO bot.example\r\n") as client:
         assert client.line().startswith("220-")
-        client.send(b"EHLO bot.example\r\n")
         assert client.line().startswith("220 ")
         assert client.reply().startswith("250-")
         replies = client.envelope("bot@bot.example", "box@example.test")
@@ -244,8 +260,7 @@ def test_an_early_talker_gets_no_mail_in_and_is_known_by_what_it_says(site):
 
 def test_one_that_talks_blindly_gets_no_mail_in(site):
     source = stranger()
-    with site.connect(source, greet=False) as client:
-        client.send(BLIND + CONTENT + b".\r\nQUIT\r\n")
+    with site.early(source, BLIND + CONTENT + b".\r\nQUIT\r\n") as client:
         said = client.rest().decode()
     assert f"\r\n{ENFORCED}talk before" in said
     assert "queued" not in said
@@ -256,10 +271,9 @@ def test_early_talkers_are_dropped(site):
     source = stranger()
     with (
         site.set('early_talker = "enforce"', 'early_talker = "drop"'),
-        site.connect(source, greet=False) as client,
+        site.early(source, b"EHLO bot.example\r\n") as client,
     ):
         assert client.line().startswith("220-")
-        client.send(b"EHLO bot.example\r\n")
         assert client.reply() == "521 5.7.1 You talk before the banner, closing connection"
         assert client.id
         assert client.rest() == b""
@@ -269,7 +283,9 @@ def test_early_talkers_are_dropped(site):
 def test_early_talkers_are_only_told_of(site):
     source = stranger()
     with (
-        site.set('early_talker = "enforce"', 'early_talker = "ignore"'),
+        site.set(  # who talks at once is refused as everywhere
+            'early_talker = "enforce"\nwait = "300ms"', 'early_talker = "ignore"\nwait = "30s"'
+        ),
         site.connect(source, greet=False) as client,
     ):
         assert client.line().startswith("220-")

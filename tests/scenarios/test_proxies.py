@@ -163,7 +163,7 @@ class TestProxyProtocol:
 
     def test_one_that_does_not_come_in_time(self, site):
         with site.proxied(v2()[:20], greet=False) as client:
-            client.socket.settimeout(15)
+            client.socket.settimeout(30)
             assert client.rest() == b""
 
     def test_nobody_else_gets_in(self, site):
@@ -187,7 +187,7 @@ class TestProxyProtocol:
     def test_it_stands_before_tls(self, site):
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        near = ("127.0.0.1", site.secure), 10, (PROXY, 0)
+        near = ("127.0.0.1", site.secure), 20, (PROXY, 0)
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = context.wrap_bio(incoming, outgoing)
         with socket.create_connection(*near) as raw:
@@ -196,7 +196,9 @@ class TestProxyProtocol:
             raw.sendall(v2() + outgoing.read())  # the first flight comes with the header
             banner = b""
             while not banner.endswith(b"\r\n"):
-                incoming.write(raw.recv(65536))
+                said = raw.recv(65536)
+                assert said, "the server has closed"
+                incoming.write(said)
                 try:
                     tls.do_handshake()
                     if outgoing.pending:

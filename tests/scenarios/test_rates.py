@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from servers.dialogue import Dialogue
-from servers.elemta import Elemta, running
+from servers.elemta import PATIENCE, Elemta, running
 from servers.redis import Redis, run_redis
 
 CONFIG = """
@@ -42,7 +42,7 @@ SHARED = """
 enabled = true
 [plugins.rate-limiter]
 nodes = 2
-valkey = {{ url = "URL", timeout = 1 }}
+valkey = {{ url = "URL", timeout = 5 }}
 [[plugins.rate-limiter.limits]]
 name = "open_rate"
 by = ["sender_domain"]
@@ -97,6 +97,7 @@ def test_a_section_of_old_limits_connections(tmp_path):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[Elemta]:
     with running(tmp_path_factory.mktemp("rates"), rest=CONFIG + MESSAGES, workers=3) as server:
+        server.wait_event("worker_started", 3)
         yield server
 
 
@@ -195,7 +196,7 @@ def test_two_servers_count_together_and_nothing_is_lost_with_their_store(shared)
         assert "the store fails" in lines[0]["text"]
 
     redis.start()
-    limit = time.monotonic() + 15
+    limit = time.monotonic() + PATIENCE
     while try_to_send(one, "", "fourth@example.test")[:3] != "250":  # recovers by itself
         assert time.monotonic() < limit
     sent["fourth"] += 1

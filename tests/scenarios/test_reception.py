@@ -44,7 +44,7 @@ def below_trace(message: bytes) -> bytes:
 
 def test_a_message_by_smtplib_arrives_byte_for_byte(server):
     content = b"From: a@example.org\r\nSubject: x\r\n\r\n.dot\r\n..two\r\nend\r\n"
-    with smtplib.SMTP("127.0.0.1", server.port, timeout=10) as client:
+    with smtplib.SMTP("127.0.0.1", server.port, timeout=20) as client:
         client.sendmail("a@example.org", ["smtplib@example.test"], content)
     [message] = server.wait_mail("smtplib")
     assert below_trace(message) == content
@@ -183,5 +183,5 @@ def test_metrics_and_health(server):
         client.deliver(b"Subject: m\r\n\r\n", "a@example.org", "metrics@example.test")
     server.wait_for(lambda: server.metric("elemta_messages_received_total") > before, "the counter")
     assert server.get("/health/live")[0] == 200
-    assert server.get("/health/ready")[0] == 200
+    server.wait_for(lambda: server.get("/health/ready")[0] == 200, "readiness")
     assert server.get("/secret")[0] == 404

@@ -15,6 +15,7 @@ defaults
   timeout connect 5s
   timeout client 20s
   timeout server 20s
+  timeout check 10s
 listen mail
   bind 127.0.0.1:{port}
   server elemta 127.0.0.1:{target} {options}
