@@ -72,7 +72,7 @@ async def stand_in(path: Path | None = None, **about: Any) -> AsyncIterator[Stan
     finally:
         server.close()
         await server.wait_closed()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             await asyncio.gather(*made.under_way)  # nobody should be left that keeps it waiting
 
 
@@ -111,7 +111,7 @@ class Endpoint:
 
     async def wait(self, count: int) -> None:
         """Wait for so many requests."""
-        async with asyncio.timeout(10), self.arrived:
+        async with asyncio.timeout(25), self.arrived:
             await self.arrived.wait_for(lambda: len(self.posts) >= count)
 
 

@@ -27,7 +27,7 @@ class Stage(PluginBench[Plugin[Settings]]):
     """One of them, with its settings."""
 
     def __init__(self, name: str, **settings: Any) -> None:
-        super().__init__(find_example(name), settings, timeout=10.0)
+        super().__init__(find_example(name), settings)
 
     async def client(self, ip: str) -> str:
         """Connect."""

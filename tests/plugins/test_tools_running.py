@@ -65,7 +65,9 @@ def test_tools(tmp_path):
         said = [event["text"] for event in server.wait_event("plugin_logged", count=8)]
         assert sorted(said) == [f"call {n}" for n in range(1, 9)]
         own = log_path(server.state, "counting")
-        server.wait_for(lambda: own.read_text().count("DEBUG   call") == 8, "its own log")
+        server.wait_for(
+            lambda: own.exists() and own.read_text().count("DEBUG   call") == 8, "its own log"
+        )
 
         # a worker that dies takes neither values nor figures with it
         worker = server.events("worker_started")[0]["pid"]
