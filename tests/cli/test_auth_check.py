@@ -7,6 +7,8 @@ from click.testing import CliRunner
 from servers.knot import run_knot
 
 from elemta.cli.main import cli
+from elemta.mailauth import ArcVerdict, AuthStatus
+from elemta.mailauth.arc import Sealer, SealSettings
 from elemta.mailauth.body import BodyHasher
 from elemta.mailauth.dkim import Signer, SigningKey, SignSettings
 from elemta.mailauth.keys import PrivateKey
@@ -139,6 +141,21 @@ def test_a_dns_that_is_down(run):
     done = run(message, more="")  # Knot refuses what is not its own
     assert done.exit_code == 75
     assert "temperror" in done.output
+
+
+def test_seals_that_are_trusted_and_cannot_be_judged_for_now(run):
+    """The server has such mail wait (451), and does not refuse it."""
+    sealer = Sealer(SigningKey("gone.test", "s1", KEY), SealSettings())
+    hasher = BodyHasher([sealer.spec])
+    hasher.update(BODY)
+    (digest,) = hasher.finish().values()
+    chain = ArcVerdict(AuthStatus.NONE)
+    sealed = sealer.seal(HEAD, digest, "gone.test; none", chain, 1_700_000_000.0) + HEAD + BODY
+    more = '[plugins.dmarc]\ntrusted_sealers = ["gone.test"]\n'
+    done = run(sealed, more=more)
+    assert done.exit_code == 75
+    assert "disposition: reject; trusted seals cannot be judged for now" in done.output
+    assert run(sealed).exit_code == 1
 
 
 @pytest.mark.parametrize("message", [b"", b"\r\n", b"no header at all", b"From: a\r\nb\r\n\xff"])

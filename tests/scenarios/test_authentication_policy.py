@@ -69,7 +69,7 @@ def test_a_cap_on_what_is_done(tmp_path):
 def test_overrides_and_trusted_sealers(tmp_path):
     more = """
 [plugins.dmarc]
-trusted_sealers = ["signed.test"]
+trusted_sealers = ["signed.test", "down.test"]
 [plugins.dmarc.overrides]
 "fail.test" = "reject"
 "quarantine.test" = "none"
@@ -89,6 +89,8 @@ trusted_sealers = ["signed.test"]
         assert post.send("soft.test", content=unknown).startswith("550 5.7.26 ")
         failed = sealed(message("reject.test"), "signed.test", "dmarc=fail header.from=reject.test")
         assert post.send("soft.test", content=failed).startswith("550 5.7.26 ")
+        later = sealed(message("reject.test"), "down.test", passed)
+        assert post.send("soft.test", content=later).startswith("451 4.7.26 ")
 
 
 DOWN = """
@@ -138,8 +140,8 @@ def test_the_dns_is_down(tmp_path):
 def test_a_slow_dns_is_a_temperror_and_not_a_failure(tmp_path):
     more = "".join(f"[plugins.{name}]\nlimit = 0.3\n" for name in ("spf", "dkim", "dmarc"))
     with posting(tmp_path, CAPPED, more) as post:
-        content = signed(message("down.test"), "down.test")
-        assert post.send("down.test", content=content).startswith("250")
+        content = signed(message("slow.test"), "slow.test")
+        assert post.send("slow.test", content=content).startswith("250")
         found = post.results()
         assert {name: found[name].result for name in ("spf", "dkim", "dmarc")} == {
             "spf": "temperror",
@@ -213,7 +215,7 @@ retry_schedule = ["1h"]
             queue_id = reply.rpartition(" ")[2]
             (event,) = post.server.wait_event("message_bounced", queue_id=queue_id)
             assert (event["notification"] == "silenced by dmarc") is silenced
-        assert len(post.server.events("message_enqueued")) == 3
+        assert len(post.server.wait_event("message_enqueued", 3)) == 3
 
 
 def test_seals(tmp_path):

@@ -79,6 +79,7 @@ class Found:
         about: All verdicts.
         steps: How each came about: the check and its lines.
         disposition: What DMARC does: "none", "quarantine" or "reject".
+        is_open: Seals that cannot be judged for now could make it milder.
         removed: How many fields claim to be ours.
         field: The value of the field that is added.
     """
@@ -86,6 +87,7 @@ class Found:
     about: Authentication = field(default_factory=Authentication)
     steps: list[tuple[str, list[str]]] = field(default_factory=list)
     disposition: str = "none"
+    is_open: bool = False
     removed: int = 0
     field: str = ""
 
@@ -249,9 +251,10 @@ async def _judge_author(given: Given, config: Config, resolver: Resolver, found:
     judged = await checker.check_author(author, about.spf, about.dkim, steps=steps)
     disposition = decide(judged.verdict, judging, about.arc)
     about.dmarc = disposition.recorded_in(judged.verdict)
-    found.disposition = disposition.policy
+    found.disposition, found.is_open = disposition.policy, disposition.is_open
     why = f" ({disposition.reason}: {disposition.comment})" if disposition.reason else ""
-    steps.append(f"disposition: {disposition.policy}{why}")
+    later = "; trusted seals cannot be judged for now" if disposition.is_open else ""
+    steps.append(f"disposition: {disposition.policy}{why}{later}")
 
 
 def _settings(config: Config, plugin: str, model: type[M]) -> M:
@@ -267,7 +270,7 @@ def _settings(config: Config, plugin: str, model: type[M]) -> M:
 
 
 def _status(found: Found) -> int:
-    if found.disposition != "none":
+    if found.disposition != "none" and not (found.is_open and found.disposition == "reject"):
         return PROBLEM
     about = found.about
     verdicts = (about.iprev, about.spf_helo, about.spf, *about.dkim, about.arc, about.dmarc)

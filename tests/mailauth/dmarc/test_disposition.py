@@ -93,7 +93,6 @@ def test_trusted_sealers():
     [
         None,
         replace(VOUCHED, status=AuthStatus.FAIL),
-        replace(VOUCHED, status=AuthStatus.TEMPERROR),
         replace(VOUCHED, sealers=()),
         replace(VOUCHED, sealers=("evil.example", "relay.example")),
         replace(VOUCHED, sealers=("list.example", "evil.example")),
@@ -105,6 +104,18 @@ def test_trusted_sealers():
 def test_who_is_not_trusted(arc: ArcVerdict | None):
     assert decide(FAILED, TRUSTING, arc) == Disposition("reject")
     assert decide(FAILED, DmarcSettings(), VOUCHED) == Disposition("reject")
+
+
+@pytest.mark.parametrize("policy", ["reject", "quarantine", "none"])
+def test_trusted_sealers_whose_seals_cannot_be_judged_for_now(policy: str):
+    arc = replace(VOUCHED, status=AuthStatus.TEMPERROR, dmarc_passed="")
+    verdict = replace(FAILED, policy=policy, published=policy)
+    assert decide(verdict, TRUSTING, arc) == Disposition(policy, is_open=True)
+    assert decide(verdict, DmarcSettings(), arc) == Disposition(policy)
+    unknown = replace(arc, sealers=("list.example", "evil.example"))
+    assert decide(verdict, TRUSTING, unknown) == Disposition(policy)
+    own = replace(TRUSTING, overrides={"example.com": "reject"})
+    assert not decide(verdict, own, arc).is_open
 
 
 def test_a_decision_is_recorded():

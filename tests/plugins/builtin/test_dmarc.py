@@ -1,5 +1,7 @@
 """The domain in From: what it wants, what the operator wants, and what is done."""
 
+from dataclasses import replace
+
 import pytest
 from plugins.builtin.slow import SlowResolver
 
@@ -130,6 +132,18 @@ async def test_trusted_sealers():
         assert (await judged(it, "quarantine.test", arc=arc)).action is Action.QUARANTINE
     async with bench() as it:
         assert (await judged(it, "reject.test", arc=arc)).action is Action.REJECT
+
+
+async def test_trusted_sealers_whose_seals_cannot_be_judged_for_now():
+    """Neither is the message taken, nor lost: its sender tries again."""
+    arc = ArcVerdict(TEMPERROR, 1, ("list.test",))
+    async with bench(trusted_sealers=["list.test"]) as it:
+        answer = await judged(it, "reject.test", arc=arc)
+        assert str(answer.reply).startswith("451 4.7.26 Neither SPF nor DKIM")
+        assert answer.note.endswith("a chain of trusted seals cannot be judged for now")
+        answer = await judged(it, "reject.test", arc=replace(arc, sealers=("evil.test",)))
+        assert answer.action is Action.REJECT
+        assert (await judged(it, "quarantine.test", arc=arc)).action is Action.QUARANTINE
 
 
 UNCLEAR = (

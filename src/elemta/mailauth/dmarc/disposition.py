@@ -33,11 +33,13 @@ class Disposition:
         policy: "none", "quarantine" or "reject".
         reason: Why it is not what the domain published, or `NOTHING`.
         comment: More about the reason, for the report.
+        is_open: A chain of seals could make it milder, and cannot be judged for now.
     """
 
     policy: str
     reason: OverrideReason = OverrideReason.NOTHING
     comment: str = ""
+    is_open: bool = False
 
     def recorded_in(self, verdict: DmarcVerdict) -> DmarcVerdict:
         """Give the verdict with what was decided, for reports and later plugins."""
@@ -60,7 +62,10 @@ def decide(
         return _instead(asked, override, "set for this domain")
     if arc is not None and _is_vouched_for(verdict, arc, settings.trusted_sealers):
         return _instead(asked, "none", _describe(arc))
-    return _instead(asked, min(asked.policy, settings.policy_limit, key=POLICIES.index), "")
+    limited = _instead(asked, min(asked.policy, settings.policy_limit, key=POLICIES.index), "")
+    if arc is None or arc.status is not AuthStatus.TEMPERROR:
+        return limited
+    return replace(limited, is_open=_are_trusted(arc, settings.trusted_sealers))
 
 
 def _instead(asked: Disposition, policy: str, comment: str) -> Disposition:
@@ -87,10 +92,13 @@ def _is_vouched_for(verdict: DmarcVerdict, arc: ArcVerdict, trusted: frozenset[s
     """
     return (
         arc.status is AuthStatus.PASS
-        and bool(arc.sealers)
-        and trusted.issuperset(arc.sealers)
+        and _are_trusted(arc, trusted)
         and arc.dmarc_passed == verdict.author_domain
     )
+
+
+def _are_trusted(arc: ArcVerdict, trusted: frozenset[str]) -> bool:
+    return bool(arc.sealers) and trusted.issuperset(arc.sealers)
 
 
 def _describe(arc: ArcVerdict) -> str:

@@ -198,10 +198,15 @@ class Dmarc(Plugin[DmarcPluginSettings]):
         verdict = disposition.recorded_in(judged.verdict)
         if key and verdict.status is not AuthStatus.TEMPERROR:
             self.tools.cache.set(key, (verdict, judged.record), LIFETIME)
-        return self._act(ctx, verdict, judged.record)
+        return self._act(ctx, verdict, judged.record, is_open=disposition.is_open)
 
     def _act(
-        self, ctx: MessageContext, verdict: DmarcVerdict, record: DmarcRecord | None
+        self,
+        ctx: MessageContext,
+        verdict: DmarcVerdict,
+        record: DmarcRecord | None,
+        *,
+        is_open: bool = False,
     ) -> Result | None:
         """Do what was decided, and leave behind what has been found out."""
         about = ctx.message.authentication
@@ -215,6 +220,9 @@ class Dmarc(Plugin[DmarcPluginSettings]):
             return None
         ctx.message.notes[_NOTE] = status.value
         if verdict.disposition == "reject":
+            if is_open:  # whoever may vouch for it is not to lose it to an outage
+                note = f"{_note(verdict)}; a chain of trusted seals cannot be judged for now"
+                return act("defer", _refusal(verdict), note)
             return act("reject", _refusal(verdict), _note(verdict))
         if verdict.disposition == "quarantine":
             return Result.quarantine(note=_note(verdict))
