@@ -30,6 +30,7 @@ from elemta.cli.sendmail_message import (
 from elemta.cli.sendmail_settings import SendmailSettings, read_settings
 from elemta.mail.address import Address, parse_address
 from elemta.mail.errors import AddressError, ConfigError
+from elemta.mail.mailboxes import parse_mailboxes
 from elemta.mail.reply import clean_text
 from elemta.server.submission.pickup import Envelope, leave
 
@@ -190,7 +191,7 @@ def _send(wishes: Wishes, settings: SendmailSettings) -> int:
         sys.stdin.buffer, settings.max_message_size, ignores_dots=wishes.ignores_dots
     )
     message = prepare(raw, wishes.full_name, sender, settings.local_domain)
-    recipients = [_qualify(each, settings.local_domain) for each in wishes.recipients]
+    recipients = _read_recipients(wishes.recipients, settings.local_domain)
     if wishes.reads_recipients:
         recipients += find_recipients(message, settings.local_domain)
         message = message.without_bcc()
@@ -239,6 +240,18 @@ def _qualify(text: str, domain: str) -> Address:
         return parse_address(text if "@" in text else f"{text}@{domain}")
     except AddressError as error:
         raise Failure(EX_USAGE, f"{text}: {error}") from None
+
+
+def _read_recipients(arguments: Sequence[str], domain: str) -> list[Address]:
+    """Read what is named as recipients: each may be a list, and have names, as in a field."""
+    found: list[Address] = []
+    for text in arguments:
+        try:
+            mailboxes = parse_mailboxes(os.fsencode(text), local_domain=domain)
+        except AddressError as error:
+            raise Failure(EX_USAGE, f"{text}: {error}") from None
+        found += (mailbox.address for mailbox in mailboxes)
+    return found
 
 
 def _leave(settings: SendmailSettings, envelope: Envelope, content: bytes) -> None:
