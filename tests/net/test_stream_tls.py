@@ -30,7 +30,7 @@ async def pair():
     arrived: asyncio.Queue[Stream] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: Stream(arrived.put_nowait), "127.0.0.1", 0)
-    client = await connect(*listening.sockets[0].getsockname(), timeout=5)
+    client = await connect(*listening.sockets[0].getsockname(), timeout=20)
     server = await arrived.get()
     yield server, client
     for stream in (server, client):
