@@ -240,7 +240,10 @@ async def test_an_edit_that_fails_changes_nothing(kept: Place) -> None:
     assert [each.account.name for each in register.list_all()] == ["alice@example.test", "bob"]
 
 
-async def test_edits_of_one_moment_do_not_undo_each_other(kept: Place) -> None:
+async def test_edits_of_one_moment_do_not_undo_each_other(
+    kept: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elemta.accounts.registers.sqlite._BUSY_TIMEOUT", 60_000)
     register = kept.register
     assert register is not None
     register.edit(ALICE.name, lambda _: Record(replace(ALICE, groups=())))

@@ -58,7 +58,9 @@ def test_it_survives(store, folder):
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
 
 
-def test_several_workers_add(store, folder):
+def test_several_workers_add(store, folder, monkeypatch):
+    monkeypatch.setattr("elemta.net.side_database.BUSY_TIMEOUT", 60_000)
+
     def work(number):
         mine = ReportStore(store_path(folder))
         for at in range(20):
