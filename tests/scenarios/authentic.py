@@ -15,6 +15,7 @@ from servers.dialogue import Dialogue
 from servers.elemta import Elemta, running
 from servers.unbound import run_unbound
 
+DOWN = "127.0.0.251"
 KIND = serialization.PublicFormat.SubjectPublicKeyInfo
 ALL = "".join(f"{name}_enabled = true\n" for name in ("iprev", "spf", "dkim", "arc", "dmarc"))
 CONFIG = """
@@ -30,7 +31,7 @@ domains = ["*"]
 via = "hold"
 [dns]
 nameservers = ["127.0.0.1:{port}"]
-timeout = "1s"
+timeout = "15s"
 [authentication]
 """
 
@@ -55,7 +56,7 @@ def private() -> bytes:
 
 
 def zones() -> dict[str, str]:
-    """Names: those under `down.test` belong to a server that never answers."""
+    """Names: those under `down.test` cannot be looked up, for `slow.test` nobody answers."""
     spf = {
         "pass": "v=spf1 ip4:127.0.0.2 -all",
         "fail": "v=spf1 ip4:192.0.2.1 -all exp=why.test",
@@ -80,7 +81,8 @@ def zones() -> dict[str, str]:
     lines += [f'_dmarc.{name} TXT "{text}"' for name, text in dmarc.items()]
     lines += [f'key._domainkey.{name} TXT "{record()}"' for name in ("signed", "pass", "reject")]
     lines += ['why TXT "Ask us"', "ns A 127.0.0.1", "mx.pass A 127.0.0.2"]
-    lines += ["down NS ns.down", "ns.down A 127.0.0.250"]
+    lines += ["down NS ns.down", f"ns.down A {DOWN}"]
+    lines += ["slow NS ns.slow", "ns.slow A 127.0.0.250"]
     lines += ["_dmarc.half NS ns.down", "key._domainkey.half NS ns.down"]
     lines += ['half TXT "v=spf1 ip4:127.0.0.2 -all"', "liar A 127.0.0.99"]
     names = ["2.0.0 PTR mx.pass.test.", "3.0.0 PTR liar.test.", "4.0.0 NS ns.down.test."]
@@ -160,7 +162,7 @@ def parse(delivered: bytes) -> dict[str, authres.AuthenticationResult]:
 def posting(folder: Path, settings: str, more: str = "") -> Iterator[Post]:
     """Serve, with settings of `[authentication]` and what follows it."""
     with contextlib.ExitStack() as dns:
-        names = dns.enter_context(run_unbound(folder, zones()))
+        names = dns.enter_context(run_unbound(folder, zones(), avoids=[DOWN]))
         rest = CONFIG.format(port=names.validating[1]) + settings + more
         with running(folder, rest=rest) as server:
             yield Post(server, dns.close)

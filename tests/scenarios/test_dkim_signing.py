@@ -97,6 +97,14 @@ class Site:
 
         return self.server.wait_for(look, f"a signature by {selector}")
 
+    def wait_known(self, to: str, selector: str) -> None:
+        """Wait until a key signs in every worker: which of them gets a message is chance."""
+
+        def is_used() -> bool:
+            return all(f" s={selector};".encode() in self.sent(to) for _ in range(8))
+
+        self.server.wait_for(is_used, f"signatures by {selector}")
+
     def state(self, selector: str) -> str:
         told = self.server.cli("dkim", "show", ZONE).stdout
         return re.search(rf"; {ZONE}: {selector} \(.*?\) (\w+)", told)[1]
@@ -250,6 +258,7 @@ class TestRotation:
             made.publish(first)
             left = made.wait_signed("one", old)  # the server has noticed by itself
             assert judged(left, first) == [True]
+            made.wait_known("all", old)
             second = made.make_key(verb="rotate")
             (new,) = selectors(second)
             assert made.server.cli("dkim", "check", check=False).returncode == PROBLEM

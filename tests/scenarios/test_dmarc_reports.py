@@ -43,7 +43,7 @@ port = {hop}
 tls = "none"
 [dns]
 nameservers = ["127.0.0.1:{dns}"]
-timeout = "1s"
+timeout = "15s"
 [authentication]
 spf_enabled = true
 dkim_enabled = true

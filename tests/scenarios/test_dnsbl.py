@@ -22,6 +22,7 @@ plugins = ["dnsbl"]
 [plugins.dnsbl]
 reject_at = 6
 defer_at = 5
+limit = 30
 [[plugins.dnsbl.lists]]
 zone = "bl.test"
 weight = 4
@@ -54,7 +55,7 @@ zone = "nowhere.test"
 key = "s3cret"
 [dns]
 nameservers = ["127.0.0.1:{port}"]
-timeout = "3s"
+timeout = "15s"
 """
 BROKEN = {"wild.test", "parked.test", "refusing.test", "nowhere.test"}
 

@@ -63,7 +63,7 @@ def flood(client, pieces):
     """Send and read at once, until the server closes: what it said, and what was sent."""
     sender = Flood(client, pieces)
     said = client.rest()
-    sender.join(30)
+    sender.join(60)
     return said, sender.sent
 
 
@@ -157,6 +157,7 @@ def test_many_large_messages_at_once(server):
 
     def send():
         with Dialogue(server.port) as client:
+            client.socket.settimeout(100)  # thirty at once want the disk
             begin(client)
             client.send(b"Subject: large\r\n\r\n")
             for _ in range(40):
@@ -168,6 +169,6 @@ def test_many_large_messages_at_once(server):
     for sender in senders:
         sender.start()
     for sender in senders:
-        sender.join(50)
+        sender.join(100)
     assert replies == ["250"] * 30
     assert growth() < 60 * MB  # of 157

@@ -61,12 +61,12 @@ def beside(made):
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield found[0]
     finally:
         loop, done = over[0]
         loop.call_soon_threadsafe(done.set)
-        thread.join(10)
+        thread.join(60)
 
 
 def say(elemta: Elemta, sender: str, *recipients: str, source: str | None = STRANGER) -> list[str]:

@@ -39,7 +39,7 @@ def test_rules_know_countries(tmp_path):
         assert attempt("127.0.0.3").startswith("250 ")
         write_mmdb(folder / "new", {"127.0.0.4/32": {"country": {"iso_code": "XA"}}})
         (folder / "new").replace(folder / "country.mmdb")
-        server.wait_for(lambda: attempt("127.0.0.4").startswith("550 "), "the new database", 15)
+        server.wait_for(lambda: attempt("127.0.0.4").startswith("550 "), "the new database")
         assert server.events("plugin_error") == []
 
 

@@ -1,7 +1,6 @@
 """Strangers wait once, however many workers and servers they try: on running servers."""
 
 import contextlib
-import time
 
 import pytest
 from servers.dialogue import Dialogue
@@ -16,7 +15,7 @@ delay = "1s"
 auto_allow = {passes}
 {more}
 """
-SHARED = 'store = "valkey"\nvalkey = {{ url = "%s" }}'
+SHARED = 'store = "valkey"\nvalkey = {{ url = "%s", timeout = 10 }}'
 WAITS = "450 4.7.1 Greylisted, try again in 1 seconds"
 CONTENT = b"Subject: hello\r\n\r\nhello\r\n"
 
@@ -42,9 +41,7 @@ def passes(server: Elemta, sender: str = "a@a.test") -> bool:
 def test_workers_share_what_they_know(tmp_path):
     with running(tmp_path / "a", rest=rest(), workers=2) as server:
         assert attempt(server) == WAITS
-        began = time.monotonic()
         server.wait_for(lambda: passes(server), "a pass")
-        assert time.monotonic() - began < 10
         for _ in range(10):  # whichever worker is asked
             assert passes(server)
         assert len(server.wait_mail("box", 11)) == 11

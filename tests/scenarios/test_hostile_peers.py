@@ -22,7 +22,7 @@ local_domains = ["example.test"]
 [queue]
 retry_schedule = ["1h"]
 [delivery]
-timeout = "5s"
+timeout = "10s"
 [[routes]]
 domains = ["example.test"]
 via = "maildir"
@@ -128,11 +128,13 @@ def run(tmp_path_factory) -> Iterator[Run]:
             for trial in trials:
                 send(server, trial)
             everyone = sum(len(trial.case.ends) for trial in trials)
-            server.wait_for(lambda: len(events(server)) == everyone, "an outcome for each")
+            server.wait_for(lambda: len(events(server)) == everyone, "an outcome for each", 80)
             first, waiting = events(server), states(server)
             server.cli("queue", "retry", "--all")
             again = everyone + len(waiting)
-            server.wait_for(lambda: sum(map(len, events(server).values())) == again, "the others")
+            server.wait_for(
+                lambda: sum(map(len, events(server).values())) == again, "the others", 80
+            )
             yield Run(server, trials, first, waiting, events(server), states(server))
             assert not server.events("internal_error")
 

@@ -260,10 +260,12 @@ def test_exim_uses_what_is_on_offer(street):
     street.comes_in("log")
     street.server.send(LOGIN, "log@exim.test", content=content("log-out"))
     street.goes_out("log-out")
-    log = street.neighbour.log.read_text()
-    [sent] = re.findall(rf"=> log@{TAKEN_IN} .*", log)
+    log = street.neighbour.log
+    [sent] = street.server.wait_for(
+        lambda: re.findall(rf"=> log@{TAKEN_IN} .*\n", log.read_text()), "a line of its log"
+    )
     assert {"L", "K", "CV=yes"} <= set(sent.split())
-    [got] = re.findall(r"<= .* id=log-out@.*", log)
+    [got] = re.findall(r"<= .* id=log-out@.*", log.read_text())
     assert {"L.", "M8S=8"} <= set(got.split())
 
 
@@ -277,7 +279,7 @@ def test_exim_hears_an_answer_for_each_recipient(street):
     assert any("PRDR" in line for line in street.lines(f"<each-a@{TAKEN_IN}>"))
 
     def sent():
-        found = re.findall(rf"[=-]> each-.@{TAKEN_IN} .*", street.neighbour.log.read_text())
+        found = re.findall(rf"[=-]> each-.@{TAKEN_IN} .*\n", street.neighbour.log.read_text())
         return found if len(found) == 2 else None
 
     assert all("PRDR" in line.split() for line in street.server.wait_for(sent, "two lines"))

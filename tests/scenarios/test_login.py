@@ -21,6 +21,7 @@ from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, running
 from servers.logins import plain
 from servers.process import free_port, program
+from servers.worker import processor_clock, worker_pid
 
 from elemta.accounts import Account, AppPassword, Record
 from elemta.accounts.app_passwords import digest_of, make_secret
@@ -160,7 +161,7 @@ def scram(client, mechanism, login, password, channel=None):
 class TestClients:
     @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
     def test_python(self, house, context, mechanism):
-        with smtplib.SMTP("localhost", house.ports["starttls"], timeout=10) as client:
+        with smtplib.SMTP("localhost", house.ports["starttls"], timeout=40) as client:
             client.starttls(context=context)
             client.ehlo()
             assert mechanism in client.esmtp_features["auth"].split()
@@ -173,9 +174,9 @@ class TestClients:
 
     def test_python_chooses_by_itself(self, house, context):
         host, port = "localhost", house.ports["implicit"]
-        with smtplib.SMTP_SSL(host, port, timeout=10, context=context) as client:
+        with smtplib.SMTP_SSL(host, port, timeout=40, context=context) as client:
             assert client.login(ME, PASSWORD)[0] == 235
-        with smtplib.SMTP_SSL(host, port, timeout=10, context=context) as client:
+        with smtplib.SMTP_SSL(host, port, timeout=40, context=context) as client:
             with pytest.raises(smtplib.SMTPAuthenticationError) as caught:
                 client.login(ME, "wrong")
             assert caught.value.smtp_code == 421  # it tries one mechanism after the other
@@ -192,7 +193,7 @@ class TestClients:
             ],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
         assert (f"<~  {OK}" in done.stdout) == (password == PASSWORD), done.stdout
@@ -211,7 +212,7 @@ class TestClients:
             input="QUIT\n",
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
         assert (OK in done.stdout) == (password == PASSWORD), done.stdout + done.stderr
@@ -327,8 +328,7 @@ class TestRefusals:
             log_in(house, "guard"),
         ]
         assert replies == [WRONG] * 5
-        reasons = {event["username"]: event["reason"] for event in house.wait_event("auth_failed")}
-        assert reasons["locked"] == "the account is locked"
+        house.wait_event("auth_failed", username="locked", reason="the account is locked")
 
     @pytest.mark.parametrize("login", ["locked", "office", "guard", "nobody"])
     @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "CRAM-MD5"])
@@ -352,13 +352,14 @@ class TestRefusals:
 
     def test_unknown_logins_take_as_long(self, house):
         """Roughly: what a hash costs is more than what all else does."""
+        clock = processor_clock(worker_pid(house))
         times = {ME: [], "nobody": []}
         for _ in range(9):
             for login, taken in times.items():
                 with secured(house) as client:
-                    begun = time.perf_counter()
+                    begun = time.clock_gettime(clock)
                     client.say(plain(login, "wrong"))
-                    taken.append(time.perf_counter() - begun)
+                    taken.append(time.clock_gettime(clock) - begun)
         known, unknown = (sorted(taken)[4] for taken in times.values())
         assert 0.33 < known / unknown < 3
 

@@ -44,7 +44,7 @@ via = "mx"
 port = {port}
 [dns]
 nameservers = ["127.0.0.1:{dns}"]
-timeout = "3s"
+timeout = "15s"
 [queue]
 retry_schedule = ["1h"]
 [delivery]

@@ -45,7 +45,7 @@ async def serving(folder, port: int, queue: str = "", trusted: str = ""):
 
 
 def send(port: int, sender: str, *recipients: str) -> None:
-    with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=40) as client:
         client.sendmail(sender, recipients, CONTENT)
 
 
