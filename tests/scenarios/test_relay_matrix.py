@@ -194,7 +194,7 @@ class Matrix:
                         self.asked[who, form, domain] = self.ask(client, fill(form, domain))
                 for form in ODD_FOREIGN:
                     self.asked[who, form, ""] = self.ask(client, form)
-        server.wait_for(self.is_delivered, f"{self.sent} messages at the next hops")
+        server.wait_for(self.is_delivered, f"{self.sent} messages at the next hops", limit=60)
         self.got = {}
         for name, hop in hops.items():
             for message in hop.taken:

@@ -146,6 +146,7 @@ def test_content_of_trusted_clients_is_mended_and_still_one_message(server, way,
     for variant, said, messages in results:
         assert messages == 1, (variant, said)
     contents = set()
+    server.wait_for(lambda: len(server.mailbox(box)) >= len(results), "all mail", limit=90)
     for raw in server.wait_mail(box, len(results)):
         content = raw[raw.index(b"Subject: s") :]
         assert not NEWLINE.search(content.replace(b"\r\n", b""))

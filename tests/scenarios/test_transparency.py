@@ -16,6 +16,7 @@ from servers.elemta import Elemta, running
 from servers.next_hop import NextHop, serving
 from servers.smtp_sink import run_smtp_sink
 
+pytestmark = pytest.mark.timeout(300)  # thousands of deliveries
 SEED = 2025
 CLIENTS = 4
 SHARE = 8  # every eighth message goes to servers of others
@@ -178,7 +179,7 @@ def post(request, tmp_path_factory, corpus):
                 server.rest = routes + ZLIB
                 server.start()
                 server.cli("queue", "release", "--all")
-            server.wait_for(found.has_arrived, "all deliveries")
+            server.wait_for(found.has_arrived, "all deliveries", limit=150)
             yield found
             assert not server.events("internal_error")
 
