@@ -99,7 +99,7 @@ async def test_nobody_seals():
 
 @pytest.mark.parametrize("what", [nonsense, late, broken])
 async def test_a_plugin_that_fails_holds_nothing_up(what):
-    fields, events = await signed(failing(what), Sealing, timeout=0.05)
+    fields, events = await signed(failing(what), Sealing, timeout=0.5)
     assert fields == b"Seal: 12 of 16\r\nMore: x\r\n"
     (event,) = events
     assert isinstance(event, ev.PluginError)

@@ -84,8 +84,8 @@ options {{
   url_tld = "{home}/suffixes"; hs_cache_dir = "{home}"; cache_file = "{home}/symbols";
   history_file = "{home}/history"; stats_file = "{home}/stats"; dynamic_conf = "{home}/dynamic";
   filters = "dkim"; explicit_modules = [{", ".join(f'"{each}"' for each in modules)}];
-  local_addrs = []; task_timeout = 8s;
-  dns {{ nameserver = ["{nameserver[0]}:{nameserver[1]}"]; timeout = 1s; retransmits = 2; }}
+  local_addrs = []; task_timeout = 18s;
+  dns {{ nameserver = ["{nameserver[0]}:{nameserver[1]}"]; timeout = 5s; retransmits = 3; }}
 }}
 logging {{ type = "console"; level = "info"; }}
 worker "normal" {{ bind_socket = "127.0.0.1:{port}"; count = 1; }}
