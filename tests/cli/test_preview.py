@@ -54,6 +54,20 @@ def test_html_is_shown_as_its_words():
     assert not any(word in text for word in ("evil", "p{}", "<p>", "title"))
 
 
+@pytest.mark.parametrize(
+    ("raw", "header", "text"),
+    [
+        (b"Subject: =?\xfftf-8?q?x?=\r\n\r\nhi\r\n", ["Subject: =?\ufffdtf-8?q?x?="], "hi"),
+        (b"Content-Type: text/html\r\n\r\na<![odd[ b>c<![endif]>d<![x", None, "acd"),
+    ],
+    ids=["a character set that is none", "a marked section that is none"],
+)
+def test_what_libraries_stumble_over_is_shown(raw, header, text):
+    preview = make_preview(raw, 1000)
+    assert preview.header == (header or preview.header)
+    assert preview.text.startswith(text)
+
+
 def test_attachments_are_named_only():
     (zipped,) = make_preview(PARTS, 10_000).attachments
     assert (zipped.name, zipped.type, zipped.size) == ("in voice.zip", "application/zip", 5)

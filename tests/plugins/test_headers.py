@@ -38,6 +38,7 @@ def test_values_are_found_in_any_case_and_in_order():
         (b"=?utf-8?Q?a=0D=0Ab?=", "a  b"),
         (b"=?no-such-charset?Q?a?=", "=?no-such-charset?Q?a?="),
         (b"=?utf-8?B?a?=", "=?utf-8?B?a?="),
+        (b"=?\xfftf-8?Q?a?=", "=?\ufffdtf-8?Q?a?="),
         (b"=?utf-8?Q?a?= =?utf-8?Q?b?=", "ab"),
         (b"  spaces  ", "spaces"),
         (b"", ""),

@@ -105,6 +105,8 @@ def test_what_clients_are_told_and_what_is_delivered(tmp_path):
             )
             slow = b"X-Slow: yes\r\n\r\nHi\r\n"
             assert client.deliver(slow, "a@b.example", "c@example.test").startswith("451 4.7.1 ")
+            odd = b"X-Slow: =?\xfftf-8?q?yes?=\r\n\r\nHi\r\n"  # in no character set that is one
+            assert client.deliver(odd, "a@b.example", "odd@example.test").startswith("250")
         content = b"From: a@b.example\r\nSubject: Your =?utf-8?q?Invoice?=\r\n\r\nPay\r\n"
         elemta.send("a@b.example", "old@example.test", content=content)
         (message,) = elemta.wait_mail("new")

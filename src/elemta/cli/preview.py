@@ -8,7 +8,7 @@ import contextlib
 import re
 from dataclasses import dataclass, field
 from email import policy
-from email.errors import HeaderParseError, MessageError
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.message import Message
 from email.parser import BytesParser
@@ -144,7 +144,7 @@ def _describe(part: Message) -> Attachment:
 def _readable(value: object) -> str:
     """A header value on one line, its encoded words decoded where that is possible."""
     text = str(value)
-    with contextlib.suppress(HeaderParseError, LookupError, ValueError):
+    with contextlib.suppress(MessageError, LookupError, ValueError):
         text = str(make_header(decode_header(text)))
     return clean_text(" ".join(_LINE_ENDS.sub(" ", text).split()), MAX_LINE)
 
@@ -175,6 +175,10 @@ class _Words(HTMLParser):
             self._depth -= 1
             if not self._depth:
                 self._hidden = ""
+
+    def parse_marked_section(self, i: int, report: bool = True) -> int:  # noqa: FBT001, FBT002, ARG002 - as in the library
+        """Pass over "<![...>", as browsers do; the library raises where it does not know one."""
+        return self.rawdata.find(">", i) + 1 or -1
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:

@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from email.errors import HeaderParseError
+from email.errors import MessageError
 from email.header import decode_header, make_header
 
 from elemta.mail.headers import find_field, iter_fields
@@ -61,6 +61,6 @@ def decode_value(raw: bytes) -> str:
     text = raw[:VALUE_LIMIT].decode("utf-8", "replace").replace("\r\n", "").strip()
     if "=?" in text:
         # in an encoding that nobody knows it stays as it was written
-        with contextlib.suppress(HeaderParseError, LookupError, UnicodeError, ValueError):
+        with contextlib.suppress(MessageError, LookupError, ValueError):
             text = str(make_header(decode_header(text)))
     return clean_text(text, VALUE_LIMIT, keep_unseen=True)
