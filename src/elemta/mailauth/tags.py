@@ -55,7 +55,9 @@ def parse_tags(value: bytes) -> dict[str, str]:
 
 def drop_space(text: str) -> str:
     """Give a value without any space, as values of base64 and lists of names are read."""
-    return text.replace(" ", "").replace("\t", "")
+    if " " in text:
+        text = text.replace(" ", "")
+    return text.replace("\t", "") if "\t" in text else text
 
 
 def _read_text(value: bytes) -> str:

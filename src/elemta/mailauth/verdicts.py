@@ -4,6 +4,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 
 class AuthStatus(enum.StrEnum):
     """What a check of a message's origin came to (RFC 8601 §2.7)."""
@@ -142,8 +144,7 @@ class IprevVerdict:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BodySpec:
+class BodySpec(Struct, frozen=True):
     """A hash of a body that a signature asks for.
 
     Attributes:

@@ -16,6 +16,11 @@ class Readable:
     headers: Headers
     _content: Content | None
 
+    @property
+    def data(self) -> bytes | None:
+        """The whole message where it is small and at hand; None: it is read by `chunks`."""
+        return None if self._content is None else self._content.data
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Read the message in pieces of at most 256 KiB: header section and body, CRLF line ends.
 

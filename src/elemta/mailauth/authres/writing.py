@@ -7,6 +7,7 @@ at any space: no word comes near the length of a line.
 """
 
 import re
+from functools import lru_cache
 
 from elemta.mailauth.verdicts import (
     ArcVerdict,
@@ -21,6 +22,8 @@ from elemta.mailauth.verdicts import (
 VALUE_LIMIT = 320  # octets: a local part and a domain of the longest (RFC 5321 §4.5.3.1)
 REASON_LIMIT = 160  # characters
 MAX_SIGNATURES = 50
+
+_KNOWN_VALUES = 1024
 
 _is_bare = re.compile(
     r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]*(?:@[\-.0-9A-Z_a-z]+)?"  # a token, or an address of two
@@ -140,11 +143,17 @@ def _arc(verdict: ArcVerdict, client_ip: str) -> str:
 
 def _property(name: str, text: str, *, wide: bool = False) -> str:
     """Write a property, "" if there is nothing that can be told; `wide`: also beyond ASCII."""
-    if _is_bare(text) and len(text) <= VALUE_LIMIT:
+    if _is_written_bare(text):
         return f"{name}{text}" if text else ""
     if (wide or text.isascii()) and _is_quotable(text) and len(text.encode()) <= VALUE_LIMIT:
         return f'{name}"{text}"'
     return ""
+
+
+@lru_cache(_KNOWN_VALUES)
+def _is_written_bare(text: str) -> bool:
+    """Whether a value can be told as it is: names, addresses and methods come again and again."""
+    return len(text) <= VALUE_LIMIT and _is_bare(text) is not None
 
 
 def _address(name: str, text: str, *, wide: bool) -> str:

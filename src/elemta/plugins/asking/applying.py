@@ -115,6 +115,7 @@ class Revision:
         self._trace = _Line(b"", trace) if trace else None
         self._on_top: tuple[bytes, ...] = ()  # the topmost first; none once it is taken apart
         self._parted: list[_Line] | None = None
+        self._head: bytes | None = None  # as it is now, once it has been asked for
         self._end = b""  # the empty line, once it is taken apart
         self._size = len(section)
         self._count = 0
@@ -122,10 +123,13 @@ class Revision:
     @property
     def head(self) -> bytes:
         """The whole header section, its empty line included."""
-        if self._parted is None:
-            trace = self._trace.octets if self._trace is not None else b""
-            return b"".join((*self._on_top, trace, self._received))
-        return b"".join([*(line.octets for line in self._parted), self._end])
+        if self._head is None:
+            if self._parted is None:
+                trace = self._trace.octets if self._trace is not None else b""
+                self._head = b"".join((*self._on_top, trace, self._received))
+            else:
+                self._head = b"".join([*(line.octets for line in self._parted), self._end])
+        return self._head
 
     @property
     def section(self) -> bytes:
@@ -155,7 +159,7 @@ class Revision:
         self._plugin = plugin
         before, count = self._state(), self._count
         try:
-            return [self.apply(edit) for edit in edits]
+            return [self._carry_out(edit) for edit in edits]
         except PluginError:
             self._restore(before)
             self._count = count
@@ -167,19 +171,24 @@ class Revision:
         Raises:
             PluginError: It is no edit, or goes beyond a limit.
         """
-        self._count += 1
-        if self._count > MAX_EDITS:
-            raise PluginError(f"more than {MAX_EDITS} edits of one message")
-        carry_out = self._WAYS.get(type(edit))
-        if carry_out is None:
-            raise PluginError(f"not an edit: {type(edit).__name__}")
         before = self._state()
-        done = carry_out(self, edit)
         try:
-            self._check()
+            return self._carry_out(edit)
         except PluginError:
             self._restore(before)
             raise
+
+    def _carry_out(self, edit: Edit) -> str:
+        """As `apply`, but what fails may be half done."""
+        self._count += 1
+        self._head = None
+        if self._count > MAX_EDITS:
+            raise PluginError(f"more than {MAX_EDITS} edits of one message")
+        way = self._WAYS.get(type(edit))
+        if way is None:
+            raise PluginError(f"not an edit: {type(edit).__name__}")
+        done = way(self, edit)
+        self._check()
         return clean_text(done)
 
     def _state(self) -> _State:
@@ -195,6 +204,7 @@ class Revision:
         )
 
     def _restore(self, before: _State) -> None:
+        self._head = None
         self._on_top, self._parted, self._size, self._end = before[:4]
         self.sender, self.recipients, self.body, self.settled = before[4:]
 

@@ -173,12 +173,12 @@ class Chain:
         gathered = _Gathered()
         while True:
             end = self._ends[at]
-            waiting = [self._settle(at, answer, context, began)]
-            for beside in range(at + 1, end):
-                own = copy.copy(context)
-                answer = self._call(beside, own)
-                waiting.append(self._settle(beside, answer, own, self._monotonic()))
-            results = await asyncio.gather(*waiting) if len(waiting) > 1 else [await waiting[0]]
+            if end > at + 1:
+                results = await self._ask_together(context, at, end, answer, began)
+            elif type(answer) is Result:  # mostly: there is nothing to wait for
+                results = [self._weigh(at, answer, context, began)]
+            else:
+                results = [await self._settle(at, answer, context, began)]
             for result in results:
                 if result is not None and gathered.add(self.links[at].name, result):
                     for missed in range(end, len(self.links)):
@@ -189,6 +189,17 @@ class Chain:
                 return gathered.decision()
             began = self._monotonic()
             answer = self._call(at, context)
+
+    async def _ask_together(
+        self, context: Context, at: int, end: int, answer: object, began: float
+    ) -> list[Result | None]:
+        """Let those from `at` to `end` answer at the same time; the first has begun to."""
+        waiting = [self._settle(at, answer, context, began)]
+        for beside in range(at + 1, end):
+            own = copy.copy(context)
+            answer = self._call(beside, own)
+            waiting.append(self._settle(beside, answer, own, self._monotonic()))
+        return await asyncio.gather(*waiting)
 
     def _call(self, at: int, context: Context) -> object:
         """Call one plugin; what it raises is given as a value."""
@@ -204,11 +215,20 @@ class Chain:
     async def _settle(
         self, at: int, answer: object, context: Context, began: float
     ) -> Result | None:
-        """Wait for an answer where that is needed, judge it, and note it."""
-        link = self.links[at]
+        """Wait for an answer where that is needed, and weigh it."""
         try:
             if inspect.isawaitable(answer):
-                answer = await _within(link.settings.timeout, answer)
+                answer = await _within(self.links[at].settings.timeout, answer)
+        except BaseException as error:
+            if is_our_end(error):
+                raise
+            answer = error
+        return self._weigh(at, answer, context, began)
+
+    def _weigh(self, at: int, answer: object, context: Context, began: float) -> Result | None:
+        """Judge an answer, and note it."""
+        link = self.links[at]
+        try:
             if isinstance(answer, BaseException):
                 result = self._fail(link, answer, context)
             else:

@@ -59,17 +59,25 @@ class Intake:
         wanted = self._specs.keys() - found.body_hashes.keys()
         if not wanted:
             return
-        hasher = BodyHasher(wanted)
-        skipped, is_large = len(ctx.headers.raw), ctx.size > LARGE
-        async for chunk in ctx.chunks():
-            piece = chunk[skipped:] if skipped else chunk
-            skipped = max(0, skipped - len(chunk))
-            if is_large:
-                await asyncio.to_thread(hasher.update, piece)
-            else:
-                hasher.update(piece)
+        hasher, skipped, data = BodyHasher(wanted), len(ctx.headers.raw), ctx.data
+        if data is not None and len(data) <= LARGE:
+            hasher.update(data[skipped:])
+        else:
+            await _update(hasher, ctx, skipped)
         found.body_hashes.update(hasher.finish())
         found.body_size.update(hasher.sizes)
+
+
+async def _update(hasher: BodyHasher, ctx: MessageContext, skipped: int) -> None:
+    """Let it take in all but so many octets, in a thread where they are many."""
+    is_large = ctx.size > LARGE
+    async for chunk in ctx.chunks():
+        piece = chunk[skipped:] if skipped else chunk
+        skipped = max(0, skipped - len(chunk))
+        if is_large:
+            await asyncio.to_thread(hasher.update, piece)
+        else:
+            hasher.update(piece)
 
 
 def intake_of(ctx: MessageContext) -> Intake:

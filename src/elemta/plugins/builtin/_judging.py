@@ -21,9 +21,10 @@ class JudgingSettings(Settings):
 
     def concern(self, session: SessionInfo) -> bool:
         """Whether mail of this session is judged."""
-        if session.username or session.listener.startswith("submission"):
+        is_mta = session.listener == "mta"
+        if session.username or (not is_mta and session.listener.startswith("submission")):
             return self.judge_logged_in
-        return self.judge_trusted or (session.listener == "mta" and not session.is_trusted)
+        return self.judge_trusted or (is_mta and not session.is_trusted)
 
 
 def announce_dmarc(session: SessionInfo, settings: JudgingSettings) -> None:

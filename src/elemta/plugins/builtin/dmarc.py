@@ -156,7 +156,7 @@ class Dmarc(Plugin[DmarcPluginSettings]):
 
     def on_bounced(self, ctx: OutcomeContext) -> Result | None:
         """Tell nobody of a failure: the sender may be forged."""
-        if ctx.message.notes.get(_NOTE) != AuthStatus.FAIL.value:
+        if ctx.message.notes.get(_NOTE) != AuthStatus.FAIL:
             return None
         return Result.silence(note="DMARC failed: the sender may be forged")
 
@@ -212,13 +212,13 @@ class Dmarc(Plugin[DmarcPluginSettings]):
         about = ctx.message.authentication
         about.dmarc, about.dmarc_record = verdict, record
         status = verdict.status
-        ctx.session.metadata[_METADATA] = status.value
-        self._count(status.value, verdict.disposition)
+        ctx.session.metadata[_METADATA] = str(status)
+        self._count(str(status), verdict.disposition)
         if status is AuthStatus.TEMPERROR:
             return act(self.settings.on_temperror, _trouble(verdict), _note(verdict))
         if status is not AuthStatus.FAIL:
             return None
-        ctx.message.notes[_NOTE] = status.value
+        ctx.message.notes[_NOTE] = str(status)
         if verdict.disposition == "reject":
             if is_open:  # whoever may vouch for it is not to lose it to an outage
                 note = f"{_note(verdict)}; a chain of trusted seals cannot be judged for now"
@@ -233,7 +233,7 @@ class Dmarc(Plugin[DmarcPluginSettings]):
         status = AuthStatus.PERMERROR
         about = ctx.message.authentication
         about.dmarc, about.dmarc_record = DmarcVerdict(status, problem=_unclear(author)), None
-        ctx.session.metadata[_METADATA] = status.value
+        ctx.session.metadata[_METADATA] = str(status)
         self._count("unclear", "")
 
     def _count(self, result: str, disposition: str) -> None:
@@ -246,8 +246,8 @@ def _key(author: Author, about: Authentication) -> str:
         return ""
     parts = [author.domain]
     if about.spf is not None:
-        parts.append(f"{about.spf.identity} {about.spf.status.value} {about.spf.domain}")
-    parts += [f"{each.status.value} {each.domain}" for each in about.dkim]
+        parts.append(f"{about.spf.identity} {about.spf.status} {about.spf.domain}")
+    parts += [f"{each.status} {each.domain}" for each in about.dkim]
     key = "\n".join(parts)
     return key if key.count("\n") == len(parts) - 1 else ""  # no name makes it another's
 
@@ -274,7 +274,7 @@ def _trouble(verdict: DmarcVerdict) -> Words:
 
 def _note(verdict: DmarcVerdict) -> str:
     """Say why, for the operator."""
-    text = f"dmarc={verdict.status.value} from {verdict.author_domain}, p={verdict.published}"
+    text = f"dmarc={verdict.status} from {verdict.author_domain}, p={verdict.published}"
     if verdict.override:
         text += f", {verdict.override}"
     return f"{text}: {verdict.problem}" if verdict.problem else text

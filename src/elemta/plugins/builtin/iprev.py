@@ -75,11 +75,11 @@ class Iprev(Plugin[IprevSettings]):
     def _take(self, ctx: ConnectionContext, verdict: IprevVerdict) -> Result | None:
         session, status = ctx.session, verdict.status
         session.notes[NOTE] = verdict
-        session.metadata["auth.iprev"] = status.value
-        self.tools.metrics.count("checks", result=status.value)
+        session.metadata["auth.iprev"] = str(status)
+        self.tools.metrics.count("checks", result=str(status))
         if status is AuthStatus.PASS:
             return None
-        note = f"iprev={status.value}: {verdict.problem}"
+        note = f"iprev={status}: {verdict.problem}"
         if status is AuthStatus.TEMPERROR:
             return act(self.settings.on_temperror, _TROUBLE, note)
         return act(self.settings.on_fail, _FAILED, note)

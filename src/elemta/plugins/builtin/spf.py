@@ -208,7 +208,7 @@ class Spf(Plugin[SpfPluginSettings]):
 
     def _take_helo(self, ctx: HelloContext, verdict: SpfVerdict) -> Result | None:
         ctx.session.notes[_HELO] = verdict
-        self.tools.metrics.count("checks", identity="helo", result=verdict.status.value)
+        self.tools.metrics.count("checks", identity="helo", result=str(verdict.status))
         if verdict.status is not AuthStatus.FAIL:
             return None
         return act(self.settings.on_helo_fail, _refusal(ctx.session, verdict), _note(verdict))
@@ -216,8 +216,8 @@ class Spf(Plugin[SpfPluginSettings]):
     def _take(self, ctx: EnvelopeContext, verdict: SpfVerdict) -> Result | None:
         session, status = ctx.session, verdict.status
         ctx.message.authentication.spf = verdict
-        session.metadata[_METADATA] = status.value
-        self.tools.metrics.count("checks", identity="mailfrom", result=status.value)
+        session.metadata[_METADATA] = str(status)
+        self.tools.metrics.count("checks", identity="mailfrom", result=str(status))
         settings = self.settings
         if status is AuthStatus.FAIL:
             what = settings.on_fail
@@ -251,4 +251,4 @@ def _refusal(session: SessionInfo, verdict: SpfVerdict) -> Words:
 
 def _note(verdict: SpfVerdict) -> str:
     why = verdict.problem or verdict.mechanism
-    return f"spf={verdict.status.value} of {verdict.identity} {verdict.domain}: {why}"
+    return f"spf={verdict.status} of {verdict.identity} {verdict.domain}: {why}"

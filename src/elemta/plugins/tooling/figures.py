@@ -53,7 +53,9 @@ class Figures:
         """
         if not 0 <= amount < math.inf:
             raise ValueError(f"a counter only grows: {amount}")
-        series = _series(self.counters, name, self.histograms, OTHER)
+        series = self.counters.get(name)
+        if series is None:
+            series = _series(self.counters, name, self.histograms, OTHER)
         key = _place(series, labels)
         series[key] = series.get(key, 0) + amount
 

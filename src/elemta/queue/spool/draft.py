@@ -106,7 +106,9 @@ class Draft:
             await asyncio.get_running_loop().run_in_executor(None, work)
             self.size = size
             return
-        if body is None:
+        if body is None and file is None:
+            body = self._joined()[start:]
+        elif body is None:
             rest = await self.content(start)
             body = b"".join([piece async for piece in rest.chunks()])
         if file is not None:

@@ -140,5 +140,5 @@ class Arc(Plugin[ArcPluginSettings]):
 
     def _take(self, ctx: MessageContext, verdict: ArcVerdict) -> None:
         ctx.message.authentication.arc = verdict
-        ctx.session.metadata[_METADATA] = verdict.status.value
-        self.tools.metrics.count("checks", result=verdict.status.value)
+        ctx.session.metadata[_METADATA] = str(verdict.status)
+        self.tools.metrics.count("checks", result=str(verdict.status))

@@ -137,10 +137,10 @@ class Verifying:
     def _take(self, ctx: MessageContext, verdicts: tuple[DkimVerdict, ...]) -> Result | None:
         ctx.message.authentication.dkim = verdicts
         status = _sum_up(verdicts)
-        ctx.session.metadata[_METADATA] = status.value
+        ctx.session.metadata[_METADATA] = str(status)
         count = self._tools.metrics.count
         for verdict in verdicts:
-            count("checks", result=verdict.status.value)
+            count("checks", result=str(verdict.status))
         if status is not AuthStatus.TEMPERROR:
             return None
         note = "; ".join(f"{each.domain}: {each.problem}" for each in verdicts if each.problem)
