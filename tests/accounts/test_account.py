@@ -29,6 +29,18 @@ def may(senders: tuple[str, ...], address: str, name: str = "me@example.test") -
         ),
         (("bücher@example.test",), ["BÜCHER@example.test"], ["bucher@example.test"]),
         (("not an address@",), [], ["a@example.test"]),
+        (
+            ("me+*@example.test",),
+            ["me+@example.test", "ME+list@Example.test"],
+            ["me@example.test", "you@example.test", "me+x@sub.example.test", "*@example.test"],
+        ),
+        (
+            ("*@example.test",),
+            ["x@example.test", '"a b"@example.test'],
+            ["x@sub.example.test", '"x@example.test"@example.org'],
+        ),
+        (("m*e@example.test",), ["m*e@example.test"], ["mine@example.test"]),
+        (('"a*"@example.test',), ["a*@example.test"], ["ab@example.test"]),
     ],
 )
 def test_senders(senders, yes, no):

@@ -46,9 +46,9 @@ class Site:
     def connected(self, kind: str = "submission"):
         port = self.ports[kind]
         if kind == "submissions":
-            client = smtplib.SMTP_SSL("localhost", port, context=self.context, timeout=10)
+            client = smtplib.SMTP_SSL("localhost", port, context=self.context, timeout=20)
         else:
-            client = smtplib.SMTP("localhost", port, timeout=10)
+            client = smtplib.SMTP("localhost", port, timeout=20)
         with client:
             if kind != "submissions":
                 client.starttls(context=self.context)
@@ -95,7 +95,8 @@ def site(folder, more: str = "", **options):
     rest = MAILDIR + REST + more
     with running(folder, rest=rest, listeners=listeners, **options) as server:
         add_user(server, "ann@example.test")
-        add_user(server, "bob", "--sender", "bob@example.test", "--sender", "*.example.org")
+        bobs = ("bob+*@example.test", "bob@example.test", "*.example.org")
+        add_user(server, "bob", *(word for each in bobs for word in ("--sender", each)))
         add_user(server, "boss", "--sender", "*")
         add_user(server, "cleo")
         ports["mta"] = server.port
@@ -139,7 +140,7 @@ class TestLogins:
         assert b"with ESMTPSA id" in content
 
     def test_no_password_in_clear(self, plain):
-        with smtplib.SMTP("localhost", plain.ports["submission"], timeout=10) as client:
+        with smtplib.SMTP("localhost", plain.ports["submission"], timeout=20) as client:
             client.ehlo()
             assert not client.has_extn("auth")
             assert client.docmd("AUTH", "PLAIN AAAA")[0] == 538
@@ -157,6 +158,7 @@ class TestSenders:
             ("ann@example.test", "ann@sub.example.test", 553),
             ("ann@example.test", "ann+x@example.test", 553),
             ("bob", "bob@example.test", 250),
+            ("bob", "bob+list@example.test", 250),
             ("bob", "any@lists.example.org", 250),
             ("bob", "any@example.org", 553),
             ("boss", "anyone@elsewhere.test", 250),
@@ -238,6 +240,12 @@ class TestMending:
         login = "ann@example.test"
         mended = {"username": login, "changes": ["add Date", "add From", "add Message-ID"]}
         plain.server.wait_event("message_mended", **mended)
+
+    def test_a_pattern_is_nobodys_name(self, plain):
+        kind = "multipart/report; report-type=delivery-status; boundary=x"
+        content = f"Content-Type: {kind}\r\n\r\nhello\r\n"
+        found = plain.sent(content, "pattern", sender="", login="bob")
+        assert b"\r\nFrom: <bob@example.test>\r\n" in found
 
     def test_bcc_goes(self, plain):
         content = plain.sent(
@@ -418,7 +426,7 @@ def test_without_logins(tmp_path):
     rest = MAILDIR + "[auth]\nrequired_on = []\n"
     with (
         running(tmp_path, rest=rest, listeners=listeners) as server,
-        smtplib.SMTP("127.0.0.1", port, timeout=10) as client,
+        smtplib.SMTP("127.0.0.1", port, timeout=20) as client,
     ):
         client.ehlo()
         content = "Bcc: secret@example.test\r\n\r\nhello\r\n"
@@ -446,6 +454,6 @@ def test_limits_of_their_own(tmp_path):
 
 
 def test_early_talk_is_for_strangers_alone(plain):
-    with socket.create_connection(("127.0.0.1", plain.ports["submission"]), 10) as early:
+    with socket.create_connection(("127.0.0.1", plain.ports["submission"]), 20) as early:
         early.sendall(b"EHLO client.example.org\r\n")
         assert early.recv(4) == b"220 "

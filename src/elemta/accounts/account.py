@@ -24,8 +24,9 @@ class Account:
 
     Attributes:
         name: The login in its normal form (`elemta.accounts.prepare`).
-        senders: Addresses it may send as: "me@example.test", "example.test", "*.example.test",
-            "*". Empty: its own name, where that is an address.
+        senders: Addresses it may send as: "me@example.test", "me+*@example.test" (an asterisk that
+            ends the local part is any ending), "example.test", "*.example.test", "*". Empty: its
+            own name, where that is an address.
         groups: What rules may name instead of the login.
         act_as: Logins that it may act as (the authorisation identity of RFC 4422 §3.4.1).
         is_locked: It may not log in for now.
@@ -51,22 +52,37 @@ class Account:
         written = str(sender).lower()
         if not self.senders:
             return _as_address(self.name) == written
-        return any(_covers(pattern, written, sender.domain) for pattern in self.senders)
+        return any(_covers(pattern, sender, written) for pattern in self.senders)
 
 
-def _covers(pattern: str, written: str, domain: str) -> bool:
+def _covers(pattern: str, sender: Address, written: str) -> bool:
     if pattern == "*":
+        return True
+    if "*@" in pattern and _covers_endings(pattern, sender):
         return True
     if "@" in pattern:
         return _as_address(pattern) == written
     if pattern.startswith("*."):
-        return domain.endswith(pattern[1:])
-    return domain == pattern
+        return sender.domain.endswith(pattern[1:])
+    return sender.domain == pattern
+
+
+def _covers_endings(pattern: str, sender: Address) -> bool:
+    before, _, _ = pattern.rpartition("@")
+    found = _parse(pattern) if before.endswith("*") else None
+    if found is None or found.domain != sender.domain:
+        return False
+    return sender.local.lower().startswith(found.local[:-1].lower())
 
 
 def _as_address(text: str) -> str | None:
+    found = _parse(text) if "@" in text else None
+    return None if found is None else str(found).lower()
+
+
+def _parse(text: str) -> Address | None:
     try:
-        return str(parse_address(text)).lower() if "@" in text else None
+        return parse_address(text)
     except AddressError:
         return None
 

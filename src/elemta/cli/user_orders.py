@@ -81,7 +81,8 @@ def with_traits(command: F) -> F:
             "senders",
             multiple=True,
             type=SenderType(),
-            help="What it may send as: address, domain, *.domain, *; else its own login.",
+            help="What it may send as: address, name+*@domain, domain, *.domain, *; else its own "
+            "login.",
         ),
     ):
         command = option(command)

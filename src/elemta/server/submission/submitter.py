@@ -137,12 +137,12 @@ def hide(key: bytes, session_id: str) -> str:
 
 
 def _address_of(account: Account | None) -> Address | None:
-    """Give the first address of an account that is a whole one."""
+    """Give the first address of an account that is a whole one, and no pattern."""
     if account is None:
         return None
     for text in (account.name, *account.senders):
         try:
-            address = parse_address(text) if "@" in text else None
+            address = parse_address(text) if "@" in text and "*" not in text else None
         except AddressError:
             continue
         if address is not None and account.may_send_as(address):
