@@ -33,6 +33,8 @@ class Readable:
 
     async def read(self, limit: int = MAX_READ) -> bytes:
         """Give the first `limit` octets of the message."""
+        if self.data is not None:
+            return self.data[:limit]
         pieces: list[bytes] = []
         left = limit
         chunks = self.chunks()

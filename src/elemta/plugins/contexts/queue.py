@@ -90,6 +90,7 @@ class DeliveryContext(AttemptContext, Readable):
 
     Attributes:
         headers: Its header section.
+        data: The whole message where it is small and at hand; None: it is read by `chunks`.
         released: Plugins that had put it into quarantine, from which an operator has let it go.
             If one of them wants it there again, that has no effect; its edits have.
     """

@@ -71,6 +71,7 @@ class MessageContext(EnvelopeContext, Readable):
         queue_id: The name it will have in the queue.
         headers: Its header section, as the client sent it.
         size: Octets received so far, ours not counted.
+        data: The whole message where it is small and at hand; None: it is read by `chunks`.
     """
 
     __slots__ = ("_content", "headers", "queue_id", "size")
