@@ -10,7 +10,7 @@ import pytest
 from servers.certificates import Authority
 from servers.crowd import Attempt, Place, hold_all
 from servers.dialogue import Dialogue
-from servers.elemta import running
+from servers.elemta import Elemta, running
 from servers.process import free_port
 from servers.worker import peak_watch, worker_pid
 
@@ -39,6 +39,8 @@ key = "certificate.key"
 [[routes]]
 domains = ["*"]
 via = "discard"
+"""
+IMPATIENT = """
 [smtp]
 command_timeout = "2s"
 """
@@ -67,8 +69,7 @@ def server(tmp_path_factory):
     Authority(folder).issue("localhost")
     ports = {name: free_port() for name in ("implicit", "lmtp", "proxied")}
     listeners = LISTENERS.format(**ports)
-    server = "max_recipients = 10000000"
-    with running(folder, rest=CONFIG, server=server, listeners=listeners) as elemta:
+    with running(folder, rest=CONFIG, listeners=listeners) as elemta:
         elemta.ports = ports
         elemta.wait_event("connection_closed")  # the look for the banner
         yield elemta
@@ -158,10 +159,22 @@ def test_nothing_is_smuggled_through_a_proxy(server, version, mode):
     assert "ceo@example.test" not in senders(server)
 
 
-def test_a_client_that_never_reads_under_tls_is_cut_off_and_costs_no_memory(server, context):
+def test_a_client_that_never_reads_under_tls_is_cut_off_and_costs_no_memory(tmp_path, context):
+    Authority(tmp_path).issue("localhost")
+    options = {"server": "max_recipients = 10000000", "listeners": 'tls = "implicit"\n'}
+    elemta = Elemta(tmp_path, rest=CONFIG + IMPATIENT, **options)
+    try:
+        elemta.spawn()
+        elemta.wait_event("worker_started")
+        never_read(elemta, context)
+    finally:
+        elemta.kill()
+
+
+def never_read(server, context):
     growth = peak_watch(worker_pid(server))
     done = threading.Event()
-    with Dialogue(server.ports["implicit"], greet=False) as client:
+    with Dialogue(server.port, greet=False) as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.socket = context.wrap_socket(client.socket, server_hostname="localhost")
         assert client.reply().startswith("220")
