@@ -8,6 +8,7 @@ import warnings
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 import jwt
 import trustme
@@ -78,16 +79,28 @@ def unsigned(header: dict[str, Any], claims: dict[str, Any], signature: bytes = 
 
 
 class Pages:
-    """What a web server gives: status, body and further header by path."""
+    """What a web server gives: status, body and further header by path.
+
+    To a question about a token (RFC 7662) it says what `tokens` has, where the path has no page;
+    `asked_as` is the Authorization of each.
+    """
 
     def __init__(self) -> None:
         self.pages: dict[str, tuple[int, bytes, dict[str, str]]] = {}
         self.asked: list[str] = []
+        self.tokens: dict[str, dict[str, Any]] = {}
+        self.asked_as: list[str | None] = []
+
+    def answer(self, form: str, authorization: str | None) -> tuple[int, bytes, dict[str, str]]:
+        self.asked_as.append(authorization)
+        [asked] = parse_qs(form)["token"]
+        said = {"active": asked in self.tokens, **self.tokens.get(asked, {})}
+        return 200, json.dumps(said).encode(), {"Content-Type": "application/json"}
 
 
 @contextmanager
-def serving(pages: Pages):
-    """A web server with TLS; gives its address and a context that trusts it."""
+def serving(pages: Pages, *, tls: bool = True):
+    """A web server; gives its address and a context that trusts it."""
     authority = trustme.CA()
     ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(ours)
@@ -97,7 +110,15 @@ def serving(pages: Pages):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             pages.asked.append(self.path)
-            status, body, header = pages.pages.get(self.path, (404, b"", {}))
+            self.send(*pages.pages.get(self.path, (404, b"", {})))
+
+        def do_POST(self) -> None:
+            form = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            pages.asked.append(self.path)
+            said = pages.answer(form, self.headers["Authorization"])
+            self.send(*pages.pages.get(self.path, said))
+
+        def send(self, status: int, body: bytes, header: dict[str, str]) -> None:
             self.send_response(status)
             for name, value in header.items():
                 self.send_header(name, value)
@@ -108,11 +129,13 @@ def serving(pages: Pages):
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.socket = ours.wrap_socket(server.socket, server_side=True)
+        if tls:
+            server.socket = ours.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield f"https://localhost:{server.server_port}", theirs
+            host = "https://localhost" if tls else "http://127.0.0.1"
+            yield f"{host}:{server.server_port}", theirs
         finally:
             server.shutdown()
             thread.join()

@@ -89,6 +89,14 @@ networks = ["192.0.2.0/24"]
         ('[auth.argon2]\nmemory = "1KiB"', "[auth.argon2] memory", "8MiB"),
         ("[auth]\nscram_iterations = 1000", "[auth] scram_iterations", "at least 4096"),
         ('[auth]\nmechanisms = ["XOAUTH2"]', "[auth] mechanisms[0]", "[auth.oauth]"),
+        ('[auth.oauth]\nintrospection = "http://x/ask"', "[auth.oauth] introspection", "https URL"),
+        ('[auth.oauth]\nissuer = "x"', "[auth.oauth] keys", "or introspection"),
+        (
+            '[auth.oauth]\nissuer = "x"\nintrospection = "http://[::1]:4445/ask"\n'
+            'client_secret_file = "s"',
+            "[auth.oauth] client_id",
+            "is needed",
+        ),
         (
             '[auth]\nmechanisms = ["XOAUTH2"]\n[auth.oauth]\nissuer = "x"\nkeys = "k"',
             "[auth.oauth] audience",

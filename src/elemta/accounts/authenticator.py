@@ -162,9 +162,11 @@ class Authenticator:
 
     async def reload(self, settings: AuthSettings, sources: Sequence[AccountSource]) -> None:
         """Go on with other settings and sources; attempts under way may end as DOWN."""
-        old, workshop = self._sources, self._workshop
+        old, workshop, tokens = self._sources, self._workshop, self._tokens
         self._set(settings, sources)
         await workshop.close()
+        if tokens is not None:
+            await tokens.close()
         for source in old:
             await source.close()
 
@@ -172,6 +174,8 @@ class Authenticator:
         """Finish what is under way, and end; idempotent."""
         await self._aftermath.settle()
         await self._workshop.close()
+        if self._tokens is not None:
+            await self._tokens.close()
         for source in self._sources:
             await source.close()
         self._remembered.forget_all()

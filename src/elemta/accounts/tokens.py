@@ -2,7 +2,8 @@
 
 Keys are read from a file or fetched by HTTPS (a JWK set, RFC 7517), and kept. A key fits one
 algorithm, which follows from the key and never from the token: RSA of 2048 bits or more RS256,
-P-256 ES256, Ed25519 EdDSA. All others are ignored.
+P-256 ES256, Ed25519 EdDSA. All others are ignored. About tokens that no key has signed the
+provider itself may be asked (`elemta.accounts.introspection`).
 """
 
 import asyncio
@@ -10,7 +11,6 @@ import contextlib
 import http.client
 import math
 import ssl
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.types import Options
 
+from elemta.accounts.fetching import FETCH_TIMEOUT, fetch, name_trouble
+from elemta.accounts.introspection import IntrospectionSettings, Introspector
 from elemta.accounts.sasl.bearer import Token
 from elemta.accounts.source import SourceDown
 from elemta.mail.clock import Clock
@@ -29,7 +31,6 @@ from elemta.mail.clock import Clock
 MAX_TOKEN = 16 * 1024  # octets
 MAX_KEYS_SIZE = 256 * 1024  # octets of a set
 MAX_KEYS = 100
-FETCH_TIMEOUT = 10.0  # seconds
 FRESH_FOR = 3600.0  # seconds that fetched keys are used before they are fetched again
 STALE_FOR = 24 * 3600.0  # seconds that they are used while they cannot be fetched
 RETRY_AFTER = 60.0  # seconds between attempts, also for a key that nobody knows
@@ -48,8 +49,9 @@ class TokenSettings:
 
     Attributes:
         issuer: The provider, as its tokens name it (`iss`).
-        audience: What they have to be made for (`aud`).
-        keys: Where its keys are: a path, or an https URL.
+        audience: What they have to be made for (`aud`); "" for anything, without keys.
+        keys: Where its keys are: a path, or an https URL; "": there are none.
+        introspection: Whom to ask about tokens that none of the keys has signed.
         claim: What names the login.
         scope: What a token has to allow (`scope`); "" for nothing.
     """
@@ -59,6 +61,7 @@ class TokenSettings:
     keys: str
     claim: str = "email"
     scope: str = ""
+    introspection: IntrospectionSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class TokenJudge:
         self.settings = settings
         self._clock = clock
         self._context = context
+        asked = settings.introspection
+        self._introspector = Introspector(asked, clock, context) if asked is not None else None
         self._keys: Mapping[str, _Key] = {}
         self._read_at: float | None = None
         self._tried_at: float | None = None
@@ -93,15 +98,25 @@ class TokenJudge:
         if not text or len(text) > MAX_TOKEN:
             return Token(fault="there is no token, or it is too long")
         try:
-            header = jwt.get_unverified_header(text)
-            key = await self._find_key(header.get("kid") or "")
-        except (jwt.PyJWTError, RecursionError):
-            return Token(fault="it is no token")
+            fault = "it is no token"
+            if self.settings.keys and (header := _find_header(text)) is not None:
+                key = await self._find_key(header.get("kid") or "")
+                if key is not None:
+                    return self._check(text, key)
+                fault = "the token is signed with an unknown key"
+            if self._introspector is None:
+                return Token(fault=fault)
+            said = await self._introspector.ask(text)
         except SourceDown as error:
             return Token(trouble=str(error))
-        if key is None:
-            return Token(fault="the token is signed with an unknown key")
-        return self._check(text, key)
+        if said is None:
+            return Token(fault="the provider says that the token is not good")
+        return self._read_answer(said)
+
+    async def close(self) -> None:
+        """End; idempotent."""
+        if self._introspector is not None:
+            await self._introspector.close()
 
     def _check(self, text: str, key: _Key) -> Token:
         try:
@@ -116,6 +131,16 @@ class TokenJudge:
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             return Token(fault=f"the token is not valid: {type(error).__name__}")
         return self._read(claims)
+
+    def _read_answer(self, said: Mapping[str, Any]) -> Token:
+        """Judge a token that its provider says is good; it need not say more (RFC 7662 §2.2)."""
+        audience, wanted = said.get("aud", ()), self.settings.audience
+        audiences = [audience] if isinstance(audience, str) else audience
+        if said.get("iss", self.settings.issuer) != self.settings.issuer:
+            return Token(fault="the token is of another issuer")
+        if wanted and not (isinstance(audiences, list) and wanted in audiences):
+            return Token(fault="the token is not made for this server")
+        return self._read({"exp": self._clock.now(), **said})  # which is within the leeway
 
     def _read(self, claims: Mapping[str, Any]) -> Token:
         now = self._clock.now()
@@ -164,10 +189,8 @@ class TokenJudge:
                 raw = await asyncio.to_thread(_load, self.settings.keys, self._context)
             self._keys = _parse(raw)
             self._read_at, self._trouble = now, ""
-        except OSError as error:  # TimeoutError is one, and says nothing
-            self._trouble = f"cannot be read: {error.strerror or str(error) or 'timeout'}"
-        except http.client.HTTPException as error:
-            self._trouble = f"cannot be fetched: {type(error).__name__}"
+        except (OSError, http.client.HTTPException) as error:
+            self._trouble = name_trouble(error)
         except (ValueError, RecursionError, msgspec.MsgspecError):
             self._trouble = "no set of keys"
 
@@ -184,25 +207,23 @@ class _KeySet(msgspec.Struct):
     keys: list[dict[str, Any]]
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """What is trusted for its address is taken from there only."""
-
-    def redirect_request(self, *_args: object, **_kwargs: object) -> None:
-        return None
-
-
 def _load(place: str, context: ssl.SSLContext | None) -> bytes:
-    if not place.startswith("https://"):
-        with Path(place).open("rb") as file:
-            raw = file.read(MAX_KEYS_SIZE + 1)
-    else:
-        tls = urllib.request.HTTPSHandler(context=context or ssl.create_default_context())
-        opener = urllib.request.build_opener(tls, _NoRedirect, urllib.request.ProxyHandler({}))
-        with contextlib.closing(opener.open(place, timeout=FETCH_TIMEOUT)) as answer:
-            raw = answer.read(MAX_KEYS_SIZE + 1)
+    if place.startswith("https://"):
+        request = urllib.request.Request(place)  # noqa: S310 - as configured
+        return fetch(request, MAX_KEYS_SIZE, context)
+    with Path(place).open("rb") as file:
+        raw = file.read(MAX_KEYS_SIZE + 1)
     if len(raw) > MAX_KEYS_SIZE:
         raise ValueError("too large")
-    return bytes(raw)
+    return raw
+
+
+def _find_header(text: str) -> Mapping[str, Any] | None:
+    """Give the header of a JSON Web Token; None where it is none."""
+    try:
+        return jwt.get_unverified_header(text)
+    except (jwt.PyJWTError, RecursionError):
+        return None
 
 
 def _parse(raw: bytes) -> Mapping[str, _Key]:

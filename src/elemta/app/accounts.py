@@ -7,12 +7,14 @@ stop:     await auth.close()
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from elemta.accounts import Authenticator, AuthSettings
 from elemta.accounts.account import AccountError
 from elemta.accounts.hashes import Argon2Settings
+from elemta.accounts.introspection import IntrospectionSettings
 from elemta.accounts.passwords import Keeping
 from elemta.accounts.prepare import PrepareError, prepare_login
 from elemta.accounts.registers import PasswdRegister, SqliteRegister
@@ -63,7 +65,16 @@ def auth_settings(config: Config) -> AuthSettings:
     auth, oauth = config.auth, config.auth.oauth
     tokens = None
     if oauth.issuer:
-        tokens = TokenSettings(oauth.issuer, oauth.audience, oauth.keys, oauth.claim, oauth.scope)
+        secret = Path(oauth.client_secret_file) if oauth.client_secret_file else None
+        asked = IntrospectionSettings(oauth.introspection, oauth.client_id, secret)
+        tokens = TokenSettings(
+            oauth.issuer,
+            oauth.audience,
+            oauth.keys,
+            oauth.claim,
+            oauth.scope,
+            asked if oauth.introspection else None,
+        )
     try:
         key = load_key(config.server.state_dir) if auth.sources else b""
     except AccountError as error:

@@ -10,10 +10,12 @@ def find_account_problems(loaded: Loaded, config: Config) -> Iterator[Problem]:
     """Look at the sources of accounts, and at the keys of an identity provider."""
     if config.auth.sources:
         yield from _sources(loaded, config)
-    keys = config.auth.oauth.keys
-    if config.auth.oauth.issuer and not keys.startswith("https://") and not Path(keys).is_file():
-        text = "there is no such file now: until there is, logins with tokens get 454"
-        yield loaded.problem(("auth", "oauth", "keys"), text, is_error=False)
+    oauth = config.auth.oauth
+    for name in ("keys", "client_secret_file") if oauth.issuer else ():
+        place = getattr(oauth, name)
+        if place and not place.startswith("https://") and not Path(place).is_file():
+            text = "there is no such file now: until there is, logins with tokens get 454"
+            yield loaded.problem(("auth", "oauth", name), text, is_error=False)
 
 
 def _sources(loaded: Loaded, config: Config) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from elemta.config.sections import Section, live
 from elemta.config.units import MINUTE
 from elemta.config.values import (
     Duration,
+    File,
     Folder,
     Kind,
     Network,
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _URL = re.compile(r"https://[^\s/?#@]+(/[^\s#]*)?", re.ASCII)
+_LOOPBACK_URL = re.compile(
+    r"http://(?:localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]+)?(/[^\s#]*)?", re.ASCII
+)
 _COUNTRY = re.compile(r"[A-Za-z]{2}", re.ASCII)
 _BEARER = {"OAUTHBEARER", "XOAUTH2"}
 
@@ -70,6 +74,14 @@ def parse_keys(value: object, info: ValidationInfo) -> str:
     return str(parse_folder(value, info))
 
 
+def parse_question(value: object) -> str:
+    """Read an https URL, or an http one on this machine; "" is none."""
+    text = value.strip() if isinstance(value, str) else None
+    if text is None or (text and not (_URL.fullmatch(text) or _LOOPBACK_URL.fullmatch(text))):
+        raise ValueError("an https URL is expected, or an http one on this machine")
+    return text
+
+
 def parse_country(value: object) -> str:
     """Read the two letters of a country (ISO 3166-1)."""
     if not isinstance(value, str) or not _COUNTRY.fullmatch(value):
@@ -87,6 +99,7 @@ def check_login(value: object) -> str:
 Hours = Annotated[str, BeforeValidator(check_hours), Kind("hours")]
 Zone = Annotated[str, PlainValidator(check_zone), Kind("time zone")]
 Keys = Annotated[str, PlainValidator(parse_keys), Kind("path or https URL")]
+Question = Annotated[str, PlainValidator(parse_question), Kind("URL")]
 Country = Annotated[str, BeforeValidator(parse_country), Kind("country")]
 Login = Annotated[str, BeforeValidator(check_login), Kind("name")]
 
@@ -106,13 +119,16 @@ class Argon2Config(Section):
 
 
 class OAuthConfig(Section):
-    """The identity provider whose tokens OAUTHBEARER and XOAUTH2 take: JSON Web Tokens.
+    """The identity provider whose tokens OAUTHBEARER and XOAUTH2 take.
 
-    Who has a good token needs an account in one of the sources all the same.
+    They are JSON Web Tokens signed by one of its keys, or it is asked about them. Who has a good
+    token needs an account in one of the sources all the same.
     """
 
     issuer: Annotated[str, live("The provider, exactly as its tokens name it (`iss`).")] = ""
-    audience: Annotated[str, live("What tokens have to be made for (`aud`).")] = ""
+    audience: Annotated[
+        str, live("What tokens have to be made for (`aud`); with `keys` it is needed.")
+    ] = ""
     keys: Annotated[
         Keys,
         live(
@@ -120,6 +136,12 @@ class OAuthConfig(Section):
             "EdDSA are taken."
         ),
     ] = ""
+    introspection: Annotated[
+        Question,
+        live("Where it is asked about tokens that none of these keys has signed (RFC 7662)."),
+    ] = ""
+    client_id: Annotated[str, live("What this server is called there; empty: nothing.")] = ""
+    client_secret_file: Annotated[File, live("The file with the secret that goes with it.")] = ""
     claim: Annotated[str, live("Which claim of a token is the login.", min_length=1)] = "email"
     scope: Annotated[str, live("What a token has to allow (`scope`); empty: nothing.")] = ""
 
@@ -269,9 +291,15 @@ def _oauth(auth: AuthConfig) -> Iterator[tuple[Place, str, bool]]:
     oauth = auth.oauth
     if not oauth.issuer:
         return
-    for name in ("audience", "keys"):
-        if not getattr(oauth, name):
-            yield ("auth", "oauth", name), "is needed with an issuer", True
+    place = "auth", "oauth"
+    if not (oauth.keys or oauth.introspection):
+        yield (*place, "keys"), "is needed with an issuer, or introspection", True
+    if oauth.keys and not oauth.audience:
+        yield (*place, "audience"), "is needed with keys", True
+    if oauth.client_secret_file and not oauth.client_id:
+        yield (*place, "client_id"), "is needed with client_secret_file", True
+    if oauth.client_id and not oauth.introspection:
+        yield (*place, "client_id"), "has no effect without introspection", False
     if not _BEARER.intersection(auth.mechanisms):
         text = "has no effect: neither OAUTHBEARER nor XOAUTH2 is in [auth] mechanisms"
         yield ("auth", "oauth", "issuer"), text, False

@@ -88,7 +88,8 @@ class Bearer:
         if claim.proven or claim.trouble:
             return claim
         self._failed = claim
-        return Challenge(self._refusal())
+        # who is to wait, or is banned, is not to hear of it either: it need not answer
+        return Challenge(self._refusal(), reveals=claim)
 
     def _refusal(self) -> bytes:
         """Say in JSON that the token is no good (RFC 7628 §3.2.2)."""

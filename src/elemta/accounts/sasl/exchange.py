@@ -57,8 +57,8 @@ class Challenge:
     """Octets to be sent to the client; what it answers goes into `Exchange.respond`.
 
     Attributes:
-        reveals: The claim that it shows to be true; None: it shows nothing. Where such a claim
-            would not be looked at now, the client must not hear of it either.
+        reveals: The claim that it shows to be true or false; None: it shows nothing. Where such a
+            claim would not be looked at now, the client must not hear of it either.
     """
 
     data: bytes
