@@ -134,7 +134,7 @@ async def test_work_that_fails_in_any_way_leaves_the_others_their_store(
 
     with pytest.raises(PluginError, match="odd"):
         await database.run(fail)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(25):
         await DiskStore(database, "one").set("key", b"value")
     database.close()
 

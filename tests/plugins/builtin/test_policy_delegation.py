@@ -372,6 +372,6 @@ async def test_connections_of_a_rush_do_not_stay_for_ever():
             it.clock.advance(40)
             await it.rcpt_to("r@example.test")
         assert policy.connections == 5
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(25):
             while policy.open > 1:
                 await asyncio.sleep(0)

@@ -69,10 +69,10 @@ async def test_what_becomes_of_mail_when_nobody_answers(what):
 @pytest.mark.parametrize("where", ["dialogue", "queue"])
 @pytest.mark.parametrize(
     ("listener", "seconds", "action", "large"),
-    [("mta", 0.4, "defer", "quarantine"), ("submission", 0.1, "continue", "reject")],
+    [("mta", 0.4, "defer", "quarantine"), ("submission", 0.3, "continue", "reject")],
 )
 async def test_listeners_have_patience_of_their_own(where, listener, seconds, action, large):
-    own = {"server_timeout": 0.1, "on_failure": "continue", "on_too_big": "reject"}
+    own = {"server_timeout": 0.3, "on_failure": "continue", "on_too_big": "reject"}
     settings = {"server_timeout": 0.4, "listeners": {"submission": own}, "max_size": len(CLEAN)}
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place = f"127.0.0.1:{silent.getsockname()[1]}"
