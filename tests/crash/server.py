@@ -102,10 +102,10 @@ class Mortal(Elemta):
 
     def await_plan(self, step: str, whom: str) -> None:
         """Wait until it has been carried out."""
-        self.wait_for(lambda: not (self.plans / step).exists(), f"death at {step}")
+        self.wait_for(lambda: not (self.plans / step).exists(), f"death at {step}", 60.0)
         if whom == "tree":
             group = self.process.pid
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
             self._bury(group)
         else:
@@ -206,7 +206,7 @@ def settle_accounts(server: Mortal, sink: Sink, ledger: Ledger) -> str:
     The server runs; it is stopped here once it has delivered everything.
     """
     sink.moods = Moods()
-    server.wait_for(lambda: not asyncio.run(server.count_queued()), "an empty queue", 40.0)
+    server.wait_for(lambda: not asyncio.run(server.count_queued()), "an empty queue", 60.0)
     assert server.stop() == 0
     server.workers_up()
     assert not server.faults

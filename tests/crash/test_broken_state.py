@@ -85,7 +85,7 @@ class Harmed:
         """
         self.server.rest = with_route(MAILDIR)
         self.server.start()
-        self.server.wait_for(self.is_at_end, "the end of the queue")
+        self.server.wait_for(self.is_at_end, "the end of the queue", 60.0)
         self.server.send("a@example.org", "new@example.test")
         self.server.wait_mail("new")
         assert len(self.server.events("worker_restarted")) <= 1

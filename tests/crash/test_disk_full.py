@@ -46,10 +46,10 @@ def send_to_a_full_disk(server: Mortal, ledger: Ledger) -> None:
     What is believed to be free for a second is known to be full by then. Now and then something
     small is still accepted, in the room of something large that was refused.
     """
-    server.wait_for(lambda: ledger.refused[FULL] > 50, "a full disk")
+    server.wait_for(lambda: ledger.refused[FULL] > 50, "a full disk", 60.0)
     refused, until = ledger.refused[FULL], time.monotonic() + 1.5
     server.wait_for(lambda: time.monotonic() > until, "a while")
-    server.wait_for(lambda: ledger.refused[FULL] > refused + 100, "more refusals")
+    server.wait_for(lambda: ledger.refused[FULL] > refused + 100, "more refusals", 60.0)
 
 
 def offers(port: int, content: bytes, stage: str) -> str:
