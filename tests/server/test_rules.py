@@ -17,7 +17,7 @@ FILES = sorted([*(SOURCE / "server").rglob("*.py"), *(SOURCE / "smtp").glob("*.p
 MADE = {
     "server/journal.py": {"refuse", "_record"},  # copies with an id
     "server/judged.py": {"_for_login", "_turn_away"},  # a plugin has decided
-    "server/answering.py": {"_tell"},  # a copy, with an id if there is a journal
+    "server/answering.py": {"_report", "_tell"},  # copies: for the log, and with an id
     "server/limits/brake.py": {"reply_to"},
     "server/limits/guard.py": {"tell"},  # a copy for the log, without an id
     "server/secured.py": {"_respond"},  # 334
