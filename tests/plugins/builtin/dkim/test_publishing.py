@@ -93,7 +93,7 @@ def large_key() -> PrivateKey:
     d = pow(e, -1, (p - 1) * (q - 1))
     crt = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
     numbers = rsa.RSAPrivateNumbers(p, q, d, *crt, rsa.RSAPublicNumbers(e, p * q))
-    return PrivateKey(numbers.private_key())
+    return PrivateKey(numbers.private_key(unsafe_skip_rsa_key_validation=True))
 
 
 def test_keys_that_cannot_sign():
