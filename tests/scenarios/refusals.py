@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from servers.dialogue import Dialogue
 from servers.logins import PASSWORD, plain
-from servers.worker import paused
+from servers.worker import paused, worker_pid
 
 MAIL = b"From: ann@example.test\r\nDate: Mon, 2 Mar 2026 10:00:00 +0000\r\n\r\nhello\r\n"
 WALK: dict[str, Callable] = {}
@@ -329,8 +329,12 @@ def _(site):
 
 def walk_to_breach(said: bytes, *, is_early: bool = False):
     def walk(site):
-        with site.client("new", greet=not is_early, hello=False) as client:
+        with contextlib.ExitStack() as stack:
+            if is_early:
+                stack.enter_context(paused(worker_pid(site.server)))
+            client = site.client("new", greet=not is_early, hello=False)
             client.send(said)
+        with client:
             while not client.id:
                 assert client.reply()
             return client.id

@@ -47,7 +47,7 @@ name = "asking"
 isolation = "{isolation}"
 [dns]
 nameservers = ["127.0.0.1:{port}"]
-timeout = "3s"
+timeout = "10s"
 """
 )
 

@@ -11,6 +11,7 @@ from servers.scans import flaws_by_testssl, scan_by_sslyze
 
 from elemta.net.tls import openssl
 
+pytestmark = pytest.mark.timeout(600)  # all scans of a busy machine, one after the other
 LEVELS = ("minimum", "recommended", "strict", "maximum")
 MODES = ("starttls", "implicit")
 TLS = """
@@ -79,7 +80,6 @@ def scans(ports, tmp_path_factory):
         threads.shutdown(cancel_futures=True)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("level", LEVELS)
 def test_testssl(scans, level, mode):

@@ -121,7 +121,7 @@ kind = "mta"
         "on_command:STARTTLS": ["async", "hang"],
         "on_rcpt_to:apart@example.test": ["quarantine"],
     }
-    puppet = Puppet(folder, answers, timeout="1s", on_error="continue")
+    puppet = Puppet(folder, answers, timeout="3s", on_error="continue")
     with run_knot(folder, {"null.test": "@ MX 0 .\n"}) as (_, dns):
         rest = CLOSED + LACK.format(dns=dns) + puppet.config
         with running(home, rest=rest, listeners=listeners) as server:

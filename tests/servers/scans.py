@@ -29,7 +29,7 @@ def scan_by_sslyze(port: int, folder: Path, *, starttls: bool) -> Found:
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     output = folder / f"sslyze-{port}.json"
     options = ["--starttls=smtp"] if starttls else []
-    _run([SSLYZE, f"--json_out={output}", *options, f"127.0.0.1:{port}"], within=60)
+    _run([SSLYZE, f"--json_out={output}", *options, f"127.0.0.1:{port}"], within=180)
     (server,) = json.loads(output.read_text())["server_scan_results"]
     assert server["connectivity_status"] == "COMPLETED", server["connectivity_error_trace"]
     results = {name: each["result"] for name, each in server["scan_result"].items()}
@@ -74,7 +74,7 @@ def flaws_by_testssl(port: int, folder: Path, *, starttls: bool) -> tuple[set[st
     output = folder / f"testssl-{port}.json"
     options = ["--quiet", "--color", "0", "--warnings", "off", "-p", "-U", "-n", "none"]
     options += ["--jsonfile", output, *(["-t", "smtp"] if starttls else [])]
-    _run([tool, *options, f"127.0.0.1:{port}"], within=200)
+    _run([tool, *options, f"127.0.0.1:{port}"], within=280)
     findings = {each["id"]: each for each in json.loads(output.read_text())}
     versions = {"SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3"}
     offered = {name for name in versions if findings[name]["finding"].startswith("offered")}
