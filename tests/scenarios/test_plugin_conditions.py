@@ -87,7 +87,7 @@ def test_a_wrong_one_stops_the_start(tmp_path, when, problem):
     assert checked.returncode == 1
     assert f"plugin closed: {problem}" in checked.stdout + checked.stderr
     elemta.spawn()
-    assert elemta.process.wait(timeout=20) == 1
+    assert elemta.process.wait(60) == 1
     assert f"plugin closed: {problem}" in elemta.log_file.read_text()
 
 

@@ -169,7 +169,7 @@ def test_a_library_is_configured_as_it_was_made(tmp_path, socket):
             assert [each["plugin"] for each in loaded] == ["spam-filter", "virus-scanner"]
         else:
             server.spawn()
-            assert server.process.wait(20) == 1
+            assert server.process.wait(60) == 1
             (notice,) = server.events("notice")
             assert "plugin virus-scanner: setup: " in notice["detail"]
             assert "init has returned 1" in notice["detail"]

@@ -61,7 +61,7 @@ def test_a_broken_file_keeps_the_server_from_starting(tmp_path):
     server = Elemta(tmp_path, rest=with_plugins(tmp_path, {"closed.py": broken}), workers=2)
     try:
         server.spawn()
-        assert server.process.wait(20) == 1
+        assert server.process.wait(60) == 1
     finally:
         server.kill()
     told = server.log_file.read_text()
@@ -219,7 +219,7 @@ def test_a_plugin_may_refuse_that_the_server_starts(tmp_path, hook):
     server = Elemta(tmp_path, rest=with_plugins(tmp_path, {"closed.py": text}))
     try:
         server.spawn()
-        assert server.process.wait(20) == 1
+        assert server.process.wait(60) == 1
     finally:
         server.kill()
     assert "plugin closed: refuses" in server.log_file.read_text()

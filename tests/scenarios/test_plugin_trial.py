@@ -78,14 +78,14 @@ def test_a_plugin_is_tried(trial, tmp_path):
     process.send_signal(signal.SIGTERM)
     for _line in process.stdout:
         pass
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert list((tmp_path / "tmp").iterdir()) == []  # nothing stays
 
 
 def test_it_has_a_configuration_of_its_own(tmp_path):
     command = [sys.executable, "-m", "elemta", "serve", "--test-mode", "-c", "elemta.toml"]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
     assert "leave out --config" in done.stderr
@@ -113,7 +113,7 @@ def test_a_debugger_is_let_in_where_that_is_wanted(tmp_path):
         process.send_signal(signal.SIGTERM)
         for _line in process.stdout:
             pass
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_debugger_is_not_let_in_by_mistake(tmp_path, options, word, trouble):
         env=os.environ | {"ELEMTA_PLUGIN_DEBUG": word},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 1

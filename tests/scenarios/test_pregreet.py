@@ -154,7 +154,7 @@ def test_mail_programs_understand_the_banner(site):
         "--local-interface", source, "--to", "box@example.test", "--from", "a@client.example.org",
         "--helo", "client.example.org",
     ]  # fmt: skip
-    done = subprocess.run(swaks, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(swaks, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
     assert "<-  220-mail.example.test" in done.stdout
     site.checked(source, 4, result="passed")

@@ -374,7 +374,7 @@ class TestXclient:
             "--to",
             "swaks@example.test",
         ]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert b"[192.0.2.7]" in site.server.wait_mail("swaks")[0]
 

@@ -60,7 +60,7 @@ def test_a_message_by_swaks_arrives(server):
         [*swaks, *envelope, "--body", "by swaks"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stdout

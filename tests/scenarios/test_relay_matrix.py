@@ -327,5 +327,5 @@ def scan(port: int) -> str:
         [program("nmap", "nmap"), "-Pn", "-n", "-p", str(port), "--script", "+smtp-open-relay",
          "--script-args", "smtp-open-relay.domain=other.test,smtp-open-relay.ip=127.0.0.1",
          "-vv", "127.0.0.1"],
-        capture_output=True, text=True, timeout=50, check=False,
+        capture_output=True, text=True, timeout=80, check=False,
     ).stdout  # fmt: skip

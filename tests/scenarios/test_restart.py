@@ -459,7 +459,7 @@ class TestProcesses:
             busy.send(b"\r\n.\r\n")
             assert busy.reply().startswith("250")
             busy.say("QUIT")
-            assert server.process.wait(20) == 0
+            assert server.process.wait(60) == 0
             server.process = None
 
     def test_its_end_is_the_end_of_the_server(self, tmp_path):
@@ -474,7 +474,7 @@ class TestProcesses:
             pid = restart(server)
             wait_ended(server)
             os.kill(pid, signal.SIGKILL)
-            assert server.process.wait(20) == 1
+            assert server.process.wait(60) == 1
             server.process = None
             server.start()
 
@@ -511,7 +511,7 @@ class TestServiceManager:
         place = tmp_path / "notify"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(place))
-            manager.settimeout(20)
+            manager.settimeout(60)
             monkeypatch.setenv("NOTIFY_SOCKET", str(place))
             with running(tmp_path) as server:
                 assert manager.recv(1000) == b"READY=1"
@@ -521,7 +521,7 @@ class TestServiceManager:
                 pid = restart(server)
                 assert manager.recv(1000).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
                 assert manager.recv(1000).decode() == f"MAINPID={pid}\nREADY=1"
-                assert server.process.wait(20) == 0
+                assert server.process.wait(60) == 0
                 server.send("a@example.org", "mail@example.test")
                 server.wait_mail("mail")
                 os.kill(pid, signal.SIGTERM)

@@ -51,7 +51,7 @@ def mail(subject: str = "hello", body: bytes = b"hello") -> bytes:
 
 def deliver(elemta: Elemta, content: bytes, *recipients: str) -> str:
     with Dialogue(elemta.port, source="127.0.0.9") as client:
-        client.socket.settimeout(30)
+        client.socket.settimeout(60)
         client.hello()
         return client.deliver(content, "a@example.org", *(recipients or ("b@example.test",)))
 
@@ -141,7 +141,7 @@ def test_fifty_clients_at_once(post):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     refused = [reply for reply in replies if reply == "550 5.7.1 The message is infected"]
     taken = [reply for reply in replies if reply.startswith("250 ")]
     assert (len(refused), len(taken)) == (25, 25)

@@ -60,7 +60,7 @@ def sendmail(server: Elemta, *arguments: str, content: bytes = MESSAGE, program=
         input=content,
         capture_output=True,
         env={**os.environ, "ELEMTA_CONFIG": str(server.config)},
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

@@ -95,7 +95,7 @@ class TestClients:
             input=text,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
             env=env,
         )

@@ -58,7 +58,7 @@ def serve_in_vain(server: Elemta) -> str:
         [*server.command, "serve", "-c", str(server.config)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 1

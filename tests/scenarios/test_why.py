@@ -6,6 +6,7 @@ That each refusal of the server itself leaves a record is shown by test_why_walk
 import json
 import re
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -209,7 +210,7 @@ def test_a_crash_loses_seconds_of_records_at_most(tmp_path):
 def test_a_flood_of_one_client_leaves_few_records(tmp_path):
     rest = CLOSED + "[limits]\nerror_delay = 0\n[smtp]\nmax_errors = 1000000\n"
     with running(tmp_path, rest=rest) as server:
-        count = 5000
+        count, began_at = 5000, time.monotonic()
         with Dialogue(server.port) as client:
             client.hello()
             client.envelope("a@b.test")
@@ -219,11 +220,12 @@ def test_a_flood_of_one_client_leaves_few_records(tmp_path):
                     client.reply()
             assert client.id
             find(server, client.id)
-        records = find(server, "x@elsewhere.test")
+        took = time.monotonic() - began_at
         server.wait_for(
             lambda: sum(each.count for each in find(server, "x@elsewhere.test")) == count, "all"
         )
-        assert len(records) < 60
+        # what is alike within a second shares one
+        assert len(find(server, "x@elsewhere.test")) <= 2 * took + 10
 
 
 def test_without_it_nothing_is_written_and_nobody_is_told_an_id(tmp_path):
