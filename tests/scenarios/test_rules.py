@@ -4,6 +4,7 @@ import json
 
 from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, running
+from servers.records import find
 
 CONFIG = """
 [plugins]
@@ -111,6 +112,9 @@ def test_what_clients_are_told_and_what_is_delivered(tmp_path):
         elemta.send("a@b.example", "old@example.test", content=content)
         (message,) = elemta.wait_mail("new")
         assert b"\nX-Invoice: from 127.0.0.1, " in message
+        [why] = find(elemta, "new@example.test", outcome="accept")
+        assert [each.note.partition(" (")[0] for each in why.heard] == ["rule moved"]
+        assert "; rule invoices (" in why.heard[0].note
         assert elemta.mailbox("old") == []
         with Dialogue(elemta.port) as client:  # the second recipient is refused behind its rule
             client.hello()

@@ -273,6 +273,7 @@ async def test_elsewhere(tmp_path):
             assert not (await it.rcpt_to(recipient)).is_refused
         one = (RemoveRecipient("old@example.test"), AddRecipient("new@example.test"))
         assert (await it.validated(MESSAGE)).edits == one
+        assert it.session.heard[-1].note == "rule one ([[plugins.rules.rule]] 1)"
         answer = await it.validated(MESSAGE.replace("Hello", "Hello all"))
         assert answer.edits == (
             RemoveRecipient("old@example.test"),

@@ -137,8 +137,12 @@ class Ruleset:
         decided, told, settled = _ask_rules(rules, facts, tell)
         if decided is not None and decided.then in {Action.REJECT, Action.DEFER}:
             return decided.refuse(ctx, told)
-        edits = (*settled, *_edits(ctx, moment)) if is_here else ()
-        return _answer(decided, told, edits, ctx)
+        if not is_here:
+            return _answer(decided, told, (), ctx)
+        edits, whose = _edits(ctx, moment)
+        if decided is None or decided.then is Action.CONTINUE:
+            told = "; ".join(whose)
+        return _answer(decided, told, (*settled, *edits), ctx)
 
     def _ask_gates(self, moment: Moment, facts: Facts, tell: Tell) -> Rule | None:
         """Give the list that refuses."""
@@ -196,7 +200,7 @@ def _ask_rules(
         if rule.only and len(concerned) < len(ctx.recipients):
             settled |= {each: rule.settle(each, ctx, note) for each in concerned}
             continue
-        _keep(rule, ctx)
+        _keep(rule, ctx, note)
         if rule.then is not Action.CONTINUE or rule.redirect:
             return rule, note, settled.values()
     return None, "", settled.values()
@@ -224,8 +228,8 @@ def _answer(
     return Result(action=action, note=note, edits=edits)
 
 
-def _keep(rule: Rule, ctx: Any) -> None:  # noqa: ANN401 - any context
-    """Remember what a rule adds to the message that is here, or may come."""
+def _keep(rule: Rule, ctx: Any, note: str) -> None:  # noqa: ANN401 - any context
+    """Remember what a rule adds to the message that is here, or may come; `note` is about it."""
     if rule.spare:
         ctx.message.spared = tuple(dict.fromkeys((*ctx.message.spared, *rule.spare)))
     if not rule.tags and not rule.redirect:
@@ -234,28 +238,30 @@ def _keep(rule: Rule, ctx: Any) -> None:  # noqa: ANN401 - any context
     is_of_session = rule.moment in _OF_SESSION
     kept: list[list[str]] = session.notes.setdefault(_TAGS if is_of_session else _EDITS, [])
     own = {"rule": rule.name}
-    more = [["tag", name, template.fill(ctx, own)] for name, template in rule.tags]
+    more = [["tag", name, template.fill(ctx, own), note] for name, template in rule.tags]
     if rule.redirect:
         recipient = str(ctx.recipient) if rule.moment is Moment.RCPT else ""
-        more.append(["redirect", recipient, rule.redirect])
+        more.append(["redirect", recipient, rule.redirect, note])
     for one in more:
-        if one not in kept and len(kept) < MAX_KEPT:
+        if len(kept) < MAX_KEPT and all(one[:3] != each[:3] for each in kept):
             kept.append(one)
 
 
-def _edits(ctx: Any, moment: Moment) -> tuple[Edit, ...]:  # noqa: ANN401 - a message
-    """Make edits of what is remembered, once."""
+def _edits(ctx: Any, moment: Moment) -> tuple[Iterable[Edit], Iterable[str]]:  # noqa: ANN401 - a message
+    """Make edits of what is remembered, once, with notes of the rules that wanted them."""
     notes = ctx.session.notes
     edits: dict[Edit, None] = {}
+    whose: dict[str, None] = {}
     here = [str(each) for each in ctx.recipients]
     of_session = notes.get(_TAGS, ()) if moment is Moment.DATA else ()
-    for what, first, second in (*of_session, *notes.pop(_EDITS, ())):
+    for what, first, second, note in (*of_session, *notes.pop(_EDITS, ())):
+        if what == "redirect" and first and first not in here:
+            continue  # others have refused it since, and so nobody gets the message for it
+        whose[note] = None
         if what == "tag":
             edits[AddHeader(first, second)] = None
             continue
-        if first and first not in here:
-            continue  # others have refused it since, and so nobody gets the message for it
         gone = [first] if first else here
         edits.update((RemoveRecipient(each), None) for each in gone if each != second)
         edits[AddRecipient(second)] = None
-    return tuple(edits)
+    return edits, whose
