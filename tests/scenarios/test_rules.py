@@ -42,6 +42,12 @@ then = "redirect"
 redirect = "new@example.test"
 
 [[rule]]
+name = "told"
+hook = "rcpt"
+when = "!relaying"
+tag = { X-Rcpt = "{recipient}", X-Same = "yes" }
+
+[[rule]]
 name = "invoices"
 hook = "data"
 when = 'subject.matches("(?i)invoice") && !tls'
@@ -119,11 +125,14 @@ def test_what_clients_are_told_and_what_is_delivered(tmp_path):
         with Dialogue(elemta.port) as client:  # the second recipient is refused behind its rule
             client.hello()
             content = b"Subject: Hi\r\n\r\nHi\r\n"
-            replies = client.envelope("a@b.example", "c@example.test", "old@refused.test")
-            assert [each[:3] for each in replies] == ["250", "250", "550"]
+            named = "x@refused.test", "c@example.test", "old@refused.test"
+            replies = client.envelope("a@b.example", *named)
+            assert [each[:3] for each in replies] == ["250", "550", "250", "550"]
             client.say("DATA")
             assert client.say(content + b".").startswith("250")
-        assert len(elemta.wait_mail("c")) == 1
+        (message,) = elemta.wait_mail("c")
+        assert message.count(b"\nX-Rcpt: ") == message.count(b"\nX-Rcpt: c@example.test\r\n") == 1
+        assert message.count(b"\nX-Same: yes\r\n") == 1
         assert len(elemta.mailbox("new")) == 1
         held = elemta.send("a@b.example", "c@example.test", content=b"X-Suspect: 1\r\n\r\nHi\r\n")
         listed = json.loads(elemta.cli("queue", "list", "--json").stdout)

@@ -238,13 +238,16 @@ def _keep(rule: Rule, ctx: Any, note: str) -> None:  # noqa: ANN401 - any contex
     is_of_session = rule.moment in _OF_SESSION
     kept: list[list[str]] = session.notes.setdefault(_TAGS if is_of_session else _EDITS, [])
     own = {"rule": rule.name}
-    more = [["tag", name, template.fill(ctx, own), note] for name, template in rule.tags]
+    recipient = str(ctx.recipient) if rule.moment is Moment.RCPT else ""
+    more = [["tag", name, template.fill(ctx, own), note, recipient] for name, template in rule.tags]
     if rule.redirect:
-        recipient = str(ctx.recipient) if rule.moment is Moment.RCPT else ""
-        more.append(["redirect", recipient, rule.redirect, note])
+        more.append(["redirect", recipient, rule.redirect, note, recipient])
     for one in more:
-        if len(kept) < MAX_KEPT and all(one[:3] != each[:3] for each in kept):
+        known = next((each for each in kept if each[:3] == one[:3]), None)
+        if known is None and len(kept) < MAX_KEPT:
             kept.append(one)
+        elif known is not None and known[4] and known[4] not in map(str, ctx.recipients):
+            known[3:] = one[3:]  # that recipient was refused behind its rule
 
 
 def _edits(ctx: Any, moment: Moment) -> tuple[Iterable[Edit], Iterable[str]]:  # noqa: ANN401 - a message
@@ -252,11 +255,11 @@ def _edits(ctx: Any, moment: Moment) -> tuple[Iterable[Edit], Iterable[str]]:  #
     notes = ctx.session.notes
     edits: dict[Edit, None] = {}
     whose: dict[str, None] = {}
-    here = [str(each) for each in ctx.recipients]
+    here = {str(each): None for each in ctx.recipients}
     of_session = notes.get(_TAGS, ()) if moment is Moment.DATA else ()
-    for what, first, second, note in (*of_session, *notes.pop(_EDITS, ())):
-        if what == "redirect" and first and first not in here:
-            continue  # others have refused it since, and so nobody gets the message for it
+    for what, first, second, note, recipient in (*of_session, *notes.pop(_EDITS, ())):
+        if recipient and recipient not in here:
+            continue  # others have refused it behind its rule
         whose[note] = None
         if what == "tag":
             edits[AddHeader(first, second)] = None
