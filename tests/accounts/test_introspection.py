@@ -1,13 +1,17 @@
 """Tokens that only their provider can read: it is asked, and its answer judged."""
 
 import base64
+import contextlib
 import json
+import socket
+import threading
+import urllib.request
 
 import pytest
 from accounts.desk import PEER
 from accounts.provider import AUDIENCE, ISSUER, Pages, key_set, serving, token
 
-from elemta.accounts import Result
+from elemta.accounts import Result, fetching
 from elemta.accounts.introspection import REMEMBER_FOR, IntrospectionSettings
 from elemta.accounts.sasl.bearer import Token
 from elemta.accounts.tokens import TokenJudge, TokenSettings
@@ -149,6 +153,29 @@ async def test_what_is_no_answer_is_trouble(make_judge, pages, page):
     assert (found.login, found.fault) == ("", "")
     assert "/ask: " in found.trouble
     assert pages.asked == ["/ask"]
+
+
+def test_an_answer_without_end_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(fetching, "WHOLE_TIMEOUT", 0.1)
+    done = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.0 200 Ok\r\n\r\n")
+            while not done.wait(0.02):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+            with pytest.raises(TimeoutError):
+                fetching.fetch(urllib.request.Request(url), 10_000, None)
+        finally:
+            done.set()
+            thread.join()
 
 
 async def test_a_provider_that_cannot_be_reached(clock, make_desk):

@@ -1,11 +1,14 @@
 """Asking an identity provider by HTTPS."""
 
 import contextlib
+import http.client
 import ssl
+import time
 import urllib.error
 import urllib.request
 
 FETCH_TIMEOUT = 10.0  # seconds without an octet
+WHOLE_TIMEOUT = 20.0  # seconds for an answer; a thread is not kept longer by one that drips
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -32,13 +35,23 @@ def fetch(request: urllib.request.Request, limit: int, context: ssl.SSLContext |
     opener = urllib.request.build_opener(tls, _NoRedirect, urllib.request.ProxyHandler({}))
     try:
         with contextlib.closing(opener.open(request, timeout=FETCH_TIMEOUT)) as answer:
-            raw = bytes(answer.read(limit + 1))
+            raw = _read(answer, limit + 1)
     except urllib.error.HTTPError as error:
         error.close()  # it holds the connection, for as long as anybody holds it
         raise OSError(str(error)) from None
     if len(raw) > limit:
         raise ValueError("too large")
     return raw
+
+
+def _read(answer: http.client.HTTPResponse, most: int) -> bytes:
+    ends_at = time.monotonic() + WHOLE_TIMEOUT
+    raw = bytearray()
+    while len(raw) < most and (piece := answer.read1(most - len(raw))):
+        raw += piece
+        if time.monotonic() >= ends_at:
+            raise TimeoutError
+    return bytes(raw)
 
 
 def name_trouble(error: Exception) -> str:

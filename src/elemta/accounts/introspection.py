@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from elemta.accounts.fetching import FETCH_TIMEOUT, fetch, name_trouble
+from elemta.accounts.fetching import WHOLE_TIMEOUT, fetch, name_trouble
 from elemta.accounts.hashing import BusyError, Workshop
 from elemta.accounts.source import SourceDown
 from elemta.mail.clock import Clock
@@ -93,7 +93,7 @@ class Introspector:
 
     async def _fetch(self, token: str) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(2 * FETCH_TIMEOUT):
+            async with asyncio.timeout(WHOLE_TIMEOUT):
                 raw = await self._workshop.run(_ask, self._settings, token, self._context)
             return msgspec.json.decode(raw, type=dict[str, Any])
         except (OSError, http.client.HTTPException) as error:

@@ -22,7 +22,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.types import Options
 
-from elemta.accounts.fetching import FETCH_TIMEOUT, fetch, name_trouble
+from elemta.accounts.fetching import WHOLE_TIMEOUT, fetch, name_trouble
 from elemta.accounts.introspection import IntrospectionSettings, Introspector
 from elemta.accounts.sasl.bearer import Token
 from elemta.accounts.source import SourceDown
@@ -185,7 +185,7 @@ class TokenJudge:
 
     async def _renew(self, now: float) -> None:
         try:
-            async with asyncio.timeout(2 * FETCH_TIMEOUT):  # a server may dawdle octet by octet
+            async with asyncio.timeout(WHOLE_TIMEOUT):  # names may be slow, too
                 raw = await asyncio.to_thread(_load, self.settings.keys, self._context)
             self._keys = _parse(raw)
             self._read_at, self._trouble = now, ""
