@@ -23,6 +23,7 @@ LONG = (
     "crash/test_kill",
     "scenarios/test_tls_scans",
     "scenarios/test_restart",
+    "scenarios/test_generations",
     "scenarios/test_plugin_isolation",
     "scenarios/test_why",
     "scenarios/test_dkim_signing",
