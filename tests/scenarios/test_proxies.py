@@ -11,7 +11,7 @@ from servers.certificates import Authority
 from servers.dialogue import Dialogue
 from servers.elemta import MAILDIR, running
 from servers.haproxy import haproxy
-from servers.logins import AUTH, submission
+from servers.logins import AUTH, add_user, submission
 from servers.process import free_port, program
 
 PROXY, CLIENT, STRANGER = "127.0.0.3", "192.0.2.7", "127.0.0.4"
@@ -455,7 +455,8 @@ def asked(server) -> list[str]:
 def test_a_trusted_proxy_lends_nobody_its_mildness(tmp_path):
     """Bare line ends are mended for trusted networks, not for those who come by a proxy there.
 
-    For those who log in they are, wherever they come from.
+    For those who log in they are, wherever they come from; the proxy says who that is, and the
+    account what it may.
     """
     Authority(tmp_path).issue("localhost")
     ports = [free_port() for _ in range(3)]
@@ -472,9 +473,20 @@ def test_a_trusted_proxy_lends_nobody_its_mildness(tmp_path):
             client.hello()
             assert client.deliver(bare, "a@example.org", "mild@example.test").startswith("5")
         assert len(server.wait_mail("mild")) == 1
+        add_user(server, "bob", "--sender", "robert@example.test")
         with Dialogue(inside, source=PROXY) as client:
             client.hello()
             assert client.say(f"XCLIENT ADDR={CLIENT} LOGIN=anna").startswith("220")
             client.hello()
             assert client.deliver(bare, "anna@example.test", "inside@example.test")[:3] == "250"
+            assert client.say(f"XCLIENT ADDR={CLIENT} LOGIN=Bob").startswith("220")
+            client.hello()
+            assert client.say("MAIL FROM:<bob@example.test>").startswith("553 5.7.1")
+            assert client.say("MAIL FROM:<robert@example.test>").startswith("250")
+            client.say("RSET")
+            server.cli("user", "lock", "bob")
+            assert client.say(f"XCLIENT ADDR={CLIENT} LOGIN=bob").startswith("535 5.7.8")
+            assert client.say("NOOP").startswith("250")
         assert b"\r\n\r\nhello\r\n" in server.wait_mail("inside")[0]
+        [failed] = server.wait_event("auth_failed", username="bob")
+        assert (failed["client_ip"], failed["mechanism"]) == (CLIENT, "XCLIENT")

@@ -278,7 +278,7 @@ class JudgedSession(LimitedSession):
         else:
             is_accepted = decision is not None and decision.action is Action.ACCEPT
             is_proven = is_accepted and claim.proven is None
-            verdict = await self._ask_accounts(claim, is_proven=is_proven)
+            verdict = await self._ask_accounts(claim, self._peer(), is_proven=is_proven)
         if verdict.result is not Result.DOWN:
             last = await self._ask_login("on_auth", claim, verdict.result is Result.OK)
             reply = self._refusal(last)

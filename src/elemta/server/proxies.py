@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from elemta.accounts import Account
 from elemta.net.proxy import ProxyError, ProxyHeader, read_header
 from elemta.net.stream import Stream
 
@@ -25,6 +26,7 @@ class Identity:
     Attributes:
         client, server: IP addresses of both ends; None: unchanged.
         login: Whom the proxy has let log in; "": nobody; None: unchanged, where the client is.
+        account: That login's, where there is one here.
     """
 
     client: str | None = None
@@ -32,6 +34,7 @@ class Identity:
     server: str | None = None
     server_port: int = 0
     login: str | None = None
+    account: Account | None = None
 
 
 def read_identity(attributes: Mapping[str, str | None]) -> Identity | None:

@@ -163,7 +163,25 @@ class SecuredSession(Session):
         if identity is None:
             self._on_fault(commands.BAD_ATTRIBUTES)
             return None
+        if identity.login and self._around.accounts is not None:
+            return self._find_account(identity, identity.login)
         return self._become(identity)
+
+    async def _find_account(self, identity: Identity, login: str) -> None:
+        """Learn what a login may that a proxy names: its account here says so, if there is one."""
+        ip = identity.client or self._stream.peer_ip
+        peer, self._mechanism = Peer(ip, self._around.listener), "XCLIENT"
+        verdict = await self._ask_accounts(Claim("XCLIENT", login), peer, is_proven=True)
+        if verdict.account is not None:
+            waiting = self._become(replace(identity, account=verdict.account))
+            if waiting is not None:
+                await waiting
+            return
+        reply = UNDECIDED if verdict.result is Result.DOWN else WRONG
+        note = clean_text(f"login {login}: {verdict.reason}", LOGIN_LIMIT)
+        told = self._tell(reply, "auth", note=note)
+        self._tell_failure(login, verdict.reason, told.id, ip)
+        self._answer(told)
 
     def _become(self, identity: Identity) -> Awaitable[None] | None:
         """Take the client for another from now on, and begin anew (XCLIENT)."""
@@ -181,8 +199,9 @@ class SecuredSession(Session):
         self._trusted = self._around.policy.is_trusted(client)
         self._client = self._known = None
         if login is not None:
-            self._account = self._with_address(Account(login)) if login else None
-            self._login = login
+            account = identity.account or (Account(login) if login else None)
+            self._account = None if account is None else self._with_address(account)
+            self._login = "" if account is None else account.name
         self._machine.change_limits(self._limits())
         self._machine.change_offer(self._offer())
         return True
@@ -274,14 +293,14 @@ class SecuredSession(Session):
 
     async def _judge(self, claim: Claim) -> None:
         """Find out whether a client is who it says, and answer."""
-        self._settle_login(claim, await self._ask_accounts(claim))
+        self._settle_login(claim, await self._ask_accounts(claim, self._peer()))
 
-    async def _ask_accounts(self, claim: Claim, *, is_proven: bool = False) -> Verdict:
+    async def _ask_accounts(self, claim: Claim, peer: Peer, *, is_proven: bool = False) -> Verdict:
         accounts = self._around.accounts
         if accounts is None:
             raise LocalProtocolError("there are no accounts")
         ask = accounts.vouch if is_proven else accounts.judge
-        return await ask(claim, self._peer())
+        return await ask(claim, peer)
 
     def _settle_login(self, claim: Claim, verdict: Verdict) -> None:
         """Answer a claim that has been judged."""
@@ -322,8 +341,8 @@ class SecuredSession(Session):
         around.emit(ev.AuthSucceeded(self._id, ip, around.listener, self._login, mechanism))
         self._answer(LOGGED_IN)
 
-    def _tell_failure(self, login: str, reason: str, why_id: str) -> None:
-        around, ip = self._around, self._stream.peer_ip or "unix"
+    def _tell_failure(self, login: str, reason: str, why_id: str, address: str = "") -> None:
+        around, ip = self._around, address or self._stream.peer_ip or "unix"
         who, mechanism = clean_text(login, LOGIN_LIMIT), self._mechanism
         around.emit(ev.AuthFailed(self._id, ip, around.listener, who, mechanism, reason, why_id))
 
