@@ -68,3 +68,19 @@ def test_keys_that_are_not_there(found, tmp_path):
     (tmp_path / "jwks.json").write_text("{}")
     assert found(OAUTH) == []
     assert found(OAUTH.replace("jwks.json", "https://login.example.test/keys")) == []
+
+
+def test_the_secret_of_this_server_at_a_provider(found, tmp_path):
+    asked = 'introspection = "https://login.example.test/ask"\nclient_id = "mail"\n'
+    text = OAUTH.replace('keys = "jwks.json"\n', asked + 'client_secret_file = "secret"\n')
+    ((severity, setting, missing),) = found(text)
+    assert (severity, setting) == ("warning", "[auth.oauth] client_secret_file")
+    assert "no such file" in missing
+    secret = tmp_path / "secret"
+    secret.write_text("s")
+    secret.chmod(0o644)
+    ((severity, _setting, readable),) = found(text)
+    assert severity == "warning"
+    assert readable.endswith(f"chmod 600 {secret}")
+    secret.chmod(0o600)
+    assert found(text) == []

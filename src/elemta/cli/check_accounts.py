@@ -1,5 +1,7 @@
 """What `elemta check` finds out about accounts on this machine: files that cannot be used."""
 
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,10 @@ def find_account_problems(loaded: Loaded, config: Config) -> Iterator[Problem]:
         if place and not place.startswith("https://") and not Path(place).is_file():
             text = "there is no such file now: until there is, logins with tokens get 454"
             yield loaded.problem(("auth", "oauth", name), text, is_error=False)
+    secret = Path(oauth.client_secret_file or os.devnull)
+    if oauth.issuer and secret.is_file() and secret.stat().st_mode & stat.S_IRWXO:
+        text = f"others on this machine can read it: chmod 600 {secret}"
+        yield loaded.problem(("auth", "oauth", "client_secret_file"), text, is_error=False)
 
 
 def _sources(loaded: Loaded, config: Config) -> Iterator[Problem]:
