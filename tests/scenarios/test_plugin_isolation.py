@@ -296,6 +296,7 @@ config = {config}
 """
 
 
+@pytest.mark.timeout(300)  # npm fetches packages
 def test_a_plugin_in_javascript(tmp_path):
     script = install(tmp_path / "node")
     with node_plugin(script, tmp_path) as address:
