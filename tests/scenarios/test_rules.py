@@ -7,6 +7,8 @@ from servers.elemta import MAILDIR, running
 from servers.records import find
 
 CONFIG = """
+[smtp]
+max_junk_commands = 1000000
 [plugins]
 plugins = ["rules", "policy"]
 [plugins.policy]
