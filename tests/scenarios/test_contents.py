@@ -16,7 +16,7 @@ domains = ["example.test"]
 via = "maildir"
 path = "{{mail}}/{{{{domain}}}}/{{{{local}}}}"
 [plugins]
-plugins = ["attachments", "content"]
+plugins = ["attachments", "content", "rules"]
 [plugins.attachments]
 {attachments}
 [[plugins.content.rules]]
@@ -28,6 +28,16 @@ action = "reject"
 id = "greeting"
 keywords = ["dear friend"]
 action = "tag"
+[[plugins.content.rules]]
+id = "weighty"
+keywords = ["five points"]
+score = 5
+[[plugins.rules.rule]]
+name = "found"
+hook = "filter"
+when = 'score("content.score") >= 5 || metadata("attachments.found").startsWith("disguised")'
+then = "reject"
+text = "found"
 """
 EXE = attached(b"MZ and so on", 'filename="a.exe"')
 
@@ -54,6 +64,16 @@ def test_a_program_is_refused_and_the_log_says_why(post):
     assert deliver(post, EXE) == "550 5.7.1 Attachments of this type are not taken"
     (event,) = post.wait_event("message_rejected", plugin="attachments")
     assert event["reason"] == "executable: extension exe"
+
+
+def test_what_was_found_is_forgotten_with_the_next_message(post):
+    disguised = attached(b"hello", 'filename="a.exe.txt"')
+    with Dialogue(post.port) as client:
+        client.hello()
+        for content in (attached(b"five points", type_="text/plain"), disguised):
+            assert client.deliver(content, "a@example.org", "b@example.test") == "550 5.7.1 found"
+            reply = client.deliver(b"Subject: x\r\n\r\nhi\r\n", "a@example.org", "c@example.test")
+            assert reply.startswith("250")
 
 
 def test_text_is_refused_and_the_log_has_only_the_rule(post):

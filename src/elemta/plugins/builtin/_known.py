@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from elemta.plugins import SessionInfo
+from elemta.plugins import MessageContext, SessionInfo
 
 REPUTATION = "reputation.score"  # names in the metadata of a session
 COUNTRY = "geoip.country"
@@ -54,3 +54,15 @@ def tenant_of(session: SessionInfo, username: str = "") -> str:
     said = session.metadata.get(TENANT, "")
     _, at, domain = (session.username or username).rpartition("@")
     return (said or (domain if at else "")).lower()
+
+
+def forget(ctx: MessageContext, prefix: str) -> None:
+    """Take back what was left about an earlier message of the session: it is not of this one.
+
+    Args:
+        ctx: The message that is here now.
+        prefix: What the names begin with, such as "clamav.".
+    """
+    for name, value in list(ctx.metadata.items()):
+        if value and name.startswith(prefix):
+            ctx.set_metadata(name, "")

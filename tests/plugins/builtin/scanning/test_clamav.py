@@ -30,6 +30,7 @@ async def test_infected_mail_is_refused_and_the_note_names_the_virus(clamd, by):
         answer = await it.filter(CLEAN)
         assert answer.action is Action.CONTINUE
         assert answer.edits == (ReplaceHeader("X-Virus-Status", "Clean"),)
+        assert it.session.metadata["clamav.virus"] == ""  # it is not of this message
 
 
 @pytest.mark.parametrize("what", ["quarantine", "discard", "defer", "continue"])

@@ -23,6 +23,7 @@ from elemta.plugins import (
     ScanStatus,
 )
 from elemta.plugins.builtin._elsewhere import OnFailure, Trouble
+from elemta.plugins.builtin._known import forget
 from elemta.plugins.builtin._scanning.finding import Finding, answer, late_answer
 from elemta.plugins.builtin._scanning.mail import (
     Mail,
@@ -133,6 +134,7 @@ class Scanner(Plugin[S], abc.ABC):
 
     def on_filter(self, ctx: MessageContext) -> Awaitable[Result | None] | None:
         """Scan, or note what has to be known to scan later."""
+        forget(ctx, f"{self.metadata.name}.")
         if not self.settings.concern(ctx.session):
             return None
         if self.settings.where == "queue":

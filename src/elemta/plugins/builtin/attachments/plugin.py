@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from elemta.plugins import MessageContext, Metadata, Plugin, ReplaceHeader, Result
+from elemta.plugins.builtin._known import forget
 from elemta.plugins.builtin._mime import Budget, Reader, TooMuch
 from elemta.plugins.builtin.attachments.inspecting import Finding, Inspection
 from elemta.plugins.builtin.attachments.settings import Action, AttachmentsSettings
@@ -42,6 +43,7 @@ class Attachments(Plugin[AttachmentsSettings]):
 
     async def on_filter(self, ctx: MessageContext) -> Result | None:
         """Look at a message."""
+        forget(ctx, NOTE)
         if not self.settings.concern(ctx.session):
             return None
         try:

@@ -6,6 +6,7 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from elemta.plugins import MessageContext, Metadata, Plugin, ReplaceHeader, Result
+from elemta.plugins.builtin._known import forget
 from elemta.plugins.builtin._mime import Reader, TooMuch
 from elemta.plugins.builtin.content.matching import Match, Ruleset
 from elemta.plugins.builtin.content.settings import ContentSettings
@@ -31,6 +32,7 @@ class Content(Plugin[ContentSettings]):
 
     async def on_filter(self, ctx: MessageContext) -> Result | None:
         """Try the rules on a message."""
+        forget(ctx, "content.")
         if not self.settings.rules or not self.settings.concern(ctx.session):
             return None
         try:
