@@ -169,6 +169,17 @@ class TestPrograms:
         assert process.returncode == 0
         assert b"(local)" in arrived(server, "bs")
 
+    def test_smtp_is_piped_in_whole(self, server):
+        commands = (
+            f"HELO me\nMAIL FROM:<{ME}@mail.example.test>\nRCPT TO:<piped@example.test>\nDATA\n"
+        )
+        said = f"{commands}Subject: piped\n\nhello\n.\nQUIT\n".encode()
+        done = sendmail(server, "-bs", content=said)
+        codes = [line[:3] for line in done.stdout.splitlines()]
+        assert codes == [b"220", b"250", b"250", b"250", b"354", b"250", b"221"]
+        assert done.returncode == 0
+        assert arrived(server, "piped").endswith(b"\r\n\r\nhello\r\n")
+
     @pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\n", b"\r\n.\r"])
     def test_nothing_is_smuggled(self, server, end):
         name = f"smuggled{end.hex()}"

@@ -11,7 +11,6 @@ refused, 73 it cannot be left in the folder, 75 try again, 77 not under this nam
 import getopt
 import os
 import pwd
-import select
 import smtplib
 import socket
 import sys
@@ -28,6 +27,7 @@ from elemta.cli.sendmail_message import (
     read_message,
 )
 from elemta.cli.sendmail_settings import SendmailSettings, read_settings
+from elemta.cli.sendmail_talk import pass_on, put
 from elemta.mail.address import Address, parse_address
 from elemta.mail.errors import AddressError, ConfigError
 from elemta.mail.mailboxes import parse_mailboxes
@@ -318,32 +318,11 @@ def _talk(settings: SendmailSettings) -> int:
         server = socket.socket(socket.AF_UNIX)
         server.connect(settings.socket)
     except OSError as error:
-        _put(1, b"421 4.3.2 The server does not run, try again later\r\n")
+        put(1, b"421 4.3.2 The server does not run, try again later\r\n")
         raise Failure(EX_TEMPFAIL, f"{settings.socket}: {error.strerror}") from error
     with server:
-        _pass_on(server)
+        try:
+            pass_on(server)
+        except OSError as error:
+            raise Failure(EX_TEMPFAIL, f"the dialogue has broken off: {error.strerror}") from error
     return EX_OK
-
-
-def _pass_on(server: socket.socket) -> None:
-    """Pass on what both sides say, until the server ends."""
-    inputs: list[int] = [0, server.fileno()]
-    while True:
-        ready, _, _ = select.select(inputs, [], [])
-        if server.fileno() in ready:
-            said = server.recv(65536)
-            if not said:
-                return
-            _put(1, said)
-        if 0 in ready:
-            said = os.read(0, 65536)
-            if said:
-                server.sendall(said)
-            else:
-                inputs.remove(0)
-                server.shutdown(socket.SHUT_WR)
-
-
-def _put(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
