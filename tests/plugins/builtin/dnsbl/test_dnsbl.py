@@ -278,6 +278,22 @@ async def test_not_one_list_answers(policy, action):
         assert answer.action == action
         if policy != "continue":
             assert "do not answer" in answer.reply.text
+        for _ in range(FAILURES + 1):
+            answer = await said(it)
+        assert "bad.test is set aside" in str(it.log)
+        assert answer.action == action
+
+
+async def test_lists_that_are_set_aside_do_not_answer():
+    both = ("bad.test", "more.test")
+    async with bench({}, *both, on_failure="defer") as it:  # their tests fail
+        assert (await said(it)).action == "defer"
+        assert it.session.notes["dnsbl"].aside == both
+    async with bench(BAD, *both, on_failure="defer") as it:  # one works
+        assert (await said(it, "192.0.2.2")).action == "continue"
+    async with bench({}, URL, on_failure="defer") as it:
+        assert (await read(it, letter("http://spam.example"))).action == "defer"
+        assert (await read(it, letter("no link"))).action == "continue"
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,8 @@ class Dnsbl(Plugin[DnsblSettings]):
             said = self._read(question, answer)
             is_new = question.zone.place not in {hit.place for hit in verdict.hits}
             verdict += said if is_new else said.without_hits()
+        if domains and not questions:
+            verdict += self._find_aside(ctx, ("url",))
         self._leave(ctx, verdict)
         result = self._refusals.act(verdict, ctx)
         return result if result is None or isinstance(result, Result) else await result
@@ -218,6 +220,20 @@ class Dnsbl(Plugin[DnsblSettings]):
                 found.append(Question(zone, what, name))
         return found
 
+    def _find_aside(self, ctx: ConnectionContext, kinds: Sequence[str]) -> DnsblVerdict:
+        """Give the lists that would have been asked, did they work: they do not answer, either."""
+        aside = tuple(
+            zone.settings.zone
+            for zone in self._zones
+            if zone.problem and zone.settings.kind in kinds and self._has_subject(zone, ctx)
+        )
+        return DnsblVerdict(aside=aside)
+
+    def _has_subject(self, zone: Zone, ctx: ConnectionContext) -> bool:
+        kind = zone.settings.kind
+        what = "" if kind == "url" else _find_subject(kind, ctx)
+        return kind == "url" or (bool(what) and zone.name_of(what) is not None)
+
     # ---- what comes of it
 
     def _take(
@@ -235,11 +251,15 @@ class Dnsbl(Plugin[DnsblSettings]):
             else:
                 names += self._read(question, answer)
         keep, key = self.tools.cache.set, self._name_key(ctx)
+        aside = DnsblVerdict() if questions else self._find_aside(ctx, kinds)
         if "client" not in kinds:
             client = ctx.session.notes[_CLIENT]
-        elif not client.failed:
+            names += aside
+        elif not client.failed and not aside.aside:
             keep(self._client_key(ctx), client, KNOWN_FOR)
-        if len(kinds) > 1 and key and not names.failed:
+        else:
+            client += aside
+        if len(kinds) > 1 and key and not names.failed and not names.aside:
             keep(key, names, KNOWN_FOR)
         return self._conclude(ctx, client, names)
 

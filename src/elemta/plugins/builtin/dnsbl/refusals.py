@@ -35,9 +35,10 @@ class Refusals:
     def act(self, verdict: DnsblVerdict, ctx: ConnectionContext) -> Answer:
         """Do what the operator wants; what has to be waited for is what lists say."""
         settings, score = self._settings, verdict.score
-        if verdict.asked and len(verdict.failed) == verdict.asked:
+        if verdict.is_unanswered:
+            silent = (*verdict.failed, *verdict.aside)[0]
             words = Words("5.7.1", "4.7.1", "The lists we ask about senders do not answer")
-            return act(settings.on_failure, words, f"dnsbl: no answer of {verdict.failed[0]}")
+            return act(settings.on_failure, words, f"dnsbl: no answer of {silent}")
         limits: tuple[tuple[Consequence, float], ...] = (
             ("reject", settings.reject_at),
             ("defer", settings.defer_at),

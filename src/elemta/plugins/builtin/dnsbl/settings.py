@@ -120,7 +120,8 @@ class DnsblSettings(JudgingSettings):
         "failed.",
     )
     on_failure: Consequence = Field(
-        default="continue", description="What is done where not one of the lists has answered."
+        default="continue",
+        description="What is done where not one of the lists has answered, or all are set aside.",
     )
     test_every: Seconds = Field(
         default=3600.0,

@@ -30,11 +30,18 @@ class DnsblVerdict:
         hits: Who has listed it.
         failed: Zones that should have answered and did not.
         asked: How many lists were asked, those that failed among them.
+        aside: Where none was asked: zones that would have been, if they were not set aside.
     """
 
     hits: tuple[Hit, ...] = ()
     failed: tuple[str, ...] = ()
     asked: int = 0
+    aside: tuple[str, ...] = ()
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether lists should have said something, and none has."""
+        return len(self.failed) == self.asked and bool(self.failed or self.aside)
 
     @property
     def score(self) -> float:
@@ -43,11 +50,14 @@ class DnsblVerdict:
 
     def without_hits(self) -> "DnsblVerdict":
         """Give the same as if nobody were listed."""
-        return DnsblVerdict((), self.failed, self.asked)
+        return DnsblVerdict((), self.failed, self.asked, self.aside)
 
     def __add__(self, other: "DnsblVerdict") -> "DnsblVerdict":
         return DnsblVerdict(
-            self.hits + other.hits, self.failed + other.failed, self.asked + other.asked
+            self.hits + other.hits,
+            self.failed + other.failed,
+            self.asked + other.asked,
+            self.aside + other.aside,
         )
 
     def __str__(self) -> str:
