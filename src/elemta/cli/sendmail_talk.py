@@ -6,6 +6,7 @@ its CRLF. Whose first line ends with CRLF is taken at its word: then nothing is 
 alone is for the server to judge.
 """
 
+import contextlib
 import enum
 import os
 import select
@@ -159,10 +160,12 @@ def pass_on(server: socket.socket) -> None:
             given = os.read(0, PIECE)
             is_open = bool(given)
             turns.take(given)
-        server.sendall(turns.release())
-        if turns.is_done and not is_told:
-            is_told = True
-            server.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # it has ended: what it has said is still to be read
+            if piece := turns.release():
+                server.sendall(piece)
+            if turns.is_done and not is_told:
+                is_told = True
+                server.shutdown(socket.SHUT_WR)
 
 
 def put(fd: int, data: bytes) -> None:
