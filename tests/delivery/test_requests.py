@@ -52,6 +52,12 @@ class TestParameters:
         assert commands(peer, "MAIL")[0].endswith(" SIZE=35")
         assert commands(peer, "RCPT")[1] == "RCPT TO:<c@b.test>"
 
+    async def test_who_would_not_withdraw_it_in_time_does_not_get_it(self):
+        peer, requests = Peer(), Requests(deliver_by=9e9, by_mode="R")
+        outcomes = await send(peer, requests, "a@b.test", "c@b.test")
+        assert summary(outcomes) == [("failed", "5.4.7")] * 2
+        assert peer.contents == []
+
     async def test_an_address_beyond_ascii_needs_smtputf8(self):
         requests = Requests(dsn={0: ("", "utf-8;grün@b.test")})
         for offers, expected in ((ALL, " ORCPT=utf-8;grün@b.test"), ((*OFFERS[:3], "DSN"), "")):

@@ -176,6 +176,16 @@ class TestNotifications:
         server.cli("queue", "delete", queue_id)
         assert len(server.mailbox("late")) == 1
 
+    def test_a_deadline_that_others_would_not_keep(self, server, hops):
+        taken = len(hops["plain"].taken)
+        far = ("<strict@plain.test>", "<strict@able.test>", "<strict@lmtp.test>")
+        queue_id = send(server, "<strict@example.test> BY=600;R", *far)
+        found, group = report(server, "strict")
+        assert (group["Action"], group["Status"]) == ("failed", "5.4.7")
+        assert found.failed() == {"strict@plain.test"}
+        server.wait_event("message_delivered", 2, queue_id=queue_id)
+        assert len(hops["plain"].taken) == taken
+
     def test_a_deadline_that_returns_the_message(self, server):
         with Dialogue(server.port) as client:
             client.hello()

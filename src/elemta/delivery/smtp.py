@@ -26,6 +26,7 @@ from elemta.net import steps
 from elemta.smtp.requests import mail_parameters, rcpt_parameters
 
 NO_REQUIRETLS = Reply(550, "no verified TLS with REQUIRETLS (RFC 8689) there", "5.7.30")
+_NO_DEADLINE = Reply(554, "the next hop does not take DELIVERBY (RFC 2852)", "5.4.7")
 _NO_UTF8 = Reply(553, "the next hop does not take SMTPUTF8 (RFC 6531)", "5.6.7")
 _UNFIT = Reply(554, "the content has a CR, LF or NUL that is not of a line end", "5.6.0")
 _TOO_MANY = (None, "4.5.3", "5.5.3")  # RFC 3463 §3.6: too many recipients
@@ -115,9 +116,10 @@ class Transaction:
             text = f"the message has {size} octets, the next hop takes {machine.size_limit}"
             self._settle(range(len(self._recipients)), Reply(552, text, "5.3.4"))
             return False
-        if facts.requests is not None and not self._may_be_trusted(facts.requests):
-            self.problem = NO_REQUIRETLS
-            return False
+        if facts.requests is not None:
+            self.problem = self._find_lack(facts.requests)
+            if self.problem is not None:
+                return False
         self._told = list(range(len(self._recipients)))
         utf8_content = facts.smtputf8 and facts.has_8bit  # else the declaration asked too much
         utf8_sender = sender is not None and sender.needs_smtputf8
@@ -133,10 +135,15 @@ class Transaction:
             self._obey_limits()
         return bool(self._told)
 
-    def _may_be_trusted(self, requests: Requests) -> bool:
-        """Whether the peer will demand TLS of others too, where the sender wants that."""
+    def _find_lack(self, requests: Requests) -> Reply | None:
+        """Say what the sender insists on, and this peer would not see to on the rest of the way."""
         machine = self._machine
-        return not requests.require_tls or machine.lmtp or "REQUIRETLS" in machine.extensions
+        if machine.lmtp:
+            return None
+        if requests.require_tls and "REQUIRETLS" not in machine.extensions:
+            return NO_REQUIRETLS
+        is_strict = requests.deliver_by and requests.by_mode == "R"
+        return _NO_DEADLINE if is_strict and "DELIVERBY" not in machine.extensions else None
 
     def _obey_limits(self) -> None:
         """Leave out who is over the number of recipients or domains that the peer takes."""
