@@ -6,6 +6,7 @@ import sys
 import pytest
 from plugins.workshop import HEAD, source
 
+from elemta.plugins.builtin.attachments import Attachments
 from elemta.plugins.finding.sources import Found, Kind
 from elemta.plugins.loading import loader
 from elemta.plugins.settings import Isolation, PluginSettings
@@ -61,6 +62,14 @@ async def test_an_importable_module(workshop, tmp_path, monkeypatch):
         assert roster.info()[0].source == "elsewhere_plugin"
     finally:
         sys.modules.pop("elsewhere_plugin", None)
+
+
+async def test_what_elemta_brings_is_imported_once(workshop):
+    classes = []
+    for _ in range(2):
+        await workshop.load(PluginSettings("attachments"), auto_load=False)
+        classes.append(type(workshop.plugin("attachments")))
+    assert classes[0] is classes[1] is Attachments
 
 
 @pytest.mark.parametrize(

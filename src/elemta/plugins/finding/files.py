@@ -18,6 +18,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 PREFIX = "elemta_plugin_"
+_OURS = f"{__name__.partition('.')[0]}."
 _numbers = itertools.count(1)
 _imported: set[str] = set()
 
@@ -126,11 +127,14 @@ def import_file(path: Path) -> ModuleType:
 def import_module(name: str) -> ModuleType:
     """Import a module by its dotted name; afresh where this function has done so before.
 
+    What Elemta brings belongs to the version that runs, and is imported once: of two copies of a
+    class neither takes objects of the other for its own.
+
     Raises:
         Exception: Whatever the code in it raises; and SystemExit. The old one stays.
     """
     before: dict[str, ModuleType] = {}
-    if name in _imported:
+    if name in _imported and not name.startswith(_OURS):
         inner = f"{name}."
         before = {
             known: module
