@@ -48,6 +48,15 @@ def test_a_key_that_others_can_read(check, tmp_path):
     assert check("") == []
 
 
+def test_a_folder_of_keys_that_is_not_there(check, tmp_path):
+    folder = tmp_path / "volume"
+    more = f'[authentication]\ndkim_enabled = true\n[plugins.dkim]\nkeys_dir = "{folder}"\n'
+    (problem,) = check(more)
+    assert problem.startswith(f"{folder}: there is no such folder of keys (keys_dir)")
+    folder.mkdir()
+    assert check(more) == []
+
+
 def test_keys_that_are_not_there(check, tmp_path):
     signers = '[authentication]\ndkim_enabled = true\n[plugins.dkim.signers]\n"*" = ["esp.test"]\n'
     (problem,) = check(signers)

@@ -31,7 +31,11 @@ def find_key_problems(loaded: Loaded, config: Config) -> Iterator[Problem]:
 
     signing = _read(SigningSettings, dkim_table(config)) if DKIM in asked else None
     if signing is not None and signing.sign:
-        for trouble in _keyring(config, signing).find_troubles():
+        ring = _keyring(config, signing)
+        if absence := ring.store.find_absence():
+            text = f"{absence}; until then mail is not signed with what it should have"
+            yield loaded.problem(("plugins", DKIM), text, is_error=False)
+        for trouble in ring.find_troubles():
             waits = signing.on_missing_key == "defer"
             effect = "mail that it should sign waits" if waits else "mail is not signed with it"
             text = f"{trouble}; until then {effect}"

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from plugins.builtin.dkim.signed import ED25519, OTHER_RSA, RSA, keep
 
-from elemta.plugins.builtin.dkim.keystore import KeyState
+from elemta.plugins.builtin.dkim.keystore import KeyState, find_store
 from elemta.plugins.builtin.dkim.rotation import DAY
 from elemta.plugins.builtin.dkim.upkeep import Upkeep
 from elemta.testing import FakeClock, FakeResolver
@@ -117,3 +117,22 @@ async def test_trouble_is_told_once_and_stops_nobody(place, tmp_path):
         place.clock.advance(300)
     assert place.states()["new"] == "active"
     assert sum("is not as it was written" in line for line in place.log.lines) == 1
+
+
+async def test_a_folder_that_is_not_where_it_should_be_is_told_of_once(place, tmp_path):
+    volume = tmp_path / "volume"
+    upkeep = Upkeep(find_store(str(volume), tmp_path), place.dns, place.clock, place.log, 7 * DAY)
+    for _ in range(2):
+        await upkeep.see_to_all()
+    assert place.log.lines == [f"{volume}: there is no such folder of keys (keys_dir)"]
+    volume.mkdir()
+    await upkeep.see_to_all()
+    volume.rmdir()
+    await upkeep.see_to_all()
+    assert len(place.log.lines) == 2
+
+
+async def test_the_folder_of_the_state_need_not_be_there(place, tmp_path):
+    upkeep = Upkeep(find_store("", tmp_path), place.dns, place.clock, place.log, 7 * DAY)
+    await upkeep.see_to_all()
+    assert place.log.lines == []

@@ -90,12 +90,23 @@ class _Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class KeyStore:
     """The folder of all keys; it need not exist.
 
+    Args:
+        folder: Where it is.
+        is_expected: Somebody has said that it is there.
+
     Attributes:
         folder: Where it is.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_expected: bool = False) -> None:
         self.folder = folder
+        self._is_expected = is_expected
+
+    def find_absence(self) -> str:
+        """Say that the folder is not where it is said to be; "" where nothing is wrong."""
+        if not self._is_expected or self.folder.exists():
+            return ""
+        return f"{self.folder}: there is no such folder of keys (keys_dir)"
 
     def domains(self) -> list[str]:
         """Give the domains that have keys, by name."""
@@ -198,7 +209,8 @@ class KeyStore:
 
 def find_store(keys_dir: str, state_dir: Path) -> KeyStore:
     """Give the folder of keys that the settings name, else the one in the state folder."""
-    return KeyStore(Path(keys_dir) if keys_dir else state_dir / FOLDER)
+    folder = Path(keys_dir) if keys_dir else state_dir / FOLDER
+    return KeyStore(folder, is_expected=bool(keys_dir))
 
 
 def check_domain(domain: str) -> str:

@@ -47,10 +47,11 @@ class Upkeep:
         """See to the keys of all domains; gives the seconds until something more is due."""
         try:
             domains = await asyncio.to_thread(self._store.domains)
+            absence = await asyncio.to_thread(self._store.find_absence)
         except KeyStoreError as error:
             self._tell("", str(error))
             return float("inf")
-        self._tell("", "")
+        self._tell("", absence)
         waits = [float("inf")]
         for domain in domains:
             try:
