@@ -350,8 +350,7 @@ def test_reload_with_many_sessions_open_drops_none(tmp_path):
 def test_a_worker_that_cannot_load_plugins_again_is_tried_again(tmp_path):
     rest = with_plugins(tmp_path, {"closed.py": CLOSED})
     with running(tmp_path, rest=rest) as server:
-        [started] = server.wait_event("worker_started")
-        server.wait_for(lambda: server.get("/health/ready")[0] == 200, "a first sign of life")
+        [started] = server.wait_event("worker_started")  # however short its life will be
         path = tmp_path / "plugins" / "closed.py"
         path.write_text("x = (")
         os.kill(started["pid"], signal.SIGKILL)

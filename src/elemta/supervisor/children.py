@@ -22,6 +22,7 @@ class Child:
 
     Attributes:
         is_prepared: It would accept connections if it were let.
+        has_been_fit: It has been prepared once, or at work: as it is configured it can be.
         was_up: It has said that it is alive and at work.
         answer: Whether it has taken the last changed configuration ("+") or not ("-"); "" before.
     """
@@ -36,6 +37,7 @@ class Child:
     started_at: float = 0.0
     start_at: float = 0.0
     is_prepared: bool = False
+    has_been_fit: bool = False
     was_up: bool = False
     last_words: bytes = b""
     answer: str = ""
@@ -119,6 +121,7 @@ def listen(child: Child) -> None:
             pulse, _, words = (b"", b"", said) if child.last_words else said.partition(b"!")
             child.last_words += words
             child.is_prepared = child.is_prepared or b"=" in pulse
+            child.has_been_fit = child.has_been_fit or bool(pulse)
             if pulse := pulse.replace(b"=", b""):
                 child.pulse_at = time.monotonic()
                 child.was_up = True

@@ -318,7 +318,7 @@ class Supervisor:
             self._counters.drop(child.index)
         if self._is_stopping:
             return
-        if os.waitstatus_to_exitcode(status) == EX_CONFIG and not child.was_up:
+        if os.waitstatus_to_exitcode(status) == EX_CONFIG and not child.has_been_fit:
             # to try again would come to the same
             words = child.last_words.decode(errors="replace")
             sys.stderr.write(words)
